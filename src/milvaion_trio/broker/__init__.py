@@ -1,0 +1,1 @@
+"""Transports: each implements `ports.Broker`, held to it by `tests/contract`."""

@@ -1,0 +1,155 @@
+"""The two kinds of connections to the embedded broker, and how they are lost.
+
+Separate from the broker, which outlives them.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Literal, TypeAlias
+
+import trio
+from attrs import define, field
+
+from milvaion_trio.broker.embedded.queues import EmbeddedDeliveries, EmbeddedDelivery, EmbeddedQueue
+from milvaion_trio.broker.embedded.vhost import VirtualHost
+from milvaion_trio.model.envelope import Publication
+from milvaion_trio.model.errors import LinkLost, SettingsError
+from milvaion_trio.ports import Confirmation, Topology
+
+__all__ = ["Confirms", "EmbeddedConsumer", "EmbeddedLink", "EmbeddedPublisher", "LinkKind"]
+
+LinkKind: TypeAlias = Literal["publishing", "consuming"]
+
+
+@define(eq=False)
+class EmbeddedLink:
+    """One connection; `lose` ends it, whoever does it."""
+
+    kind: LinkKind
+    _gone: trio.Event = field(factory=trio.Event, init=False)
+    _why: str = field(default="", init=False)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing goes through it any more."""
+        return self._gone.is_set()
+
+    async def lost(self) -> None:
+        """Return when the connection is gone. If cancelled, nothing changes."""
+        await self._gone.wait()
+
+    def lose(self, why: str) -> None:
+        """End it; only the first reason counts."""
+        if not self.is_gone:
+            self._why = why
+            self._gone.set()
+
+    def check(self) -> None:
+        """Raise `LinkLost` when it is gone."""
+        if self.is_gone:
+            raise LinkLost(self._why)
+
+
+@define(eq=False)
+class Confirms:
+    """The gate that every confirm passes; tests close it to see what waits for confirms."""
+
+    _holds: int = field(default=0, init=False)
+    _waiting: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """While inside, no confirm passes."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            self.look_again()
+
+    def look_again(self) -> None:
+        """Wake those who wait: the gate is open or their link is gone."""
+        self._waiting.unpark_all()
+
+    async def passed(self, link: EmbeddedLink) -> None:
+        """Return when the gate is open; raise `LinkLost` when the link is gone. If cancelled, nothing changes."""
+        while self._holds:
+            link.check()
+            await self._waiting.park()
+        link.check()
+
+
+@define(eq=False)
+class EmbeddedPublisher(EmbeddedLink):
+    """Implements `ports.Publisher`."""
+
+    _publish: Callable[[Publication], Confirmation]
+    _confirms: Confirms
+
+    async def publish(self, publications: Sequence[Publication]) -> Sequence[Confirmation]:
+        """Publish all in one go, then wait for the confirms. If cancelled, all of it has arrived or nothing."""
+        await trio.lowlevel.checkpoint()
+        self.check()
+        answers = [self._publish(publication) for publication in publications]
+        await self._confirms.passed(self)
+        return answers
+
+
+@define(eq=False)
+class EmbeddedConsumer(EmbeddedLink):
+    """Implements `ports.Consumer`."""
+
+    _declare: Callable[[Topology], None]
+    _vhost: VirtualHost
+    _delayed_for: Callable[[str], int]
+    _consumers: list[EmbeddedDeliveries] = field(factory=list, init=False)
+    """Stopped ones stay while received deliveries are not settled."""
+
+    async def declare(self, topology: Topology) -> None:
+        """Make the topology exist. If cancelled, nothing was declared."""
+        await trio.lowlevel.checkpoint()
+        self.check()
+        self._declare(topology)
+
+    @asynccontextmanager
+    async def consume(self, queue: str, *, prefetch: int) -> AsyncIterator[EmbeddedDeliveries]:
+        """Consume a queue; one that does not exist raises `SettingsError`."""
+        await trio.lowlevel.checkpoint()
+        self.check()
+        deliveries = EmbeddedDeliveries(self._consumable(queue), _checked(prefetch))
+        self._consumers = [consumer for consumer in self._consumers if consumer.is_in_use]
+        self._consumers.append(deliveries)
+        deliveries.start()
+        try:
+            yield deliveries
+        finally:
+            deliveries.home.take_back(deliveries.stop())
+
+    async def depth(self, queue: str) -> int:
+        """Ready messages, and delayed ones whose key is the queue's name (a retry copy)."""
+        await trio.lowlevel.checkpoint()
+        self.check()
+        return len(self._consumable(queue).ready) + self._delayed_for(queue)
+
+    def lose(self, why: str) -> None:
+        """End it; every unsettled delivery, received or not, goes back to its queue."""
+        super().lose(why)
+        # All consumers end before anything goes back: a queue must neither give it to one of them again, nor to
+        # another connection out of order.
+        returned: dict[EmbeddedQueue, list[EmbeddedDelivery]] = {}
+        for consumer in self._consumers:
+            returned.setdefault(consumer.home, []).extend(consumer.lose(why))
+        self._consumers.clear()
+        for queue, deliveries in returned.items():
+            queue.take_back(deliveries)
+
+    def _consumable(self, queue: str) -> EmbeddedQueue:
+        if queue not in self._vhost.queues:
+            raise SettingsError([f"Queue {queue!r} does not exist; declare it before consuming."])
+        return self._vhost.queues[queue]
+
+
+def _checked(prefetch: int) -> int:
+    if prefetch < 1:
+        raise ValueError(f"prefetch is {prefetch!r}; it must be 1 or more.")
+    return prefetch

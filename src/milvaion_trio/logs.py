@@ -1,0 +1,65 @@
+"""The default reader of events: the standard `logging`, one line per event, facts in the line.
+
+ERROR means that a person must act; a change of state is said once.
+"""
+
+import logging
+
+from milvaion_trio.model import events
+from milvaion_trio.model.occurrence import OccurrenceStatus
+
+__all__ = ["log_event"]
+
+_log = logging.getLogger("milvaion_trio")
+
+
+def log_event(event: events.Event) -> None:
+    """Log one event of a worker."""
+    match event:
+        case events.JobStarted(job_name, occurrence_id, attempt, run_number):
+            _log.debug("job started: %s %s, attempt %d, run %d", job_name, occurrence_id, attempt, run_number)
+        case events.JobConcluded(job_name, occurrence_id, attempt, status, duration, text):
+            level = logging.INFO if status is OccurrenceStatus.COMPLETED else logging.WARNING
+            summary = _first_line(text)
+            _log.log(
+                level,
+                "job %s: %s %s, attempt %d, %.3f s%s",
+                status.name.lower(),
+                job_name,
+                occurrence_id,
+                attempt,
+                duration,
+                summary,
+            )
+        case events.JobRetried(job_name, occurrence_id, attempt, delay, why):
+            _log.warning("job %s: %s %s, attempt %d, next in %g s", why, job_name, occurrence_id, attempt, delay)
+        case events.JobReturned(job_name, occurrence_id, attempt, why):
+            _log.warning("job given back: %s %s, attempt %d, because %s", job_name, occurrence_id, attempt, why)
+        case events.DeliveryRefused(queue, occurrence_id, why):
+            _log.error("message refused: queue %s, occurrence %s: %s", queue, occurrence_id or "unknown", why)
+        case events.LinkUp(link, broker):
+            _log.info("link up: %s to %s", link, broker)
+        case events.LinkDown(link, broker, why):
+            _log.warning("link down: %s to %s (%s), connecting again", link, broker, why)
+        case events.WorkerReady(instance_id, queues):
+            _log.info("worker ready: %s consumes %s", instance_id, ", ".join(queues) or "nothing")
+        case events.ShutdownBegan(hard, running):
+            _log.info("shutdown: %d running jobs %s", running, "are cancelled" if hard else "may end")
+        case events.WorkerStopped(instance_id, unstoppable_jobs):
+            if unstoppable_jobs:
+                _log.error(
+                    "worker stopped: %s, but these jobs ignore their cancellation and keep the program from ending: %s",
+                    instance_id,
+                    ", ".join(unstoppable_jobs),
+                )
+            else:
+                _log.info("worker stopped: %s", instance_id)
+
+
+def _first_line(text: str | None) -> str:
+    if not text:
+        return ""
+    # Error texts have the form of WIRE.md 3.1, whose second line says what happened.
+    lines = text.splitlines()
+    line = next((line for line in lines if line.startswith("Message: ")), lines[0] if lines else "")
+    return f": {line.removeprefix('Message: ')[:200]}"

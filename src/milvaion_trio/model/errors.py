@@ -1,0 +1,155 @@
+"""One tree of errors, named for the cause a user can act on.
+
+Separate because every layer raises or catches some of them.
+Messages are built from facts: what happened, which value, what was allowed, what to do.
+"""
+
+from collections.abc import Sequence
+
+__all__ = [
+    "BrokerUnreachable",
+    "DeliverySettled",
+    "InvalidJobData",
+    "InvalidMessage",
+    "InvalidTransition",
+    "JobCancelled",
+    "JobNotRegistered",
+    "LinkLost",
+    "MilvaionError",
+    "NoCurrentJob",
+    "NotPublished",
+    "PermanentFailure",
+    "RetryLater",
+    "SettingsError",
+    "Snooze",
+]
+
+
+class MilvaionError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+# --- raised by job code to say how it ended -------------------------------------------------------------------------
+
+
+class PermanentFailure(MilvaionError):
+    """Raise it in a job: the job failed and no retry can help. The message goes to the dead letter queue at once."""
+
+
+class RetryLater(MilvaionError):
+    """Raise it in a job: try again after exactly `delay` seconds.
+
+    It counts as an attempt: when the retries are used up, the job has failed.
+    """
+
+    def __init__(self, delay: float, reason: str = "") -> None:
+        self.delay = _positive_delay("RetryLater", delay)
+        self.reason = reason
+        super().__init__(reason or f"asked to be tried again in {delay:g} s")
+
+
+class Snooze(MilvaionError):
+    """Raise it in a job: run again after `delay` seconds, without counting an attempt."""
+
+    def __init__(self, delay: float) -> None:
+        self.delay = _positive_delay("Snooze", delay)
+        super().__init__(f"asked to be run again in {delay:g} s")
+
+
+def _positive_delay(name: str, delay: float) -> float:
+    if isinstance(delay, bool) or not 0 <= delay < float("inf"):  # also NaN
+        raise ValueError(f"{name}: delay is {delay!r}; it must be a finite number of seconds, 0 or more.")
+    return float(delay)
+
+
+class JobCancelled(MilvaionError):
+    """Raised by `JobContext.check_cancelled()` in a job that runs in a thread and was told to stop."""
+
+
+# --- about jobs and their data --------------------------------------------------------------------------------------
+
+
+class InvalidJobData(MilvaionError):
+    """The data of a message does not fit the job's parameter; `problems` holds one line per mistake, with its path."""
+
+    def __init__(self, job_name: str, problems: Sequence[str]) -> None:
+        self.job_name = job_name
+        self.problems = tuple(problems)
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"The data of this {job_name} message does not fit the job:{lines}")
+
+
+class JobNotRegistered(MilvaionError):
+    """A message or a call names a job this worker does not have."""
+
+    def __init__(self, job_name: str, known: Sequence[str]) -> None:
+        self.job_name = job_name
+        self.known = tuple(known)
+        names = ", ".join(sorted(known)) or "none"
+        super().__init__(f"This worker knows no job called {job_name!r}. It knows: {names}.")
+
+
+class NoCurrentJob(MilvaionError):
+    """`current_job()` was called where no job is running."""
+
+    def __init__(self) -> None:
+        super().__init__("current_job() was called outside a running job; it works in a job and in what the job calls.")
+
+
+# --- about settings and start ---------------------------------------------------------------------------------------
+
+
+class SettingsError(MilvaionError):
+    """Code or settings contradict themselves; `problems` holds one line per mistake. Nothing was started."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(
+            f"{count} problem{'s' if count != 1 else ''} in the settings or jobs, nothing was started:{lines}"
+        )
+
+
+class BrokerUnreachable(MilvaionError):
+    """No broker answered within `Worker:StartupConnectionTimeoutSeconds`."""
+
+    def __init__(self, broker: str, seconds: float, last_error: str) -> None:
+        self.broker = broker
+        self.seconds = seconds
+        self.last_error = last_error
+        super().__init__(
+            f"Could not reach {broker} within {seconds:g} s; the last attempt ended with: {last_error}. "
+            "Check that it runs and that host, port and password are right, or allow more time "
+            "(StartupConnectionTimeoutSeconds; 0 waits for ever)."
+        )
+
+
+# --- about links and messages ---------------------------------------------------------------------------------------
+
+
+class LinkLost(MilvaionError):
+    """The connection to the broker is gone. Unsettled deliveries come back, unconfirmed publishes are sent again."""
+
+    def __init__(self, why: str = "the connection to the broker was lost") -> None:
+        super().__init__(why)
+
+
+class NotPublished(MilvaionError):
+    """The broker did not take a message that a client wanted to publish."""
+
+
+class DeliverySettled(MilvaionError):
+    """A delivery was acked, requeued or rejected twice: a bug, since each delivery has one owner."""
+
+
+class InvalidMessage(MilvaionError):
+    """A message from outside has not the form of WIRE.md; `problem` says where."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+
+class InvalidTransition(MilvaionError):
+    """An event that the occurrence's state does not allow (model/occurrence.py has the table)."""

@@ -1,0 +1,139 @@
+"""What happens in a worker, as values: for logs, metrics, live views and tests.
+
+The runtime emits them to plain callables and knows none of their readers.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from attrs import frozen
+
+from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.occurrence import OccurrenceStatus
+
+__all__ = [
+    "DeliveryRefused",
+    "Event",
+    "JobConcluded",
+    "JobRetried",
+    "JobReturned",
+    "JobStarted",
+    "LinkDown",
+    "LinkUp",
+    "Observer",
+    "ShutdownBegan",
+    "WorkerReady",
+    "WorkerStopped",
+]
+
+
+@frozen
+class WorkerReady:
+    """The worker is registered and consumes."""
+
+    instance_id: str
+    queues: tuple[str, ...]
+
+
+@frozen
+class WorkerStopped:
+    """Everything is reported or given back, the links are closed."""
+
+    instance_id: str
+    unstoppable_jobs: tuple[str, ...] = ()
+    """Jobs that ignored their cancellation; their messages went back to the queue."""
+
+
+@frozen
+class ShutdownBegan:
+    """The worker takes no more jobs. `hard`: running jobs are cancelled at once."""
+
+    hard: bool
+    running: int
+
+
+@frozen
+class LinkUp:
+    """A connection to the broker was made."""
+
+    link: str
+    broker: str
+
+
+@frozen
+class LinkDown:
+    """A connection is gone or could not be made; said once per outage."""
+
+    link: str
+    broker: str
+    why: str
+
+
+@frozen
+class JobStarted:
+    """A job's code is about to run."""
+
+    job_name: str
+    occurrence_id: OccurrenceId
+    attempt: int
+    run_number: int
+
+
+@frozen
+class JobConcluded:
+    """An occurrence got its final status."""
+
+    job_name: str
+    occurrence_id: OccurrenceId
+    attempt: int
+    status: OccurrenceStatus
+    duration: float
+    """Seconds the last attempt ran."""
+    text: str | None
+    """The result or the error text."""
+
+
+@frozen
+class JobRetried:
+    """An attempt failed or was snoozed; the next one waits in the broker."""
+
+    job_name: str
+    occurrence_id: OccurrenceId
+    attempt: int
+    delay: float
+    why: str
+
+
+@frozen
+class JobReturned:
+    """The message went back to its queue without an outcome (shutdown, or no slot in time)."""
+
+    job_name: str
+    occurrence_id: OccurrenceId
+    attempt: int
+    why: str
+
+
+@frozen
+class DeliveryRefused:
+    """A message that cannot run: Failed and dead-lettered, or quarantined when it has no usable ids."""
+
+    queue: str
+    occurrence_id: OccurrenceId | None
+    why: str
+
+
+Event: TypeAlias = (
+    WorkerReady
+    | WorkerStopped
+    | ShutdownBegan
+    | LinkUp
+    | LinkDown
+    | JobStarted
+    | JobConcluded
+    | JobRetried
+    | JobReturned
+    | DeliveryRefused
+)
+
+Observer: TypeAlias = Callable[[Event], None]

@@ -1,0 +1,114 @@
+"""Total readers for what a dispatch or retry message says in its headers (WIRE.md 2.3).
+
+Anybody may have written a header, with any AMQP field type: no reader here raises.
+"""
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from milvaion_trio.model.envelope import HeaderValue, Message
+from milvaion_trio.model.ids import OccurrenceId, parse_guid
+
+__all__ = [
+    "CORRELATION_ID",
+    "DISPATCH_STAMP",
+    "MAX_RETRIES",
+    "OCCURRENCE_ID",
+    "ORIGIN",
+    "RETRY_COUNT",
+    "RETRY_COUNT_LIMIT",
+    "SNOOZES",
+    "AttemptKey",
+    "attempt_key",
+    "has_local_origin",
+    "occurrence_id",
+    "retry_count",
+    "text",
+    "without_death",
+]
+
+OCCURRENCE_ID = "OccurrenceId"
+CORRELATION_ID = "CorrelationId"
+RETRY_COUNT = "x-retry-count"
+MAX_RETRIES = "MaxRetries"
+DISPATCH_STAMP = "x-mtrio-dispatch"
+SNOOZES = "x-mtrio-snoozes"
+ORIGIN = "x-mtrio-origin"
+
+RETRY_COUNT_LIMIT = 1000
+"""Retry counts are clamped to 0..1000: a forged header must neither loop for ever nor overflow (DESIGN.md 5)."""
+
+
+@frozen
+class AttemptKey:
+    """What makes two deliveries the same attempt (DESIGN.md 5, identity of an attempt).
+
+    A workflow dispatches the same occurrence id again, hence the stamp; a snooze keeps the retry count.
+    """
+
+    occurrence_id: OccurrenceId
+    dispatch_stamp: str | None
+    """`None`: a retry copy made by a .NET worker, which drops the stamp."""
+    retry_count: int
+    snoozes: int
+
+
+def occurrence_id(message: Message) -> OccurrenceId | None:
+    """Header `OccurrenceId`, else header `CorrelationId`, else the property: the first that is a guid."""
+    headers = message.headers
+    found = (
+        parse_guid(text(headers.get(OCCURRENCE_ID)))
+        or parse_guid(text(headers.get(CORRELATION_ID)))
+        or parse_guid(message.correlation_id)
+    )
+    return None if found is None else OccurrenceId(found)
+
+
+def retry_count(headers: Mapping[str, HeaderValue]) -> int:
+    """How many retries came before; 0 when absent or unreadable. Four or more bytes are a little-endian int32."""
+    value = headers.get(RETRY_COUNT)
+    if isinstance(value, bytes | bytearray):
+        value = int.from_bytes(value[:4], "little", signed=True) if len(value) >= 4 else 0
+    return _count(value)
+
+
+def attempt_key(message: Message, occurrence: OccurrenceId) -> AttemptKey:
+    """The identity of the attempt that this message asks for."""
+    headers = message.headers
+    stamp = text(headers.get(DISPATCH_STAMP))
+    if not stamp and message.timestamp is not None:
+        stamp = str(message.timestamp)
+    return AttemptKey(occurrence, stamp or None, retry_count(headers), _count(headers.get(SNOOZES)))
+
+
+def has_local_origin(headers: Mapping[str, HeaderValue]) -> bool:
+    """Whether our own client dispatched it, so that a Milvaion API does not know the occurrence."""
+    return bool(text(headers.get(ORIGIN)))
+
+
+def text(value: HeaderValue) -> str | None:
+    """A header as text: long strings arrive as `bytes` from some clients; other types are no text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes | bytearray):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+    return None
+
+
+def without_death(headers: Mapping[str, HeaderValue]) -> dict[str, HeaderValue]:
+    """The headers without the broker's death records: carried over, they can make it drop the message (RELIABILITY 0.12)."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if name != "x-death" and not name.startswith(("x-first-death-", "x-last-death-"))
+    }
+
+
+def _count(value: HeaderValue) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return 0
+    return min(max(value, 0), RETRY_COUNT_LIMIT)

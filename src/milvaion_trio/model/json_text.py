@@ -1,0 +1,313 @@
+"""JSON text: a strict reader, a writer in System.Text.Json's form, and what Python values look like in JSON.
+
+The reader refuses what .NET refuses (RELIABILITY.md 5.2) and raises nothing but `InvalidMessage`.
+Any JSON would be understood by the API; the writer's form makes our bytes comparable with those of a .NET worker.
+"""
+
+import base64
+import dataclasses
+import enum
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Final, NoReturn, TypeAlias
+from uuid import UUID
+
+import attrs
+
+from milvaion_trio.model.errors import InvalidMessage
+from milvaion_trio.model.instant import Instant
+
+__all__ = ["INT64_MAX", "INT64_MIN", "MAX_DEPTH", "JsonValue", "jsonable", "quote", "read", "write"]
+
+JsonValue: TypeAlias = "bool | int | float | Decimal | str | list[JsonValue] | dict[str, JsonValue] | None"
+"""A JSON document. `Decimal` is only written, its digits as they are; the reader gives `float`."""
+
+MAX_DEPTH: Final = 64
+"""Levels of nesting, in both directions: System.Text.Json's limit."""
+INT64_MIN: Final = -(2**63)
+INT64_MAX: Final = 2**63 - 1
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_REPLACEMENT = "\ufffd"
+
+
+def read(data: bytes | str, *, case_matters: bool = False) -> JsonValue:
+    """Parse one JSON document, or raise `InvalidMessage`.
+
+    A name that stands twice in an object is refused, and unless `case_matters` names that differ only in case too:
+    .NET takes the last of them, and two readers must not see two messages.
+    """
+    try:
+        if isinstance(data, str):
+            data = _SURROGATE.sub(_REPLACEMENT, data).encode()
+        text = data.decode()
+        if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+            _check_depth(data)
+        value = _parse(text, _DECODER if case_matters else _CASELESS_DECODER)
+        # After strict UTF-8, an escape is the only way in for a lone surrogate.
+        if _ESCAPED_SURROGATE.search(text) is not None:
+            value = _without_surrogates(value)
+    except (ValueError, RecursionError, OverflowError, MemoryError) as error:
+        raise InvalidMessage(f"This is not JSON as Milvaion reads it: {str(error) or type(error).__name__}.") from error
+    return value
+
+
+def _parse(text: str, decoder: json.JSONDecoder) -> JsonValue:
+    # decode() also skips blanks around the text, which costs a tenth more and is hardly ever needed.
+    value: JsonValue = None
+    try:
+        value, end = decoder.raw_decode(text)
+    except json.JSONDecodeError:
+        end = -1
+    return value if end == len(text) else decoder.decode(text)
+
+
+def _check_depth(data: bytes) -> None:
+    depth = 0
+    for bracket in _TEXT.sub(b"", data).translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+
+
+def _object(members: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError(_twice(name for name, _ in members))
+    return found
+
+
+def _caseless_object(members: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    found = dict(members)
+    if len({name.lower() for name in found}) != len(members):
+        raise ValueError(_twice(name.lower() for name, _ in members))
+    return found
+
+
+def _twice(names: Iterable[str]) -> str:
+    seen: set[str] = set()
+    name = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    return f"the name {name[:40]!r} stands twice in one object"
+
+
+def _integer(digits: str) -> int:
+    # The length first: int() refuses, or takes long over, thousands of digits.
+    if len(digits) > 20 or not INT64_MIN <= (value := int(digits)) <= INT64_MAX:
+        raise ValueError(f"the number {digits[:40]} does not fit into 64 bits")
+    return value
+
+
+def _fraction(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"the number {digits[:40]} does not fit into a double")
+    return value
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _decoder(objects: Callable[[list[tuple[str, JsonValue]]], object]) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=objects, parse_int=_integer, parse_float=_fraction, parse_constant=_constant
+    )
+
+
+_DECODER = _decoder(_object)
+_CASELESS_DECODER = _decoder(_caseless_object)
+
+
+def _without_surrogates(value: JsonValue) -> JsonValue:
+    if isinstance(value, str):
+        return _SURROGATE.sub(_REPLACEMENT, value)
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return _object(
+            [(_SURROGATE.sub(_REPLACEMENT, name), _without_surrogates(item)) for name, item in value.items()]
+        )
+    return value
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+_SPECIAL = re.compile(r"[^ !#-%(-*,-;=?-_a-~]")
+"""What is escaped besides the double quote and the backslash."""
+
+
+def write(value: JsonValue) -> str:
+    """The text that System.Text.Json writes, without blanks; ASCII only.
+
+    Raises `ValueError` for what a reader does not take: NaN, infinity, an int of more than 64 bits, too many levels.
+    """
+    return _write(value, MAX_DEPTH)
+
+
+def quote(text: str) -> str:
+    """A text as a JSON string."""
+    # Most texts have no special character, and most that have one are JSON, whose quotes replace() handles best.
+    text = text.replace("\\", r"\\").replace('"', r"\u0022")
+    if _SPECIAL.search(text) is not None:
+        text = _SPECIAL.sub(_escape, text)
+    # Joined with +, since an f-string asks a subclass (an enum of texts) for another form.
+    return '"' + text + '"'
+
+
+def _write(value: JsonValue, levels: int) -> str:
+    if isinstance(value, str):
+        return quote(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        if not INT64_MIN <= value <= INT64_MAX:
+            raise ValueError("an int is beyond 64 bits, which JSON readers do not take; write it as text")
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return _float(value)
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError(f"{value} is no JSON number")
+        return str(value)
+    if not levels:
+        raise ValueError(f"the value is nested deeper than {MAX_DEPTH} levels, or contains itself")
+    if isinstance(value, list):
+        return f"[{','.join([_write(item, levels - 1) for item in value])}]"
+    return f"{{{','.join([f'{quote(name)}:{_write(item, levels - 1)}' for name, item in value.items()])}}}"
+
+
+def _float(value: float) -> str:
+    """The shortest digits that read back as the same double, laid out as .NET does."""
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no JSON number")
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    assert isinstance(exponent, int)  # of finite numbers
+    figures = "".join(map(str, digits))
+    point = len(figures) + exponent  # where the decimal point stands, counted from the first digit
+    if value and not -4 < point <= max(len(figures), 15):
+        text = f"{figures[0]}{'.' if figures[1:] else ''}{figures[1:]}E{point - 1:+03d}"
+    elif point <= 0:
+        text = f"0.{'0' * -point}{figures}"
+    else:
+        text = f"{figures[:point]:0<{point}}{'.' if figures[point:] else ''}{figures[point:]}"
+    return "-" * sign + text
+
+
+def _escape(match: re.Match[str]) -> str:
+    return _escaped(match[0])
+
+
+@lru_cache(maxsize=1024)
+def _escaped(letter: str) -> str:
+    code = ord(letter)
+    if letter in _SHORT:
+        return _SHORT[letter]
+    if 0xD800 <= code <= 0xDFFF:
+        return r"\uFFFD"
+    if code < 0x10000:
+        return f"\\u{code:04X}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04X}\\u{0xDC00 + (code & 0x3FF):04X}"
+
+
+_SHORT = {"\b": r"\b", "\t": r"\t", "\n": r"\n", "\f": r"\f", "\r": r"\r"}
+
+
+# --- Python values --------------------------------------------------------------------------------------------------
+
+
+def jsonable(value: object) -> JsonValue:
+    """The value in JSON's types, members named as in Python, dates and times as .NET writes them.
+
+    Takes attrs classes, dataclasses, mappings, lists, tuples, sets, enums (their value), UUID, `Decimal`, dates and
+    times, bytes (base64) and `Instant`.
+    Raises `TypeError` for anything else and says where it was found.
+    """
+    return _jsonable(value, "the value", MAX_DEPTH)
+
+
+def _jsonable(value: object, path: str, levels: int) -> JsonValue:
+    if value is None or type(value) in _AS_THEY_ARE:
+        return value  # type: ignore[return-value]  # the table says so
+    if isinstance(value, enum.Enum):
+        return _jsonable(value.value, path, levels)
+    if isinstance(value, bool | int | float | Decimal | str):  # subclasses, e.g. of str
+        return value
+    text = _as_text(value)
+    if text is not None:
+        return text
+    if not levels:
+        raise TypeError(f"{path} is nested deeper than {MAX_DEPTH} levels, or contains itself.")
+    if isinstance(value, Mapping):
+        members = [(_name(name, path), item) for name, item in value.items()]
+    elif isinstance(value, list | tuple | set | frozenset):
+        return [_jsonable(item, f"{path}[{index}]", levels - 1) for index, item in enumerate(value)]
+    elif attrs.has(kind := type(value)):
+        members = [(field.name, getattr(value, field.name)) for field in attrs.fields(kind)]
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        members = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    else:
+        raise TypeError(
+            f"{path} is of type {type(value).__qualname__}, which has no JSON form. "
+            "Use attrs classes, dataclasses, mappings, lists, texts, numbers, dates or UUIDs."
+        )
+    return {name: _jsonable(item, f"{path}.{name}", levels - 1) for name, item in members}
+
+
+_AS_THEY_ARE = frozenset({bool, int, float, str, Decimal})
+
+
+def _as_text(value: object) -> str | None:
+    match value:
+        case UUID():
+            return str(value)
+        case Instant():
+            return value.text
+        case datetime():
+            return Instant.from_datetime(value).text
+        case date():
+            return value.isoformat()
+        case time():
+            since_midnight = timedelta(0, value.second, value.microsecond, 0, value.minute, value.hour)
+            return _time_span(since_midnight)
+        case timedelta():
+            return _time_span(value)
+        case bytes() | bytearray() | memoryview():
+            return base64.b64encode(value).decode()
+    return None
+
+
+def _time_span(span: timedelta) -> str:
+    """.NET's TimeSpan: `[-][d.]hh:mm:ss[.fffffff]`."""
+    seconds, microseconds = divmod(abs(span) // timedelta(microseconds=1), 1_000_000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    sign = "-" if span < timedelta(0) else ""
+    day_part = f"{days}." if days else ""
+    fraction = f".{microseconds:06d}0" if microseconds else ""
+    return f"{sign}{day_part}{hours:02d}:{minutes:02d}:{seconds:02d}{fraction}"
+
+
+def _name(name: object, path: str) -> str:
+    if isinstance(name, enum.Enum):
+        name = name.value
+    if isinstance(name, str | int) and not isinstance(name, bool):
+        return str(name)
+    text = _as_text(name)
+    if text is None:
+        raise TypeError(f"{path} has the key {name!r}; keys are texts, ints, dates or UUIDs.")
+    return text

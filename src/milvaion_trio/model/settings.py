@@ -1,0 +1,322 @@
+"""The settings of a worker and of its jobs, as values.
+
+Separate from where they are read (files, environment, command line): whatever the source, the same rules hold here.
+A `WorkerSettings` or `JobSettings` that exists is valid; making one reports every mistake in it at once.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Self, TypeAlias, TypedDict, get_args, get_origin
+
+from attrs import AttrsInstance, evolve, field, fields, frozen, has
+
+from milvaion_trio.model.errors import SettingsError
+from milvaion_trio.model.wire import Dialect
+
+__all__ = [
+    "WorkerSettings",
+    "JobSettings",
+    "JobPolicy",
+    "RabbitMQSettings",
+    "RedisSettings",
+    "HeartbeatSettings",
+    "OfflineResilienceSettings",
+    "ReportingSettings",
+    "ShutdownSettings",
+]
+
+
+# --- what values are allowed ----------------------------------------------------------------------------------------
+
+
+@frozen
+class _Range:
+    """Bounds of a number, both allowed."""
+
+    least: float
+    most: float = math.inf
+
+
+@frozen
+class _Form:
+    """A pattern a text must match as a whole, and how to say it."""
+
+    pattern: str
+    words: str
+
+
+Count: TypeAlias = Annotated[int, _Range(1)]
+WholeNumber: TypeAlias = Annotated[int, _Range(0)]
+Seconds: TypeAlias = Annotated[float, _Range(0)]
+Interval: TypeAlias = Annotated[float, _Range(0.001)]
+Fraction: TypeAlias = Annotated[float, _Range(0, 1)]
+Port: TypeAlias = Annotated[int, _Range(1, 65535)]
+Text: TypeAlias = Annotated[str, _Form(r"(?s).+", "a text that is not empty")]
+# WIRE.md 1.3: the API splits keys at `:` and its column has 100 characters; `*` and `#` are wildcards.
+GroupName: TypeAlias = Annotated[str, _Form(r"[A-Za-z0-9._-]{1,100}", "1 to 100 of the characters A-Z a-z 0-9 . _ -")]
+Durability: TypeAlias = Annotated[str, _Form("NORMAL|FULL", "NORMAL or FULL")]
+
+
+def _listed(value: Iterable[object] | None) -> object:
+    """A list as a tuple; anything else stays as it is, for the check to name it. A text is no list of letters."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) else value
+
+
+def _read_only(jobs: Mapping[str, "JobSettings"]) -> Mapping[str, "JobSettings"]:
+    return MappingProxyType(dict(jobs))
+
+
+def _hidden(value: object) -> str:
+    return "'***'" if value else repr(value)
+
+
+def _without_password(value: object) -> str:
+    return re.sub(r"(?i)(password\s*=)[^,]*", r"\1***", repr(value)[1:-1]).join("''")
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+
+class JobPolicy(TypedDict, total=False):
+    """The keywords of the `job` decorators: the fields of `JobSettings`."""
+
+    max_retries: int | None
+    base_retry_delay: float | None
+    timeout: float | None
+    max_parallel: int | None
+    consumer_id: str | None
+    routing_patterns: Iterable[str] | None
+    retry_on_timeout: bool | None
+    jitter: float | None
+    max_delay: float | None
+    never_retry: Iterable[type[BaseException]] | None
+
+
+@frozen(kw_only=True)
+class JobSettings:
+    """How one job is run. `None` means that it inherits: file over decorator over the worker's job defaults."""
+
+    max_retries: WholeNumber | None = None
+    """Retries after the first run; 3 where nothing says otherwise. `JobConsumers:<job>:MaxRetries`."""
+    base_retry_delay: Seconds | None = None
+    """Seconds before the first retry, doubled for each further one; 60. `JobConsumers:<job>:BaseRetryDelaySeconds`."""
+    timeout: Seconds | None = None
+    """Seconds a run may take, 0 for no limit; the worker's. `JobConsumers:<job>:ExecutionTimeoutSeconds`."""
+    max_parallel: Count | None = None
+    """Runs of this job at the same time, in this process; the worker's. `JobConsumers:<job>:MaxParallelJobs`."""
+    consumer_id: Text | None = None
+    """A name shown in the dashboard; made from the job's name. `JobConsumers:<job>:ConsumerId`."""
+    routing_patterns: tuple[Text, ...] | None = field(default=None, converter=_listed)
+    """The first names the queue, more are bound to it; made from the names. `JobConsumers:<job>:RoutingPatterns`."""
+    retry_on_timeout: bool | None = None
+    """Whether a run that hit its time limit is tried again; no, as in Milvaion."""
+    jitter: Fraction | None = None
+    """Fraction by which retry delays are spread: 0.1 means ±10 %; 0."""
+    max_delay: Seconds | None = None
+    """No retry waits longer than these seconds; only the 30 days that hold for all."""
+    never_retry: tuple[type[BaseException], ...] | None = field(default=None, converter=_listed)
+    """Exceptions that fail the job for good, like `PermanentFailure`; none."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        if problems := _problems(self):
+            raise SettingsError(problems)
+
+    def over(self, other: "JobSettings") -> Self:
+        """These settings, and the other's where these inherit."""
+        inherited = {
+            attribute.name: getattr(other, attribute.name)
+            for attribute in fields(type(self))
+            if getattr(self, attribute.name) is None
+        }
+        return evolve(self, **inherited)
+
+
+# --- the worker -----------------------------------------------------------------------------------------------------
+# Sections are checked by the WorkerSettings they are part of, so that one report names the mistakes of all of them.
+
+
+@frozen(kw_only=True)
+class RabbitMQSettings:
+    """Where the broker is. `Worker:RabbitMQ`."""
+
+    host: Text = "localhost"
+    """`Worker:RabbitMQ:Host`."""
+    port: Port = 5672
+    """`Worker:RabbitMQ:Port`."""
+    username: str = "guest"
+    """`Worker:RabbitMQ:Username`."""
+    password: str = field(default="guest", repr=_hidden)
+    """`Worker:RabbitMQ:Password`; never shown."""
+    virtual_host: Text = "/"
+    """`Worker:RabbitMQ:VirtualHost`."""
+
+
+@frozen(kw_only=True)
+class RedisSettings:
+    """Where cancel signals come from. `Worker:Redis`."""
+
+    connection_string: str = field(default="localhost:6379", repr=_without_password)
+    """In StackExchange's form, `host:port[,password=…]…`; empty for none. `Worker:Redis:ConnectionString`."""
+    password: str = field(default="", repr=_hidden)
+    """`Worker:Redis:Password`; never shown. Empty for the one in the connection string, if any."""
+    database: WholeNumber = 0
+    """`Worker:Redis:Database`."""
+    cancellation_channel: Text = "Milvaion:JobScheduler:cancellation_channel"
+    """`Worker:Redis:CancellationChannel`."""
+
+
+@frozen(kw_only=True)
+class HeartbeatSettings:
+    """How often the worker and its jobs say that they are alive. `Worker:Heartbeat`."""
+
+    enabled: bool = True
+    """Whether the worker sends any but the one after each registration. `Worker:Heartbeat:Enabled`."""
+    interval: Interval = 30.0
+    """Seconds between the worker's heartbeats. `Worker:Heartbeat:IntervalSeconds`."""
+    job_interval: Interval = 60.0
+    """Seconds between a running job's heartbeats. `Worker:Heartbeat:JobHeartbeatIntervalSeconds`."""
+
+
+@frozen(kw_only=True)
+class OfflineResilienceSettings:
+    """The outbox on disk. `Worker:OfflineResilience`."""
+
+    enabled: bool = True
+    """Off keeps the outbox in memory. The readme's default is off; ours is the safer. `…:Enabled`."""
+    local_storage_path: Text = "./worker_data"
+    """The folder of the outbox, made where it is missing. `…:LocalStoragePath`."""
+    durability: Durability = "NORMAL"
+    """NORMAL survives the death of the process, FULL the loss of power too. Ours: `…:Durability`."""
+
+
+@frozen(kw_only=True)
+class ReportingSettings:
+    """What is told about jobs. Ours: `Worker:Reporting`."""
+
+    local_occurrences: bool = False
+    """Whether occurrences of our own clients are reported too; a Milvaion API does not know them."""
+    running_after: Seconds = 0.0
+    """Seconds to hold back a Running status; a job that ends before it reports only how it ended."""
+
+
+@frozen(kw_only=True)
+class ShutdownSettings:
+    """How long leaving may take: 28 s together, inside the 30 s Kubernetes gives. Ours: `Worker:Shutdown`."""
+
+    drain_timeout: Seconds = 20.0
+    """Seconds that running jobs get to end by themselves."""
+    cleanup_timeout: Seconds = 5.0
+    """Seconds that a cancelled job gets to clean up."""
+    flush_timeout: Seconds = 3.0
+    """Seconds for the last reports to reach the broker."""
+
+
+@frozen(kw_only=True)
+class WorkerSettings:
+    """Everything a worker can be told. `Worker`."""
+
+    worker_id: GroupName = "worker"
+    """Name of the worker group; all its processes share queues. `Worker:WorkerId`."""
+    max_parallel_jobs: Count = 10
+    """Jobs that run at the same time in this process. `Worker:MaxParallelJobs`."""
+    execution_timeout: Seconds = 300.0
+    """Seconds a job may take unless it or its message says otherwise, 0 for ever. `Worker:ExecutionTimeoutSeconds`."""
+    startup_connection_timeout: Annotated[float, _Range(-math.inf)] = 30.0
+    """Seconds to try for the broker at start, 0 or less for ever. `Worker:StartupConnectionTimeoutSeconds`."""
+    wire: Dialect = Dialect.V1_1
+    """Which Milvaion the statuses and logs are written for. Ours: `Worker:Wire`."""
+    rabbitmq: RabbitMQSettings = field(factory=RabbitMQSettings)
+    redis: RedisSettings = field(factory=RedisSettings)
+    heartbeat: HeartbeatSettings = field(factory=HeartbeatSettings)
+    offline_resilience: OfflineResilienceSettings = field(factory=OfflineResilienceSettings)
+    reporting: ReportingSettings = field(factory=ReportingSettings)
+    shutdown: ShutdownSettings = field(factory=ShutdownSettings)
+    job_defaults: JobSettings = field(factory=JobSettings)
+    """For jobs that do not say it themselves."""
+    jobs: Mapping[str, JobSettings] = field(default=MappingProxyType({}), converter=_read_only)
+    """What the settings file says about single jobs, over their decorators, by job name in any case. `JobConsumers`."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse values that mean nothing, those of the sections included."""
+        if problems := _problems(self):
+            raise SettingsError(problems)
+
+
+# --- checking -------------------------------------------------------------------------------------------------------
+
+
+def _problems(settings: AttrsInstance, path: str = "") -> list[str]:
+    """One line per field whose value is not what its annotation says."""
+    problems: list[str] = []
+    for attribute in fields(type(settings)):
+        value = getattr(settings, attribute.name)
+        if has(type(value)) and type(value) is attribute.type:
+            problems += _problems(value, f"{path}{attribute.name}.")
+        elif not _fits(value, attribute.type):
+            shown = "not shown here" if attribute.repr is _hidden else repr(value)
+            problems.append(f"{path}{attribute.name} is {shown}; it must be {_words(attribute.type)}.")
+    return problems
+
+
+def _fits(value: object, annotation: object) -> bool:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _fits(value, arguments[0]) and all(_obeys(value, rule) for rule in arguments[1:])
+    if origin is UnionType or isinstance(annotation, UnionType) or type(None) in arguments:
+        return any(_fits(value, alternative) for alternative in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_fits(item, arguments[1]) for item in value.values())
+    if origin is type:
+        return isinstance(value, type) and issubclass(value, arguments)
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(annotation, type) and isinstance(value, annotation)
+
+
+def _obeys(value: object, rule: object) -> bool:
+    match rule:
+        case _Range(least, most):
+            return isinstance(value, int | float) and least <= value <= most
+        case _Form(pattern):
+            return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+    return True
+
+
+_TYPE_WORDS: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    NoneType: "None",
+    Dialect: "one of " + ", ".join(repr(dialect.value) for dialect in Dialect),
+}
+
+
+def _words(annotation: object) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        match arguments[1]:
+            case _Form(_, words):
+                return words
+            case _Range(least, most) if math.isinf(least):
+                return f"{_words(arguments[0])}, not infinite"
+            case _Range(least, most):
+                return f"{_words(arguments[0])}, {least:g} " + ("or more" if math.isinf(most) else f"to {most:g}")
+    if origin is tuple:
+        return f"a list, each item {_words(arguments[0])}"
+    if origin is Mapping:
+        return f"a mapping of names to {_words(arguments[1])}"
+    if origin is type:
+        return f"a class derived from {arguments[0].__name__}"
+    if arguments:
+        return " or ".join(_words(alternative) for alternative in arguments)
+    if isinstance(annotation, type):
+        return _TYPE_WORDS.get(annotation, annotation.__name__)
+    return repr(annotation)

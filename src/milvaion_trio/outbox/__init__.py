@@ -1,0 +1,1 @@
+"""What must still reach the broker: each implements `ports.Outbox`, held to it by `tests/contract`."""

@@ -1,0 +1,200 @@
+"""Rows that wait for their confirm: which go next, and what the broker's answer means for them.
+
+Separate because all of it is decided synchronously, with the time passed in; the courier only sends and waits.
+An outbox on disk needs the same order in memory, so it shares this with the one that lives in memory alone.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+from attrs import define, field
+
+from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.outbox.stage import Stage
+from milvaion_trio.ports import Confirmation, Report, ReportKind
+
+__all__ = ["Backlog", "Row", "retry_delay"]
+
+FIRST_RETRY = 1.0
+LONGEST_RETRY = 30.0
+"""A refusal by chance is over within a second; a queue that is full or missing needs minutes and a human."""
+
+
+@define(eq=False)
+class Row:
+    """A report on its way."""
+
+    report: Report
+    number: int
+    """Its place in the order of all rows."""
+    lane: OccurrenceId | ReportKind
+    """What must stay in order: the rows of an occurrence, or those of one kind that belong to none."""
+    stage: Stage | None
+    """`None` for rows of no occurrence."""
+    follows_conclusion: bool = False
+    """Whether it starts the next attempt while the conclusion of the last one is pending."""
+    times_refused: int = 0
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether it says that an attempt runs which is concluded meanwhile."""
+        return self.report.kind is ReportKind.RUNNING and self.stage is not None and self.stage.is_concluded
+
+
+@define(eq=False)
+class _RefusedLane:
+    """Rows that wait because the broker refused the first of them."""
+
+    retry_at: float
+    rows: list[Row] = field(factory=list, init=False)
+
+
+@define(eq=False)
+class Backlog:
+    """All rows without a confirm. Each is waiting, in a refused lane, or in the batch that the courier has."""
+
+    pending: int = field(default=0, init=False)
+    pending_logs: int = field(default=0, init=False)
+    confirmed: int = field(default=0, init=False)
+    superseded: int = field(default=0, init=False)
+    retried: int = field(default=0, init=False)
+    """How often a row had to be sent again, because it was refused or its link was lost."""
+    _last_number: int = field(default=0, init=False)
+    _waiting: deque[Row] = field(factory=deque, init=False)
+    _refused: dict[OccurrenceId | ReportKind, _RefusedLane] = field(factory=dict, init=False)
+    _stages: dict[OccurrenceId, Stage] = field(factory=dict, init=False)
+    """The newest stage of each occurrence that has rows pending."""
+
+    def append(self, report: Report, occurrence_id: OccurrenceId | None) -> bool:
+        """Take a row, as one of that occurrence; `False` for a heartbeat of an attempt that is concluded already."""
+        kind = report.kind
+        stage = None
+        follows_conclusion = False
+        if occurrence_id is not None:
+            stage = self._stages.get(occurrence_id)
+            if stage is None:
+                stage = self._stages[occurrence_id] = Stage(occurrence_id)
+            elif stage.is_concluded:
+                if kind is ReportKind.HEARTBEAT:
+                    return False
+                if kind is ReportKind.RUNNING:
+                    stage = self._stages[occurrence_id] = Stage(occurrence_id, stage)
+                    follows_conclusion = True
+            stage.pending += 1
+            if kind is ReportKind.FINAL:
+                stage.is_concluded = True
+        if kind is ReportKind.LOG:
+            self.pending_logs += 1
+        self.pending += 1
+        self._last_number += 1
+        self._waiting.append(Row(report, self._last_number, occurrence_id or kind, stage, follows_conclusion))
+        return True
+
+    def stage(self, occurrence_id: OccurrenceId) -> Stage | None:
+        """The newest stage of the occurrence, `None` when no row of it is pending."""
+        return self._stages.get(occurrence_id)
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether some rows wait for another try."""
+        return bool(self._refused)
+
+    @property
+    def next_retry(self) -> float:
+        """When refused rows may be taken again; infinity when there are none."""
+        return min((lane.retry_at for lane in self._refused.values()), default=math.inf)
+
+    def take(self, limit: int, now: float) -> list[Row]:
+        """The next rows to send, in order, at most `limit`. They are the caller's until settled or given back."""
+        if self._refused:
+            self._rejoin(now)
+        batch: list[Row] = []
+        waiting = self._waiting
+        while waiting and len(batch) < limit:
+            if waiting[0].follows_conclusion and batch:
+                # It leaves after the conclusion before it is confirmed: in one batch, a refusal would swap the two.
+                break
+            row = waiting.popleft()
+            if self._refused and row.lane in self._refused:
+                self._wait_behind(row)
+            else:
+                batch.append(row)
+        return batch
+
+    def settle(self, batch: Sequence[Row], answers: Sequence[Confirmation], now: float) -> None:
+        """Forget what is confirmed; the rest waits for another try, and what comes after it in its lane does too."""
+        for row, answer in zip(batch, answers, strict=True):
+            if answer is Confirmation.CONFIRMED:
+                self.confirmed += 1
+                self._forget(row)
+            else:
+                self._hold(row, now)
+
+    def give_back(self, batch: Sequence[Row]) -> None:
+        """Nobody knows what arrived of the batch: all of it is next again, in the same order."""
+        self.retried += len(batch)
+        self._waiting.extendleft(reversed(batch))
+
+    def start_over(self) -> None:
+        """For a fresh link: all rows in their first order, without those that say nothing any more."""
+        rows = [*self._waiting, *(row for lane in self._refused.values() for row in lane.rows)]
+        self._refused.clear()
+        self._waiting.clear()
+        for row in sorted(rows, key=_number):
+            if row.is_superseded or row.report.kind is ReportKind.HEARTBEAT:
+                self._drop(row)
+            else:
+                self._waiting.append(row)
+
+    def _rejoin(self, now: float) -> None:
+        """Put the rows of lanes whose time has come ahead of all that came later."""
+        due = [key for key, lane in self._refused.items() if lane.retry_at <= now]
+        rows = [row for key in due for row in self._refused.pop(key).rows]
+        self._waiting.extendleft(sorted(rows, key=_number, reverse=True))
+
+    def _hold(self, row: Row, now: float) -> None:
+        if row.is_superseded or row.report.kind is ReportKind.HEARTBEAT:
+            # Its final may be confirmed already, from the same batch: Running must not come behind it (RELIABILITY W2).
+            self._drop(row)
+            return
+        if row.lane not in self._refused:
+            self._refused[row.lane] = _RefusedLane(now + retry_delay(row.times_refused))
+        self._refused[row.lane].rows.append(row)
+        row.times_refused += 1
+        self.retried += 1
+
+    def _wait_behind(self, row: Row) -> None:
+        if row.report.kind is ReportKind.HEARTBEAT:
+            self._drop(row)
+        else:
+            self._refused[row.lane].rows.append(row)
+
+    def _drop(self, row: Row) -> None:
+        if row.report.kind is ReportKind.RUNNING:
+            self.superseded += 1
+        self._forget(row)
+
+    def _forget(self, row: Row) -> None:
+        self.pending -= 1
+        if row.report.kind is ReportKind.LOG:
+            self.pending_logs -= 1
+        if row.stage is not None and row.stage.settle_one():
+            self._close(row.stage)
+
+    def _close(self, stage: Stage) -> None:
+        if self._stages.get(stage.occurrence_id) is not stage:
+            return
+        if (earlier := stage.unsettled_before()) is None:
+            del self._stages[stage.occurrence_id]
+        else:
+            self._stages[stage.occurrence_id] = earlier
+
+
+def retry_delay(times_refused: int) -> float:
+    """Seconds until the next try: 1, 2, 4, 8, 16, 30, 30 …"""
+    return min(FIRST_RETRY * 2.0 ** min(times_refused, 10), LONGEST_RETRY)
+
+
+def _number(row: Row) -> int:
+    return row.number

@@ -1,0 +1,99 @@
+"""Rows to confirmed publishes: one loop per link, as many rows at a time as are waiting.
+
+Separate from the outboxes, which differ in where rows survive and share how they are sent.
+There is no timer: while one batch waits for its confirms the next one gathers.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import trio
+from attrs import define, field
+
+from milvaion_trio.outbox.backlog import Backlog, Row
+from milvaion_trio.ports import Confirmation, Publisher
+
+__all__ = ["Courier"]
+
+BATCH = 500
+"""Rows per publish: about 500 kB on the wire. Larger batches are not faster, and a lost link repeats a whole batch."""
+
+logger = logging.getLogger("milvaion_trio.outbox")
+
+
+@define(eq=False)
+class Courier:
+    """Sends the rows of a backlog over one link at a time."""
+
+    _backlog: Backlog
+    is_delivering: bool = field(default=False, init=False)
+    _new_rows: trio.Event = field(factory=trio.Event, init=False)
+    _emptied: trio.Event = field(factory=trio.Event, init=False)
+    _is_refused: bool = field(default=False, init=False)
+    """Whether the log was told that the broker refuses rows."""
+
+    def wake(self) -> None:
+        """Say that a row was added."""
+        self._new_rows.set()
+
+    async def deliver(self, publisher: Publisher) -> None:
+        """Send rows until the link is lost (`LinkLost`) or the call is cancelled; then those without a confirm stay."""
+        if self.is_delivering:
+            raise trio.BusyResourceError("this outbox is delivering over another link already")
+        self.is_delivering = True
+        try:
+            self._backlog.start_over()
+            self._check_emptied()
+            while True:
+                if batch := self._backlog.take(BATCH, trio.current_time()):
+                    await self._send(batch, publisher)
+                else:
+                    await self._work()
+        finally:
+            self.is_delivering = False
+
+    async def drained(self) -> None:
+        """Return when no row is left. If cancelled, nothing changes."""
+        if not self._backlog.pending:
+            await trio.lowlevel.checkpoint()
+        while self._backlog.pending:
+            if self._emptied.is_set():
+                self._emptied = trio.Event()
+            await self._emptied.wait()
+
+    async def _send(self, batch: Sequence[Row], publisher: Publisher) -> None:
+        try:
+            answers = await publisher.publish([row.report.publication for row in batch])
+        except BaseException:
+            self._backlog.give_back(batch)
+            raise
+        self._backlog.settle(batch, answers, trio.current_time())
+        self._check_emptied()
+        self._log_refusals(batch, answers)
+
+    async def _work(self) -> None:
+        """Return when there may be rows to send. If cancelled, nothing changes."""
+        with trio.move_on_at(self._backlog.next_retry):
+            await self._new_rows.wait()
+        self._new_rows = trio.Event()
+
+    def _check_emptied(self) -> None:
+        if not self._backlog.pending:
+            self._emptied.set()
+
+    def _log_refusals(self, batch: Sequence[Row], answers: Sequence[Confirmation]) -> None:
+        """Log when refusals begin and when they are over, not each one."""
+        if self._backlog.has_refused and not self._is_refused:
+            row, answer = next(
+                pair for pair in zip(batch, answers, strict=True) if pair[1] is not Confirmation.CONFIRMED
+            )
+            publication = row.report.publication
+            logger.error(
+                "broker does not take a report (%s), it is tried again until it does: exchange=%r routing_key=%r",
+                answer.value,
+                publication.exchange,
+                publication.routing_key,
+            )
+        elif self._is_refused and not self._backlog.has_refused:
+            logger.info("broker takes all reports again")
+        self._is_refused = self._backlog.has_refused

@@ -1,0 +1,156 @@
+"""The outbox of a worker without a disk: everything in memory, nothing lost as long as the process lives.
+
+If the process dies, the deliveries were not acked, so the broker hands the messages out again: a second run, no loss.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+from attrs import define, field, frozen
+
+from milvaion_trio.model.headers import AttemptKey
+from milvaion_trio.outbox.backlog import Backlog
+from milvaion_trio.outbox.courier import Courier
+from milvaion_trio.ports import Publisher, Report, ReportKind
+
+__all__ = ["MemoryOutbox", "OutboxStatistics"]
+
+MAX_LOG_ROWS = 10_000
+"""Log batches kept while the broker is away, at most 500,000 lines (RELIABILITY.md 2.3, S5 under fault B)."""
+
+CONCLUDED_REMEMBERED = 10_000
+"""A concluded attempt is asked for again only after a lost link, for deliveries that were not acked: no more than all
+prefetches together, a few hundred. At about 300 bytes each there is no need to be exact."""
+
+logger = logging.getLogger("milvaion_trio.outbox")
+
+
+@frozen(kw_only=True)
+class OutboxStatistics:
+    """The outbox in numbers, since the start of the process."""
+
+    pending: int
+    """Rows without a confirm."""
+    pending_logs: int
+    """How many of them are logs."""
+    confirmed: int
+    """Rows that the broker confirmed."""
+    dropped_logs: int
+    """Log rows that found no room."""
+    superseded: int
+    """Running rows that a final row made needless before they could leave."""
+    retried: int
+    """How often a row had to be sent again, because it was refused or its link was lost."""
+
+
+@define(eq=False)
+class MemoryOutbox:
+    """Implements `ports.Outbox`. Refused rows are tried again for ever; they hold up only their own occurrence."""
+
+    _max_log_rows: int = field(default=MAX_LOG_ROWS, kw_only=True)
+    _backlog: Backlog = field(factory=Backlog, init=False)
+    _courier: Courier = field(init=False)
+    _concluded: dict[AttemptKey, None] = field(factory=dict, init=False)
+    """In the order of conclusion, newest last."""
+    _dropped_logs: int = field(default=0, init=False)
+    _is_dropping: bool = field(default=False, init=False)
+    """Whether the log was told that log rows are dropped."""
+    _is_open: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._courier = Courier(self._backlog)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Serve while open. What is not confirmed on leaving is gone with the process, which the log is told."""
+        self._is_open = True
+        try:
+            yield
+        finally:
+            self._is_open = False
+            if self._backlog.pending:
+                logger.warning(
+                    "outbox closed with unconfirmed reports, their jobs were not acked and run again: rows=%d",
+                    self._backlog.pending,
+                )
+
+    def add(self, report: Report) -> bool:
+        """Take a row. Dropped are heartbeats without a link or after the conclusion, and logs beyond the limit."""
+        self._check_open()
+        if report.kind is ReportKind.HEARTBEAT:
+            if not self._courier.is_delivering:
+                return False
+        elif report.kind is ReportKind.LOG and not self._has_room_for_log():
+            return False
+        is_taken = self._backlog.append(report, report.occurrence_id)
+        self._courier.wake()
+        return is_taken
+
+    async def conclude(self, attempt: AttemptKey, reports: Sequence[Report]) -> None:
+        """Take all rows and remember the attempt in one step, then wait. If cancelled, only the waiting ends."""
+        self._check_open()
+        occurrence_id = attempt.occurrence_id
+        for report in reports:
+            self._backlog.append(report, occurrence_id)
+        self._remember(attempt)
+        self._courier.wake()
+        stage = self._backlog.stage(occurrence_id)
+        if stage is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await stage.settled()
+
+    def is_concluded(self, attempt: AttemptKey) -> bool:
+        """Whether this attempt was concluded here, by this process and not too long ago."""
+        return attempt in self._concluded
+
+    async def settled(self, attempt: AttemptKey) -> None:
+        """Return when no row of the occurrence is pending. If cancelled, nothing changes."""
+        await trio.lowlevel.checkpoint()
+        while (stage := self._backlog.stage(attempt.occurrence_id)) is not None:
+            await stage.settled()
+
+    async def deliver(self, publisher: Publisher) -> None:
+        """Send rows over this link. If cancelled or lost, rows without a confirm stay, in order."""
+        await self._courier.deliver(publisher)
+
+    async def drained(self) -> None:
+        """Return when no row is left. If cancelled, nothing changes."""
+        await self._courier.drained()
+
+    def statistics(self) -> OutboxStatistics:
+        """The outbox in numbers."""
+        backlog = self._backlog
+        return OutboxStatistics(
+            pending=backlog.pending,
+            pending_logs=backlog.pending_logs,
+            confirmed=backlog.confirmed,
+            dropped_logs=self._dropped_logs,
+            superseded=backlog.superseded,
+            retried=backlog.retried,
+        )
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise RuntimeError("this outbox is not open: use it inside `async with outbox.open()`")
+
+    def _has_room_for_log(self) -> bool:
+        """Whether a log row still fits. The log is told when dropping begins and when it is over, not each time."""
+        if self._backlog.pending_logs < self._max_log_rows:
+            if self._is_dropping:
+                self._is_dropping = False
+                logger.warning("outbox takes job logs again: dropped so far=%d", self._dropped_logs)
+            return True
+        self._dropped_logs += 1
+        if not self._is_dropping:
+            self._is_dropping = True
+            logger.error("outbox is full of job logs, new ones are dropped: limit=%d", self._max_log_rows)
+        return False
+
+    def _remember(self, attempt: AttemptKey) -> None:
+        self._concluded.pop(attempt, None)
+        self._concluded[attempt] = None
+        if len(self._concluded) > CONCLUDED_REMEMBERED:
+            del self._concluded[next(iter(self._concluded))]

@@ -1,0 +1,172 @@
+"""What to do with a message that has just arrived: the first decision in the life of a job (DESIGN.md 5.1).
+
+One rule is above all others: a message is only ever settled without a run when something else answers for it, that is a
+concluded attempt, a run that goes on here, or a final status that is published instead.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias, TypeVar
+
+from attrs import frozen
+
+from milvaion_trio.model.envelope import Message
+from milvaion_trio.model.errors import InvalidMessage, JobNotRegistered
+from milvaion_trio.model.headers import AttemptKey, attempt_key, occurrence_id
+from milvaion_trio.model.ids import JobId, OccurrenceId, parse_guid
+from milvaion_trio.model.json_text import read
+from milvaion_trio.model.messages import JobMessage
+from milvaion_trio.model.wire import decode_job
+from milvaion_trio.policy.ledger import Ledger
+
+__all__ = [
+    "Admission",
+    "Adopt",
+    "AlreadyConcluded",
+    "CancelledBeforeStart",
+    "Quarantine",
+    "Refuse",
+    "Run",
+    "admit",
+]
+
+R = TypeVar("R")
+
+
+@frozen
+class Run:
+    """Run the job."""
+
+    occurrence_id: OccurrenceId
+    attempt: AttemptKey
+    job: JobMessage
+    redelivered: bool
+    """It was handed out before, here or elsewhere, and may have run in part."""
+
+
+@frozen
+class Adopt:
+    """No second run: `running`, which runs here, answers for this message. It is settled together with that run's."""
+
+    occurrence_id: OccurrenceId
+    attempt: AttemptKey
+    """What the message asks for. Mostly the same as `running`; see `admit`."""
+    running: AttemptKey
+
+
+@frozen
+class AlreadyConcluded:
+    """No second run: ack it as soon as everything that the attempt published is confirmed."""
+
+    attempt: AttemptKey
+
+
+@frozen
+class CancelledBeforeStart:
+    """No run: the occurrence was cancelled after this message was dispatched. Report Cancelled."""
+
+    occurrence_id: OccurrenceId
+    attempt: AttemptKey
+    job: JobMessage
+    reason: str
+
+
+@frozen
+class Refuse:
+    """No run is possible: report Failed and send a dead letter, both with `error`."""
+
+    occurrence_id: OccurrenceId
+    attempt: AttemptKey
+    job: JobMessage
+    """As much of it as could be read."""
+    error: str
+
+
+@frozen
+class Quarantine:
+    """Nothing can be reported, as the message does not say for which occurrence or job: set it aside."""
+
+    problem: str
+
+
+Admission: TypeAlias = Run | Adopt | AlreadyConcluded | CancelledBeforeStart | Refuse | Quarantine
+
+
+def admit(
+    message: Message,
+    *,
+    redelivered: bool,
+    ledger: Ledger[R],
+    is_concluded: Callable[[AttemptKey], bool],
+    knows: Callable[[str], bool],
+    known_names: Iterable[str],
+) -> Admission:
+    """Decide on one delivery. Nothing is changed; who carries the decision out records it before the next delivery.
+
+    The questions are asked in this order, the cheap ones about the headers before the body is read.
+
+    1. *For which occurrence?* None: quarantine.
+    2. *Concluded already?* The attempt is known by its key (`AttemptKey`). A key without a dispatch stamp, from a
+       retry copy of a .NET worker, is not unique: a workflow's next dispatch leads to the same one. Then only a
+       redelivered message counts as the old one, and not while an attempt with that key runs here: it may be the
+       second of that name, whose own message this is.
+    3. *Does the occurrence run here?* Then that run answers for this message too. Mostly it is the same attempt, come
+       back over a new link. If it is another one of the same occurrence, a second run at the same time could only
+       do the same work twice and report two outcomes: a workflow that dispatches again something it believes lost
+       gets the outcome of the run that was not lost, and an attempt that a twin of the running one asked for is asked
+       for again when the running one fails.
+       A run that is concluded and only waits for its confirms does not count: its retry copy can arrive before them,
+       and adopting that would lose the job.
+    4. *Readable?* Broken, but with ids: refuse. Without: quarantine.
+    5. *Cancelled before it started?* The ledger knows, and for which dispatch.
+    6. *Is there such a job?* If not: refuse.
+    """
+    occurrence = occurrence_id(message)
+    if occurrence is None:
+        return Quarantine(
+            "There is no occurrence id: neither in the headers nor as correlation id is there a valid guid."
+        )
+    attempt = attempt_key(message, occurrence)
+    running = ledger.running(occurrence)
+    is_stamped = attempt.dispatch_stamp is not None
+    comes_back = redelivered and not is_stamped and attempt == running
+    if (is_stamped or redelivered) and not comes_back and is_concluded(attempt):
+        return AlreadyConcluded(attempt)
+    if running is not None and (comes_back or not is_concluded(running)):
+        return Adopt(occurrence, attempt, running)
+    try:
+        job, problem = decode_job(message.body), None
+    except InvalidMessage as invalid:
+        salvaged = _salvage(message.body)
+        if salvaged is None:
+            return Quarantine(invalid.problem)
+        job, problem = salvaged, invalid.problem
+    if parse_guid(job.id) is None:
+        return Quarantine("There is no job id: the body's Id is absent or the empty guid.")
+    reason = ledger.cancelled(attempt)
+    if reason is not None:
+        return CancelledBeforeStart(occurrence, attempt, job, reason)
+    if problem is not None:
+        return Refuse(occurrence, attempt, job, f"The message is not a valid job message: {problem}")
+    if not knows(job.job_name_in_worker):
+        return Refuse(occurrence, attempt, job, str(JobNotRegistered(job.job_name_in_worker, tuple(known_names))))
+    return Run(occurrence, attempt, job, redelivered)
+
+
+def _salvage(body: bytes) -> JobMessage | None:
+    """What can be reported of a body that is no valid job message, if it is an object with an id."""
+    try:
+        value = read(body)
+    except InvalidMessage:
+        return None
+    if not isinstance(value, dict):
+        return None
+    texts = {name.lower(): text for name, text in value.items() if isinstance(text, str)}
+    job_id = parse_guid(texts.get("id"))
+    if job_id is None:
+        return None
+    return JobMessage(
+        id=JobId(job_id),
+        job_name_in_worker=texts.get("jobnameinworker", ""),
+        display_name=texts.get("displayname"),
+        job_data=texts.get("jobdata"),
+    )

@@ -1,0 +1,247 @@
+"""What the runtime needs from the world: broker, signals, outbox.
+
+Each method carries the guarantee an adapter gives and what happens if it is cancelled.
+`tests/contract` holds every adapter to these sentences.
+"""
+
+import enum
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from attrs import field, frozen
+
+from milvaion_trio.model.envelope import Message, Publication
+from milvaion_trio.model.headers import AttemptKey
+from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.messages import Cancellation
+
+__all__ = [
+    "Binding",
+    "Broker",
+    "Confirmation",
+    "Consumer",
+    "Deliveries",
+    "Delivery",
+    "Exchange",
+    "Link",
+    "Outbox",
+    "Publisher",
+    "Queue",
+    "Report",
+    "ReportKind",
+    "Signals",
+    "Topology",
+]
+
+
+@frozen
+class Exchange:
+    """A durable exchange to declare; `kind` is `topic`, `direct` or `fanout`."""
+
+    name: str
+    kind: str
+
+
+@frozen
+class Queue:
+    """A durable queue to declare, with exactly these arguments (WIRE.md 1.2)."""
+
+    name: str
+    arguments: Mapping[str, str | int] = field(factory=dict)
+
+
+@frozen
+class Binding:
+    """Messages of the exchange that match the key also go to the queue."""
+
+    exchange: str
+    queue: str
+    key: str
+
+
+@frozen(kw_only=True)
+class Topology:
+    """What must exist before a worker consumes and publishes."""
+
+    exchanges: Sequence[Exchange] = ()
+    queues: Sequence[Queue] = ()
+    bindings: Sequence[Binding] = ()
+
+
+class Confirmation(enum.Enum):
+    """What the broker answered to one publish."""
+
+    CONFIRMED = "confirmed"
+    """It is in every queue it was routed to, and survives the broker's death if it is persistent."""
+    REFUSED = "refused"
+    """Negatively acknowledged: not stored, worth trying again."""
+    UNROUTABLE = "unroutable"
+    """No queue takes it (all publishes are mandatory)."""
+
+
+class Delivery(Protocol):
+    """One message handed to this worker, with one owner who settles it exactly once.
+
+    Settling only hands the answer to the link and never waits.
+    On a lost link it has no effect: the broker delivers the message again, marked as redelivered.
+    Settling twice raises `DeliverySettled`.
+    """
+
+    @property
+    def message(self) -> Message:
+        """The message, as published."""
+
+    @property
+    def queue(self) -> str:
+        """The queue it came from."""
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether it was handed out before, here or elsewhere."""
+
+    def ack(self) -> None:
+        """Done: the broker forgets the message."""
+
+    def requeue(self) -> None:
+        """Not done: it goes back to its queue at once and is delivered again, marked as redelivered."""
+
+    def reject(self) -> None:
+        """Never: the queue's dead-letter exchange gets it as it is, or it is dropped where there is none."""
+
+
+class Deliveries(Protocol):
+    """The messages of one queue, as they come."""
+
+    async def receive(self) -> Delivery:
+        """The next delivery, in queue order.
+
+        Raises `LinkLost` once the link is gone.
+        If cancelled, no delivery is lost: what was not returned is still with the consumer.
+        """
+
+
+class Link(Protocol):
+    """One connection."""
+
+    async def lost(self) -> None:
+        """Return when the connection is gone. If cancelled, nothing changes."""
+
+
+class Publisher(Link, Protocol):
+    """A connection that publishes, every message persistent, mandatory and confirmed."""
+
+    async def publish(self, publications: Sequence[Publication]) -> Sequence[Confirmation]:
+        """Publish in this order and return the broker's answer to each, in the same order.
+
+        Publications with a delay wait in the broker, not here.
+        Raises `LinkLost` when the connection dies first: then any prefix may have arrived.
+        There is no time limit: a timer that gives up would not mean failure (RELIABILITY.md 0.8).
+        If cancelled, any prefix may have arrived.
+        """
+
+
+class Consumer(Link, Protocol):
+    """A connection that consumes and acknowledges. Leaving it returns every unsettled delivery to its queue."""
+
+    async def declare(self, topology: Topology) -> None:
+        """Make the topology exist; what exists already with the same arguments is left alone.
+
+        Raises `LinkLost`, or `SettingsError` where something exists with other arguments.
+        If cancelled, any part may have been declared.
+        """
+
+    def consume(self, queue: str, *, prefetch: int) -> AbstractAsyncContextManager[Deliveries]:
+        """Consume the queue with at most `prefetch` unsettled deliveries.
+
+        Leaving the context stops the consumer and gives back what was not received yet; received deliveries stay
+        valid while the link lives.
+        """
+
+    async def depth(self, queue: str) -> int:
+        """How many messages are ready in the queue or wait in the broker to reach it, as far as the broker can tell.
+
+        Raises `LinkLost`. If cancelled, nothing changes.
+        """
+
+
+class Broker(Protocol):
+    """Where connections come from. Two kinds, because a broker under alarm stops reading those that publish."""
+
+    @property
+    def name(self) -> str:
+        """For messages to people, without secrets, e.g. `amqp://localhost:5672/`."""
+
+    def publishing(self) -> AbstractAsyncContextManager[Publisher]:
+        """Open a publishing connection; raises `LinkLost` when none can be had. Leaving the context closes it."""
+
+    def consuming(self) -> AbstractAsyncContextManager[Consumer]:
+        """Open a consuming connection; raises `LinkLost` when none can be had. Leaving the context closes it."""
+
+
+class Signals(Protocol):
+    """Cancel signals. Advisory: jobs never depend on them."""
+
+    def cancellations(self) -> AbstractAsyncContextManager[AsyncIterator[Cancellation]]:
+        """Every cancel signal that is sent while the context is open, in order; junk is left out.
+
+        Entering and iterating raise `LinkLost` when signals can no longer be heard.
+        """
+
+    async def send(self, cancellation: Cancellation) -> None:
+        """Send a cancel signal to every listener there is now. If cancelled, it may have been sent."""
+
+
+class ReportKind(enum.Enum):
+    """What a row of the outbox is, as far as its treatment differs."""
+
+    RUNNING = "running"
+    """An attempt started; superseded by a final status where it could not leave in time."""
+    HEARTBEAT = "heartbeat"
+    """Alive; worthless when late, so dropped when there is no link."""
+    LOG = "log"
+    """Log entries; bounded while there is no link."""
+    FINAL = "final"
+    """Everything a conclusion publishes; never dropped."""
+
+
+@frozen
+class Report:
+    """A row of the outbox: bytes and message id stay the same however often it must be sent."""
+
+    kind: ReportKind
+    publication: Publication
+    occurrence_id: OccurrenceId | None = None
+    """`None` for a log batch of several occurrences."""
+
+
+class Outbox(Protocol):
+    """What must still reach the broker. Rows leave in the order they came, and are forgotten when confirmed."""
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        """Serve `add` and `conclude` while open. On leaving, everything accepted is durable (where the outbox is)."""
+
+    def add(self, report: Report) -> bool:
+        """Take a row and return without waiting; `False` when it was dropped (heartbeats and logs only, see kinds)."""
+
+    async def conclude(self, attempt: AttemptKey, reports: Sequence[Report]) -> None:
+        """Write the rows and the mark "this attempt is concluded" as one, and return when all of it is confirmed.
+
+        All of it: these rows and every earlier row of the occurrence. Only then may the delivery be acked.
+        If cancelled, the rows stay and will be sent; only the waiting ends.
+        """
+
+    def is_concluded(self, attempt: AttemptKey) -> bool:
+        """Whether this attempt was concluded here before, so that its message needs no second run."""
+
+    async def settled(self, attempt: AttemptKey) -> None:
+        """Return when no row of the attempt's occurrence is waiting for its confirm. If cancelled, nothing changes."""
+
+    async def deliver(self, publisher: Publisher) -> None:
+        """Send rows over this connection until it is lost (`LinkLost`) or the call is cancelled.
+
+        If cancelled or lost, rows without a confirm stay and are sent again by the next call, with the same bytes.
+        """
+
+    async def drained(self) -> None:
+        """Return when no row is left. If cancelled, nothing changes."""

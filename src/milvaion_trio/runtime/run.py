@@ -1,0 +1,115 @@
+"""A run: one attempt of a job while this worker owns it.
+
+The record that the executor, the cancellation, the heartbeats and the shutdown share.
+It is written by synchronous code only, so no interleaving can see half of a change.
+"""
+
+import enum
+import math
+from collections.abc import Callable
+
+import trio
+from attrs import define, field
+
+from milvaion_trio.model.headers import AttemptKey
+from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.instant import Instant
+from milvaion_trio.model.messages import JobMessage
+from milvaion_trio.model.outcome import StopReason
+from milvaion_trio.ports import Delivery
+from milvaion_trio.runtime.registry import RegisteredJob
+
+__all__ = ["Phase", "Run"]
+
+
+class Phase(enum.Enum):
+    """How far a run has come."""
+
+    RUNNING = enum.auto()
+    """Job code runs, or is about to."""
+    CONCLUDING = enum.auto()
+    """The outcome is known; its reports are on their way to the broker."""
+    DISOWNED = enum.auto()
+    """The shutdown gave the message back although the job had not ended; whatever it still returns is ignored."""
+
+
+@define(eq=False, kw_only=True)
+class Run:
+    """One attempt in the hands of this worker. Its delivery is acked, or given back, by the run's task alone."""
+
+    occurrence_id: OccurrenceId
+    attempt: AttemptKey
+    job: JobMessage
+    registered: RegisteredJob
+    delivery: Delivery
+    """The newest: the message may come again, over a new connection or as a twin (`adopt`)."""
+    run_number: int
+    reported: bool
+    """Whether a Milvaion API knows the occurrence, so that it wants statuses and logs."""
+    started_at: Instant
+    started_clock: float
+    """`trio.current_time()` when the attempt was admitted."""
+    time_limit: float | None
+    """Seconds."""
+    scope: trio.CancelScope
+    phase: Phase = Phase.RUNNING
+    told_to_stop: bool = False
+    """Readable from the job's thread; set when the scope of a job in a thread is cancelled."""
+    abandoned_thread: bool = False
+    """Whether the job's thread ignored its cancellation and still runs; its slots stay taken until it ends."""
+    thread_ended: Callable[[], None] | None = None
+    """Called in Trio's thread when the job's thread has ended."""
+    _earlier: tuple[Delivery, ...] = field(default=(), init=False)
+    """Deliveries that came before the newest; most of them are void, as their connection was lost."""
+    _reason: StopReason | None = field(default=None, init=False)
+    _reason_text: str = field(default="", init=False)
+
+    def stop(self, reason: StopReason, text: str) -> bool:
+        """Record why and cancel the job's scope; `False` when it was already told to stop or has ended.
+
+        The first recorded reason stays: a signal that comes after the deadline does not turn a timeout into a cancel.
+        """
+        if self.phase is not Phase.RUNNING or self.stop_reason is not None:
+            return False
+        self._reason = reason
+        self._reason_text = text
+        self.scope.cancel(reason=text)
+        return True
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the job was told to stop, or `None`. The deadline of the scope records itself."""
+        if self._reason is None and self.scope.deadline <= trio.current_time():
+            self._reason = StopReason.TIMEOUT
+            self._reason_text = f"time limit of {self.time_limit or 0:g} s"
+        return self._reason
+
+    @property
+    def stop_text(self) -> str:
+        """The words that came with the reason."""
+        return self._reason_text
+
+    @property
+    def deadline(self) -> float | None:
+        """The end of the time limit on Trio's clock, or `None` without a limit."""
+        return None if math.isinf(self.scope.deadline) else self.scope.deadline
+
+    def adopt(self, delivery: Delivery) -> None:
+        """Answer for this delivery too: it is settled together with the ones before it."""
+        self._earlier = (*self._earlier, self.delivery)
+        self.delivery = delivery
+
+    def ack(self) -> None:
+        """Settle every delivery of this run as done."""
+        for delivery in (*self._earlier, self.delivery):
+            delivery.ack()
+
+    def requeue(self) -> None:
+        """Give every delivery of this run back to its queue."""
+        for delivery in (*self._earlier, self.delivery):
+            delivery.requeue()
+
+    def disown(self) -> None:
+        """Give the message back to its queue although the job has not ended."""
+        self.phase = Phase.DISOWNED
+        self.requeue()

@@ -1,0 +1,100 @@
+"""The nursery tree. Nesting is the shutdown order: what is inside ends first."""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+
+import trio
+from attrs import define
+
+from milvaion_trio.model.errors import LinkLost
+from milvaion_trio.model.events import WorkerReady, WorkerStopped
+from milvaion_trio.model.identity import Identity
+from milvaion_trio.ports import Consumer, Outbox, Publisher
+from milvaion_trio.runtime.cancellation import CancelListener
+from milvaion_trio.runtime.dispatch import Dispatcher
+from milvaion_trio.runtime.observers import Observers
+from milvaion_trio.runtime.presence import JobHeartbeats, Presence
+from milvaion_trio.runtime.reporting import Reporter
+from milvaion_trio.runtime.shutdown import Shutdown, wind_down
+from milvaion_trio.runtime.supervisor import SupervisedLink
+
+__all__ = ["House", "serve"]
+
+_log = logging.getLogger("milvaion_trio.runtime")
+
+
+@define(eq=False, kw_only=True)
+class House:
+    """Everything one serving worker consists of, built and not yet running."""
+
+    identity: Identity
+    outbox: Outbox
+    publishing: SupervisedLink[Publisher]
+    consuming: SupervisedLink[Consumer]
+    presence: Presence
+    job_heartbeats: JobHeartbeats
+    reporter: Reporter
+    listener: CancelListener
+    dispatcher: Dispatcher
+    shutdown: Shutdown
+    observers: Observers
+
+
+async def serve(house: House, started: Callable[[], None]) -> None:
+    """Run the tree until the shutdown is requested, then leave in order.
+
+    `started` is called once the worker is registered and consumes every queue.
+    Not to be cancelled while jobs run: the caller shields it and requests the shutdown instead.
+    If it is cancelled all the same, unsettled messages return to their queues with the connection.
+    """
+    shutdown, dispatcher = house.shutdown, house.dispatcher
+    # The outermost nursery, so that a job that cannot be stopped keeps nobody from reporting, flushing and closing.
+    async with trio.open_nursery() as jobs:
+        async with house.outbox.open():
+            async with house.publishing.kept_up(), house.consuming.kept_up():
+                async with house.presence.announced(shutdown):
+                    async with _courier(house):
+                        async with house.listener.listening():
+                            async with _heartbeats_and_logs(house):
+                                async with dispatcher.intake(house.consuming, jobs):
+                                    queues = tuple(job.queue for job in dispatcher.registry.jobs)
+                                    house.observers.tell(WorkerReady(house.identity.instance_id, queues))
+                                    started()
+                                    await shutdown.requested()
+                                unstoppable = await wind_down(dispatcher, shutdown, house.observers)
+        names = tuple(run.registered.name for run in unstoppable)
+        house.observers.tell(WorkerStopped(house.identity.instance_id, names))
+        jobs.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _courier(house: House) -> AsyncIterator[None]:
+    """Send the outbox's rows while the context is open; on leaving, what is left, within the flush budget."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_deliver, house)
+        yield
+        house.reporter.flush_logs()
+        with house.shutdown.flush_scope():
+            await house.outbox.drained()
+            await house.dispatcher.until_all_settled()
+        nursery.cancel_scope.cancel()
+
+
+async def _deliver(house: House) -> None:
+    lost: Publisher | None = None
+    while True:
+        publisher = await house.publishing.get(other_than=lost)
+        try:
+            await house.outbox.deliver(publisher)
+        except LinkLost:
+            lost = publisher
+
+
+@contextlib.asynccontextmanager
+async def _heartbeats_and_logs(house: House) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.job_heartbeats.beat)
+        nursery.start_soon(house.reporter.flush_logs_regularly)
+        yield
+        nursery.cancel_scope.cancel()

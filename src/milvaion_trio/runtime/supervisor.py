@@ -1,0 +1,110 @@
+"""Links that come back: open, hold until lost, open again with backoff and jitter.
+
+What runs above a link asks it for the connection of the moment, so that a lost connection ends nothing but itself:
+jobs run on, reports wait. No library's own "robust" mode is used (RELIABILITY.md 0, LIBRARIES.md 2.3).
+"""
+
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Generic, TypeVar
+
+import trio
+
+from milvaion_trio.model.errors import BrokerUnreachable, LinkLost
+from milvaion_trio.model.events import LinkDown, LinkUp
+from milvaion_trio.policy.backoff import reconnect_delays
+from milvaion_trio.ports import Link
+from milvaion_trio.runtime.observers import Observers
+
+__all__ = ["SupervisedLink"]
+
+L = TypeVar("L", bound=Link)
+
+
+class SupervisedLink(Generic[L]):
+    """One connection to the broker, made again whenever it is lost."""
+
+    def __init__(
+        self,
+        name: str,
+        broker: str,
+        connect: Callable[[], AbstractAsyncContextManager[L]],
+        observers: Observers,
+        *,
+        startup_timeout: float,
+    ) -> None:
+        self.name = name
+        self._broker = broker
+        self._connect = connect
+        self._observers = observers
+        self._startup_timeout = startup_timeout
+        self._current: L | None = None
+        self._changed = trio.Event()
+
+    @property
+    def current(self) -> L | None:
+        """The connection of the moment, or `None` while there is none."""
+        return self._current
+
+    async def get(self, other_than: L | None = None) -> L:
+        """The connection of the moment, waiting for one that is not `other_than` (the one that was just lost).
+
+        If cancelled, nothing changes.
+        """
+        while self._current is None or self._current is other_than:
+            await self._changed.wait()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return self._current
+
+    @contextlib.asynccontextmanager
+    async def kept_up(self) -> AsyncIterator[None]:
+        """Hold the link while the context is open; it is entered with a connection and closes it on leaving.
+
+        Raises `BrokerUnreachable` when the first connection cannot be made within the start-up timeout (0: no limit).
+        """
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._keep_up)
+            try:
+                yield
+            finally:
+                nursery.cancel_scope.cancel()
+
+    async def _keep_up(self, task_status: trio.TaskStatus[None]) -> None:
+        give_up_at = trio.current_time() + self._startup_timeout if self._startup_timeout > 0 else None
+        started = False
+        delays: Iterator[float] | None = None
+        while True:
+            why = "it closed"
+            try:
+                async with self._connect() as link:
+                    self._set(link)
+                    delays = None
+                    self._observers.tell(LinkUp(self.name, self._broker))
+                    if not started:
+                        started = True
+                        task_status.started()
+                    await link.lost()
+            except LinkLost as lost:
+                why = str(lost)
+            finally:
+                self._set(None)
+            if delays is None:
+                delays = reconnect_delays(_draws())
+                self._observers.tell(LinkDown(self.name, self._broker, why))
+            delay = next(delays)
+            if not started and give_up_at is not None and trio.current_time() + delay > give_up_at:
+                raise BrokerUnreachable(self._broker, self._startup_timeout, why)
+            await trio.sleep(delay)
+
+    def _set(self, link: L | None) -> None:
+        self._current = link
+        if link is not None:
+            self._changed.set()
+            self._changed = trio.Event()
+
+
+def _draws() -> Iterator[float]:
+    while True:
+        yield random.random()

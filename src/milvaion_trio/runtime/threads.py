@@ -1,0 +1,76 @@
+"""Jobs in threads. A thread cannot be interrupted, only asked; one that does not listen is left behind, counted.
+
+Separate because cancellation means something else here: the job's scope is cancelled, the thread is told through
+`JobContext.check_cancelled()`, and gets the clean-up time to end by itself before the run goes on without it.
+"""
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from milvaion_trio.model.messages import LogLevel
+from milvaion_trio.runtime.context import LogSink
+from milvaion_trio.runtime.run import Run
+
+__all__ = ["ThreadSink", "run_in_thread"]
+
+T = TypeVar("T")
+
+
+class ThreadSink:
+    """A log sink for jobs in threads: hands each entry to Trio's thread, in order, without waiting."""
+
+    def __init__(self, sink: LogSink) -> None:
+        self._sink = sink
+        self._token = trio.lowlevel.current_trio_token()
+
+    def log(
+        self, run: Run, level: LogLevel, message: str, data: dict[str, object] | None, *, category: str = "UserCode"
+    ) -> None:
+        """Take one entry. One that comes from an abandoned thread after the program's end is lost with the program."""
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(partial(self._sink.log, run, level, message, data, category=category))
+
+
+async def run_in_thread(run: Run, function: Callable[[], T], *, limiter: trio.CapacityLimiter, grace: float) -> T:
+    """Run a plain function in a thread and return what it returns, or raise what it raises.
+
+    If cancelled, the thread is told; when it has not ended after `grace` seconds it is abandoned: `Cancelled` is
+    raised here, and `run.thread_ended` is called in Trio's thread once the function has really ended.
+    """
+    token = trio.lowlevel.current_trio_token()
+    alive = True
+
+    def ended() -> None:
+        nonlocal alive
+        alive = False
+        if run.thread_ended is not None:
+            run.thread_ended()
+
+    def body() -> T:
+        try:
+            return function()
+        finally:
+            with contextlib.suppress(trio.RunFinishedError):  # the program has left; there is nobody to tell
+                token.run_sync_soon(ended)
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope(shield=True) as patience:
+            nursery.start_soon(_tell_when_cancelled, run, patience, grace)
+            result = await trio.to_thread.run_sync(body, abandon_on_cancel=True, limiter=limiter)
+            nursery.cancel_scope.cancel()
+        if patience.cancelled_caught:
+            run.abandoned_thread = alive
+            await trio.lowlevel.checkpoint()  # the job's own cancellation, which was held back until now
+    return result
+
+
+async def _tell_when_cancelled(run: Run, patience: trio.CancelScope, grace: float) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        run.told_to_stop = True
+        patience.deadline = trio.current_time() + grace

@@ -1,0 +1,407 @@
+"""`Worker`: what a user builds. It collects jobs, providers and settings, and composes the tree when serving starts."""
+
+import contextlib
+import os
+import platform
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from importlib.metadata import version
+from typing import ParamSpec, Self, TypeAlias, TypeVar, Unpack
+
+import trio
+from attrs import evolve
+
+from milvaion_trio import loading
+from milvaion_trio.broker.embedded import EmbeddedBroker
+from milvaion_trio.client import Client, Destination
+from milvaion_trio.logs import log_event
+from milvaion_trio.model import topology
+from milvaion_trio.model.errors import LinkLost, SettingsError
+from milvaion_trio.model.events import Observer
+from milvaion_trio.model.identity import Identity
+from milvaion_trio.model.ids import InstanceId, OccurrenceId, WorkerId
+from milvaion_trio.model.instant import Instant
+from milvaion_trio.model.messages import JobConfig, WorkerMetadata, WorkerRegistration
+from milvaion_trio.model.settings import JobPolicy, WorkerSettings
+from milvaion_trio.outbox.memory import MemoryOutbox
+from milvaion_trio.policy.ledger import Ledger
+from milvaion_trio.ports import Binding, Broker, Consumer, Exchange, Queue, Signals, Topology
+from milvaion_trio.runtime import os_signals
+from milvaion_trio.runtime.cancellation import CancelListener
+from milvaion_trio.runtime.context import JobContext
+from milvaion_trio.runtime.dispatch import Dispatcher
+from milvaion_trio.runtime.executor import Executor
+from milvaion_trio.runtime.limits import Slots
+from milvaion_trio.runtime.observers import Observers
+from milvaion_trio.runtime.presence import JobHeartbeats, Presence
+from milvaion_trio.runtime.providers import ProviderFactory, Providers, ProviderScope
+from milvaion_trio.runtime.registry import JobDefinition, Registry, RunWord, define_job
+from milvaion_trio.runtime.reporting import Reporter
+from milvaion_trio.runtime.run import Run
+from milvaion_trio.runtime.serve import House, serve
+from milvaion_trio.runtime.shutdown import Shutdown
+from milvaion_trio.runtime.supervisor import SupervisedLink
+from milvaion_trio.signals.local import LocalSignals
+
+__all__ = ["Worker"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+Lifespan: TypeAlias = Callable[["Worker"], AbstractAsyncContextManager[None]]
+
+__version__ = version("milvaion-trio")
+
+IDLE_POLL = 0.05
+"""Seconds between two looks at the queues' depths: a broker answers thousands of these a second."""
+
+
+class Worker:
+    """A worker of the group `worker_id`: its jobs, what they are provided with, and how to serve them.
+
+    Building one only records; nothing is read, checked or connected before `serve`.
+    Without a broker the jobs run on an embedded one, in this process.
+    """
+
+    def __init__(
+        self,
+        worker_id: str | None = None,
+        *,
+        settings: WorkerSettings | None = None,
+        broker: Broker | None = None,
+        signals: Signals | None = None,
+        observers: tuple[Observer, ...] = (log_event,),
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        given = settings or WorkerSettings()
+        self.settings = given if worker_id is None else evolve(given, worker_id=worker_id)
+        self.broker: Broker = broker or EmbeddedBroker()
+        self.signals: Signals = signals or LocalSignals()
+        self.instance_id = InstanceId(f"{self.settings.worker_id}-{secrets.token_hex(4)}")
+        self.registry = Registry()
+        self.providers = Providers()
+        self._observers = observers
+        self._lifespan: Lifespan | None = None
+        self._serving: tuple[trio.lowlevel.TrioToken, Shutdown] | None = None
+        self._house: House | None = None
+        self._clock_ns = clock_ns
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    def job(
+        self, name: str | None = None, *, run: RunWord | None = None, **policy: Unpack[JobPolicy]
+    ) -> Callable[[Callable[P, R]], JobDefinition[P, R]]:
+        """Make a function or a class a job of this worker; the name is the function's or class's unless given.
+
+        `run` says where its code runs: `"task"` (default for `async def`) or `"thread"` (default for `def`).
+        The rest is the job's policy, see `JobSettings`. What does not fit is reported when serving starts.
+        """
+        if callable(name):
+            raise SettingsError(["Write @worker.job() with parentheses."])
+
+        def decorate(target: Callable[P, R]) -> JobDefinition[P, R]:
+            definition = define_job(target, name, run, policy)
+            self.add(definition)
+            return definition
+
+        return decorate
+
+    # --- building ---------------------------------------------------------------------------------------------------
+
+    def provide(self, provided: type[T], factory: ProviderFactory[T], scope: ProviderScope = "job") -> None:
+        """Give a `provided` to every job that has a parameter of this type; the factory makes it.
+
+        A factory is a plain callable, an async function, or a function that returns a (sync or async) context manager.
+        `scope="job"` makes one per run, closed before the job is concluded; `"worker"` one for all, closed at the end.
+        """
+        self.providers.provide(provided, factory, scope)
+
+    def lifespan(self, manager: Lifespan) -> Lifespan:
+        """Decorate an async context manager function that is entered before serving and left after it."""
+        self._lifespan = manager
+        return manager
+
+    def observe(self, observer: Observer) -> None:
+        """Call this with every event of the worker (`milvaion_trio.model.events`)."""
+        self._observers = (*self._observers, observer)
+
+    def discover(self, package: str) -> None:
+        """Add the jobs that the package's modules define with the free `@job` or as classes deriving from `Job`.
+
+        Raises `SettingsError` when a module cannot be imported.
+        """
+        for definition in loading.discover(package):
+            self.add(definition)
+
+    def add(self, definition: JobDefinition[P, R]) -> None:
+        """Add a job that was defined elsewhere."""
+        self.registry.add(definition)
+        definition.bind(self._enqueue)
+
+    def client(self) -> Client:
+        """A client for the jobs of this worker, on its broker: `async with worker.client() as client:`."""
+        settings = self.settings
+        destinations = [
+            Destination(
+                worker_id=settings.worker_id, job_name=definition.name, pattern=definition.policy.routing_patterns[0]
+            )
+            for definition in self.registry.definitions
+            if definition.policy.routing_patterns
+        ]
+        return Client(self.broker, worker_id=settings.worker_id, signals=self.signals, destinations=destinations)
+
+    async def _enqueue(self, definition: JobDefinition[..., object], data: object, delay: float | None) -> OccurrenceId:
+        async with self.client() as client:
+            return await client.enqueue(definition, data, delay=delay)
+
+    # --- serving ----------------------------------------------------------------------------------------------------
+
+    async def serve(
+        self, *, handle_signals: bool | None = None, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run jobs until the worker is asked to leave: by `drain()`, a signal, or cancellation.
+
+        `handle_signals=None` handles SIGINT and SIGTERM if this is the main task of `trio.run` in the main thread and
+        nobody else has taken them. `task_status.started` gets the worker once it is registered and consumes.
+        Raises `SettingsError` for contradictions in jobs or settings, `BrokerUnreachable` when there is no broker.
+        If cancelled, running jobs are cancelled with reason *shutdown* and go back to their queues; that takes at most
+        `cleanup_timeout + flush_timeout` seconds, unless a job ignores its own cancellation for longer.
+        """
+        shutdown = Shutdown(self.settings.shutdown)
+        if self._serving is not None:
+            raise SettingsError(["This worker serves already. Make a second Worker to serve twice in one process."])
+        handled = os_signals.default_handlers_in_place() if handle_signals is None else handle_signals
+        self._serving = (trio.lowlevel.current_trio_token(), shutdown)
+        try:
+            with os_signals.handled(shutdown) if handled else contextlib.nullcontext():
+                await self._serve(shutdown, lambda: task_status.started(self))
+        except BaseExceptionGroup as group:
+            raise _sole(group) from None
+        finally:
+            self._serving = self._house = None
+
+    def drain(self) -> None:
+        """Ask the worker to take no more jobs, let the running ones end, and leave. From any thread; twice is once.
+
+        Without effect while the worker does not serve.
+        """
+        if self._serving is not None:
+            token, shutdown = self._serving
+            with contextlib.suppress(trio.RunFinishedError):  # it has left already
+                token.run_sync_soon(shutdown.drain)
+
+    async def idle(self) -> None:
+        """Return when the job queues are empty, nothing waits for a retry, nothing runs and all of it is reported.
+
+        As far as the broker can tell, and at this moment: others may enqueue in the next. Used by `run --burst`.
+        Returns at once while the worker does not serve. If cancelled, nothing changes.
+        """
+        seen = -1
+        while self._house is not None:
+            house = self._house
+            try:
+                consumer = await house.consuming.get()
+                waiting = sum([await consumer.depth(job.queue) for job in self.registry.jobs])
+            except LinkLost:
+                waiting = -1
+            received = house.dispatcher.received
+            # A delivery may be on its way between the two looks, so the same must be seen twice.
+            if waiting == 0 and house.dispatcher.is_settled and received == seen:
+                await house.outbox.drained()
+                return
+            seen = received
+            await trio.sleep(IDLE_POLL)
+
+    async def _serve(self, shutdown: Shutdown, started: Callable[[], None]) -> None:
+        self._prepare()
+        is_up = False
+
+        def up() -> None:
+            nonlocal is_up
+            is_up = True
+            started()
+
+        async def heed_requests() -> None:
+            try:
+                await shutdown.requested()
+                if is_up:
+                    await trio.sleep_forever()  # a cancellation may still follow
+            except trio.Cancelled:
+                shutdown.stop()
+                raise
+            finally:
+                if not is_up:  # nothing has to be wound down yet, and a broker may be tried for ever
+                    inside.cancel()
+
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope(shield=True) as inside:
+                nursery.start_soon(heed_requests)
+                async with self._lifespan(self) if self._lifespan is not None else contextlib.nullcontext():
+                    async with self.providers.worker_scope():
+                        self._house = self._compose(shutdown)
+                        await serve(self._house, up)
+                        if shutdown.is_stopping:  # whoever cancelled us waits for no more than the promised budgets
+                            inside.deadline = trio.current_time() + self.settings.shutdown.cleanup_timeout
+            nursery.cancel_scope.cancel()
+
+    def _prepare(self) -> None:
+        """Find every contradiction between code and settings before anything is started."""
+        problems: list[str] = []
+        for look_up in (
+            partial(self.providers.check, JobContext),
+            partial(self.registry.prepare, self.settings, context_type=JobContext, provided=self.providers.types),
+        ):
+            try:
+                look_up()
+            except SettingsError as error:
+                problems += error.problems
+        if problems:
+            raise SettingsError(problems)
+
+    def _compose(self, shutdown: Shutdown) -> House:
+        """Build the house: which adapter stands behind which port is decided here and nowhere else."""
+        settings = self.settings
+        identity = Identity(worker_id=WorkerId(settings.worker_id), instance_id=self.instance_id, dialect=settings.wire)
+        observers = Observers(self._observers)
+        outbox = MemoryOutbox()
+        reporter = Reporter(identity, outbox, self._instant)
+        ledger = Ledger[Run]()
+        startup = settings.startup_connection_timeout
+        publishing = SupervisedLink(
+            "publishing", self.broker.name, self.broker.publishing, observers, startup_timeout=startup
+        )
+        consuming = SupervisedLink("consuming", self.broker.name, self._consuming, observers, startup_timeout=startup)
+        job_heartbeats = JobHeartbeats(reporter, settings.heartbeat.job_interval)
+        presence = Presence(
+            identity=identity,
+            registration=self._registration(),
+            publishing=publishing,
+            current_jobs=lambda: dispatcher.running,
+            now=self._instant,
+            interval=settings.heartbeat.interval if settings.heartbeat.enabled else 0.0,
+        )
+
+        def job_starts(run: Run) -> None:
+            job_heartbeats.watch(run)
+            presence.changed()
+
+        def job_ends(run: Run) -> None:
+            job_heartbeats.unwatch(run)
+            presence.changed()
+
+        dispatcher = Dispatcher(
+            registry=self.registry,
+            ledger=ledger,
+            outbox=outbox,
+            reporter=reporter,
+            executor=Executor(
+                self.providers,
+                reporter,
+                trio.CapacityLimiter(settings.max_parallel_jobs),
+                settings.shutdown.cleanup_timeout,
+            ),
+            observers=observers,
+            now=self._instant,
+            wall_clock=lambda: self._clock_ns() / 1e9,
+            worker_slots=Slots(settings.max_parallel_jobs),
+            report_local=settings.reporting.local_occurrences,
+            on_start=job_starts,
+            on_end=job_ends,
+        )
+        return House(
+            identity=identity,
+            outbox=outbox,
+            publishing=publishing,
+            consuming=consuming,
+            presence=presence,
+            job_heartbeats=job_heartbeats,
+            reporter=reporter,
+            listener=CancelListener(self.signals, ledger, lambda: self._clock_ns() / 1e9),
+            dispatcher=dispatcher,
+            shutdown=shutdown,
+            observers=observers,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _consuming(self) -> AsyncIterator[Consumer]:
+        """A consuming connection over which everything that the worker uses has been declared."""
+        async with self.broker.consuming() as consumer:
+            await consumer.declare(self._topology())
+            yield consumer
+
+    def _topology(self) -> Topology:
+        jobs = self.registry.jobs
+        reports = (
+            topology.STATUS_QUEUE,
+            topology.LOGS_QUEUE,
+            topology.REGISTRATION_QUEUE,
+            topology.HEARTBEAT_QUEUE,
+            topology.FAILED_QUEUE,
+            topology.QUARANTINE_QUEUE,
+        )
+        return Topology(
+            exchanges=(Exchange(topology.JOBS_EXCHANGE, "topic"), Exchange(topology.DEAD_LETTER_EXCHANGE, "direct")),
+            queues=(
+                *(Queue(name) for name in reports),
+                *(Queue(job.queue, topology.JOB_QUEUE_ARGUMENTS) for job in jobs),
+            ),
+            bindings=(
+                Binding(topology.DEAD_LETTER_EXCHANGE, topology.FAILED_QUEUE, topology.DEAD_LETTER_KEY),
+                *(Binding(topology.JOBS_EXCHANGE, job.queue, pattern) for job in jobs for pattern in job.patterns),
+            ),
+        )
+
+    def _registration(self) -> WorkerRegistration:
+        jobs, settings = self.registry.jobs, self.settings
+        return WorkerRegistration(
+            worker_id=WorkerId(settings.worker_id),
+            instance_id=self.instance_id,
+            display_name=f"{settings.worker_id} ({self.instance_id})",
+            host_name=socket.gethostname(),
+            ip_address=_ip_address(),
+            routing_patterns={job.name: job.patterns[0] for job in jobs},
+            job_types=tuple(job.name for job in jobs),
+            max_parallel_jobs=settings.max_parallel_jobs,
+            version=__version__,
+            metadata=WorkerMetadata(
+                processor_count=os.cpu_count() or 1,
+                os_version=platform.platform(),
+                runtime_version=f"Python {platform.python_version()}",
+                heartbeat_interval=max(1, round(settings.heartbeat.interval)),
+                job_configs=tuple(
+                    JobConfig(
+                        job_type=job.name,
+                        consumer_id=job.consumer_id,
+                        max_parallel_jobs=job.effective.max_parallel,
+                        execution_timeout_seconds=round(job.effective.timeout or 0),
+                    )
+                    for job in jobs
+                ),
+            ),
+        )
+
+    def _instant(self) -> Instant:
+        return Instant.from_unix_ns(self._clock_ns())
+
+
+def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error inside nested groups of one, so that a caller can name it in an `except`; else the group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _ip_address() -> str:
+    """The address of the interface that leads outside, as far as the kernel's routes say; nothing is sent."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737); connecting UDP only looks up the route
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "Unknown"

@@ -1,0 +1,155 @@
+"""What every source of cancel signals promises: the sentences of `ports.Signals`, one test each."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+import trio
+from attrs import frozen
+from trio.testing import MockClock
+
+from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.messages import Cancellation
+from milvaion_trio.ports import Signals
+from milvaion_trio.signals.local import LocalSignals
+
+SOON = 10.0
+
+A = Cancellation(
+    occurrence_id=OccurrenceId("019d4d8e-91f0-7a3b-b2c6-0d5e4f7a8193"),
+    job_id="019d4a10-3b5c-7e21-8f04-6a1d2c9be077",
+    reason="asked to",
+)
+B = Cancellation(occurrence_id=OccurrenceId("019d4d92-04ab-72c1-9d3e-51f0a6b7c8d2"), job_id=None, reason="no need")
+
+TEXT_OF_A = (
+    '{"CorrelationId":"019d4d8e-91f0-7a3b-b2c6-0d5e4f7a8193","JobId":"019d4a10-3b5c-7e21-8f04-6a1d2c9be077",'
+    '"OccurrenceId":"019d4d8e-91f0-7a3b-b2c6-0d5e4f7a8193","Reason":"asked to"}'
+)
+
+
+@frozen(kw_only=True)
+class SignalsUnderTest:
+    """Signals, and how to send the text of one."""
+
+    signals: Signals
+    publish: Callable[[str], Awaitable[None]]
+
+
+@asynccontextmanager
+async def _local() -> AsyncIterator[SignalsUnderTest]:
+    signals = LocalSignals()
+
+    async def publish(text: str) -> None:
+        await trio.lowlevel.checkpoint()
+        signals.publish(text)
+
+    yield SignalsUnderTest(signals=signals, publish=publish)
+
+
+@pytest.fixture(params=[_local], ids=["local"])
+async def under_test(
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[SignalsUnderTest]:
+    kind: Callable[[], AbstractAsyncContextManager[SignalsUnderTest]] = request.param
+    async with kind() as under_test:
+        yield under_test
+
+
+def text(cancellation: Cancellation) -> str:
+    as_sent = TEXT_OF_A.replace(A.occurrence_id, cancellation.occurrence_id).replace(A.reason, cancellation.reason)
+    return as_sent if cancellation.job_id else as_sent.replace(f'"{A.job_id}"', "null")
+
+
+async def next_of(signals: AsyncIterator[Cancellation]) -> Cancellation:
+    with trio.fail_after(SOON):
+        return await anext(signals)
+
+
+async def nothing_comes(signals: AsyncIterator[Cancellation]) -> bool:
+    with trio.move_on_after(1) as scope:
+        await anext(signals)
+    return scope.cancelled_caught
+
+
+async def test_every_signal_comes_in_order(under_test: SignalsUnderTest, autojump_clock: MockClock) -> None:
+    async with under_test.signals.cancellations() as signals:
+        await under_test.publish(text(A))
+        await under_test.publish(text(B))
+        await under_test.publish(text(A))
+
+        assert [await next_of(signals) for _ in range(3)] == [A, B, A]
+
+
+async def test_signals_are_heard_while_nobody_is_iterating(
+    under_test: SignalsUnderTest, autojump_clock: MockClock
+) -> None:
+    async with under_test.signals.cancellations() as signals:
+        for _ in range(1000):
+            await under_test.publish(text(A))
+
+        assert [await next_of(signals) for _ in range(1000)] == [A] * 1000
+
+
+async def test_what_is_sent_while_the_context_is_closed_is_not_heard(
+    under_test: SignalsUnderTest, autojump_clock: MockClock
+) -> None:
+    await under_test.publish(text(A))
+    async with under_test.signals.cancellations() as signals:
+        assert await nothing_comes(signals)
+    await under_test.publish(text(A))
+
+    async with under_test.signals.cancellations() as signals:
+        assert await nothing_comes(signals)
+
+
+async def test_every_open_context_hears_every_signal(under_test: SignalsUnderTest, autojump_clock: MockClock) -> None:
+    async with under_test.signals.cancellations() as one, under_test.signals.cancellations() as two:
+        await under_test.publish(text(A))
+
+        assert await next_of(one) == A
+        assert await next_of(two) == A
+
+
+@pytest.mark.parametrize("junk", ["", "junk", "{}", "[]", "\ud800", "019d4d8e-91f0-7a3b-b2c6-0d5e4f7a8193"])
+async def test_junk_is_left_out(under_test: SignalsUnderTest, autojump_clock: MockClock, junk: str) -> None:
+    async with under_test.signals.cancellations() as signals:
+        await under_test.publish(junk)
+        await under_test.publish(text(A))
+
+        assert await next_of(signals) == A
+
+
+async def test_a_cancelled_iteration_loses_no_signal(under_test: SignalsUnderTest, autojump_clock: MockClock) -> None:
+    async with under_test.signals.cancellations() as signals:
+        assert await nothing_comes(signals)
+        await under_test.publish(text(A))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await anext(signals)
+
+        assert await next_of(signals) == A
+
+
+# --- what the local signals promise beyond the port
+
+
+async def test_a_signal_is_sent_without_waiting_and_says_how_many_hear_it() -> None:
+    signals = LocalSignals()
+    assert signals.cancel(A) == 0
+
+    async with signals.cancellations() as one, signals.cancellations():
+        assert signals.cancel(A) == 2
+        assert signals.publish(TEXT_OF_A) == 2
+        assert [await anext(one), await anext(one)] == [A, A]
+
+    assert signals.cancel(A) == 0
+
+
+async def test_junk_is_counted() -> None:
+    signals = LocalSignals()
+
+    assert signals.publish("junk") == 0
+    assert signals.ignored == 1
+    signals.publish(TEXT_OF_A)
+    assert signals.ignored == 1

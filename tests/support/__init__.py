@@ -1,0 +1,1 @@
+"""What tests share: virtual time, and the adapters that the contract suite is run on."""

@@ -1,0 +1,445 @@
+"""Which parameter is given what, and how the data of a message becomes a value."""
+
+import dataclasses
+import enum
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, NotRequired, TypedDict
+
+import attrs
+import pytest
+from attrs import define, field, frozen
+
+from milvaion_trio.model.errors import InvalidJobData, SettingsError
+from milvaion_trio.policy.binding import REQUIRED, DataParameter, DataReader, Parameters, inspect_parameters
+
+if TYPE_CHECKING:
+    from milvaion_trio.runtime.context import JobContext
+
+
+class Context:
+    """Stands for the context type of the runtime."""
+
+
+class Database:
+    pass
+
+
+class Mailer:
+    pass
+
+
+@frozen
+class Email:
+    to: str
+    subject: str = "Hello"
+    priority: int = 3
+
+
+inspected = partial(inspect_parameters, context_type=Context, provided={Database, Mailer})
+
+
+# --- parameters -----------------------------------------------------------------------------------------------------
+
+
+def test_a_parameter_of_the_context_type_is_the_context_wherever_it_stands() -> None:
+    async def job(email: Email, context: Context) -> None: ...
+
+    assert inspected(job) == Parameters("context", DataParameter("email", Email))
+
+
+def test_an_unannotated_first_parameter_called_ctx_is_the_context() -> None:
+    async def job(ctx, email): ...  # type: ignore[no-untyped-def] # unannotated is the point
+
+    assert inspected(job) == Parameters("ctx", DataParameter("email"))
+
+
+def test_a_parameter_called_ctx_that_is_not_the_first_is_data() -> None:
+    async def job(db: Database, ctx: dict[str, int]) -> None: ...
+
+    assert inspected(job) == Parameters(None, DataParameter("ctx", dict[str, int]), {"db": Database})
+
+
+def test_an_annotated_context_wins_over_the_name_ctx() -> None:
+    async def job(ctx: Email, context: Context) -> None: ...
+
+    assert inspected(job) == Parameters("context", DataParameter("ctx", Email))
+
+
+def test_parameters_of_provided_types_are_injected() -> None:
+    async def job(ctx: Context, db: Database, mailer: Annotated[Mailer, "fast"]) -> None: ...
+
+    assert inspected(job) == Parameters("ctx", None, {"db": Database, "mailer": Mailer})
+
+
+def test_a_default_belongs_to_the_data_parameter() -> None:
+    async def job(ctx: Context, count: int = 7) -> None: ...
+
+    assert inspected(job).data == DataParameter("count", int, 7)
+
+
+def test_a_job_may_take_nothing() -> None:
+    assert inspected(lambda: None) == Parameters()
+
+
+def test_two_parameters_for_the_data_are_an_error_that_names_function_and_parameters() -> None:
+    async def send(ctx: Context, email: Email, retries: int = 3) -> None: ...
+
+    with pytest.raises(SettingsError) as caught:
+        inspected(send)
+
+    [problem] = caught.value.problems
+    assert "send: email and retries" in problem
+    assert "only one parameter can take the data" in problem
+
+
+def test_annotations_that_are_texts_are_resolved() -> None:
+    async def job(ctx: "Context", email: "Email | None") -> None: ...
+
+    assert inspected(job) == Parameters("ctx", DataParameter("email", Email | None))
+
+
+def test_an_unresolvable_annotation_is_a_problem_that_names_it() -> None:
+    async def job(ctx: Context, email: "Nowhere") -> None: ...  # type: ignore[name-defined] # noqa: F821 - the point
+
+    with pytest.raises(SettingsError, match=r"annotation of email cannot be resolved: 'Nowhere'.*not under TYPE_CHECKING"):
+        inspected(job)
+
+
+def test_an_unresolvable_return_annotation_is_nobodys_business() -> None:
+    async def job(ctx: Context) -> "Nowhere": ...  # type: ignore[name-defined] # noqa: F821 - the point
+
+    assert inspected(job) == Parameters("ctx")
+
+
+def test_a_context_type_imported_for_type_checkers_only_is_known_by_its_name() -> None:
+    class JobContext: ...
+
+    async def job(context: "JobContext", email: Email) -> None: ...
+
+    # The text is resolved in this module, where JobContext exists for type checkers only.
+    found = inspect_parameters(job, context_type=JobContext, provided=())
+    assert found == Parameters("context", DataParameter("email", Email))
+
+
+def test_variable_parameters_are_left_alone() -> None:
+    def job(ctx: Context, *args: int, **kwargs: int) -> None: ...
+
+    assert inspected(job) == Parameters("ctx")
+
+
+def test_a_positional_only_parameter_is_a_problem() -> None:
+    def job(ctx: Context, email: Email, /) -> None: ...
+
+    with pytest.raises(SettingsError, match=r"ctx can only be passed by position; take the `/` away"):
+        inspected(job)
+
+
+class SendEmail:
+    def __init__(self, db: Database, retries: int = 3) -> None: ...
+
+    async def execute(self, ctx: Context, data: Email | None = None) -> None: ...
+
+
+def test_self_is_skipped_bound_or_not() -> None:
+    expected = Parameters("ctx", DataParameter("data", Email | None, None))
+
+    assert inspected(SendEmail.execute) == expected
+    assert inspected(SendEmail(Database()).execute) == expected
+
+
+def test_a_constructor_takes_no_data() -> None:
+    assert inspected(SendEmail, takes_data=False) == Parameters(None, None, {"db": Database})
+
+
+def test_what_a_constructor_needs_and_nobody_provides_is_a_problem() -> None:
+    with pytest.raises(SettingsError, match=r"SendEmail: nothing is provided for db"):
+        inspect_parameters(SendEmail, context_type=Context, provided=(), takes_data=False)
+
+
+def test_partials_and_callable_objects_have_parameters_too() -> None:
+    def job(ctx: "Context", db: "Database", scale: int) -> None: ...
+
+    class Called:
+        def __call__(self, ctx: "Context", email: "Email") -> None: ...
+
+    assert inspected(partial(job, scale=2)).provided == {"db": Database}
+    assert inspected(Called()) == Parameters("ctx", DataParameter("email", Email))
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def reader(annotation: object, default: object = REQUIRED) -> DataReader:
+    return DataReader.build("SendEmailJob", DataParameter("data", annotation, default))
+
+
+def problems_of(annotation: object, text: str | None) -> tuple[str, ...]:
+    with pytest.raises(InvalidJobData) as caught:
+        reader(annotation).read(text)
+    assert caught.value.job_name == "SendEmailJob"
+    return caught.value.problems
+
+
+def test_names_match_without_regard_to_case_and_underscores() -> None:
+    @define
+    class Names:
+        first_name: str
+        lastName: str  # noqa: N815 - such fields exist
+        _secret: int
+
+    value = reader(Names).read('{"FirstName": "A", "LAST_NAME": "B", "secret": 1}')
+
+    assert value == Names("A", "B", 1)
+
+
+def test_two_fields_that_are_one_name_in_json_are_an_error_at_start() -> None:
+    @define
+    class Clash:
+        first_name: str
+        firstName: str  # noqa: N815 - the point
+
+    with pytest.raises(SettingsError, match=r"first_name and firstName of Clash are one name in JSON"):
+        reader(Clash)
+
+
+def test_two_members_for_one_field_are_a_mistake_beside_the_others() -> None:
+    assert problems_of(Email, '{"to": "a", "TO": 1, "priority": "x"}') == (
+        '$: more than one member is to, the last of them "TO"',
+        "$.to: found the number 1, expected a text",
+        '$.priority: found the text "x", expected a whole number',
+    )
+
+
+def test_unknown_members_are_ignored() -> None:
+    assert reader(Email).read('{"to": "a", "cc": ["b"]}') == Email("a")
+
+
+@pytest.mark.parametrize("text", [None, "", "null", " null "])
+def test_absent_empty_and_null_data_are_the_same(text: str | None) -> None:
+    """The default, else None where the type allows it, else InvalidJobData."""
+    assert reader(Email, Email("x")).read(text) == Email("x")
+    assert reader(Email | None).read(text) is None
+    assert reader(Email | None, Email("x")).read(text) == Email("x")
+    assert reader(object).read(text) is None
+    assert problems_of(Email, text) == ("$: there is no data, expected an object",)
+
+
+@pytest.mark.parametrize("annotation", [object, Any, Annotated[object, 1]])
+def test_without_a_type_the_data_is_the_decoded_json(annotation: object) -> None:
+    assert reader(annotation).read('{"a": [1, 2.5, "x", null]}') == {"a": [1, 2.5, "x", None]}
+
+
+class Color(str, enum.Enum):
+    RED = "r"
+    DARK_RED = "d"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+UserId = NewType("UserId", int)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "value"),
+    [
+        (str, '"a"', "a"),
+        (int, "7", 7),
+        (float, "7", 7.0),
+        (float, "7.5", 7.5),
+        (bool, "true", True),
+        (UserId, "7", 7),
+        (Annotated[int, "metadata"], "7", 7),
+        (list[int], "[1]", [1]),
+        (list, '[1, "x"]', [1, "x"]),
+        (Sequence[int], "[1]", [1]),
+        (tuple[int, ...], "[1, 2]", (1, 2)),
+        (tuple[int, str], '[1, "a"]', (1, "a")),
+        (set[int], "[1, 1]", {1}),
+        (frozenset[str], '["a"]', frozenset("a")),
+        (dict[str, int], '{"a": 1, "A": 2}', {"a": 1, "A": 2}),
+        (Mapping[str, list[int]], '{"a": [1]}', {"a": [1]}),
+        (dict, '{"a": 1}', {"a": 1}),
+        (int | None, "7", 7),
+        (int | str, '"7"', "7"),
+        (float | int, "7", 7),
+        (int | float, "7.0", 7.0),
+        (Literal["a", 1], "1", 1),
+        (Literal[Color.RED], '"RED"', Color.RED),
+        (Color, '"r"', Color.RED),
+        (Color, '"DARK_RED"', Color.DARK_RED),
+        (Color, '"DarkRed"', Color.DARK_RED),
+        (Level, "1", Level.LOW),
+        (Level, '"Low"', Level.LOW),
+        (datetime, '"2026-04-02T09:15:30.1234567Z"', datetime(2026, 4, 2, 9, 15, 30, 123456, UTC)),
+        (datetime, '"2026-04-02T09:15:30"', datetime(2026, 4, 2, 9, 15, 30)),  # noqa: DTZ001 - no suffix, no zone
+        (date, '"2026-04-02"', date(2026, 4, 2)),
+        (time, '"09:15:30.1234567"', time(9, 15, 30, 123456)),
+        (time, '"09:15"', time(9, 15)),
+        (timedelta, '"1.02:03:04.5"', timedelta(days=1, hours=2, minutes=3, seconds=4.5)),
+        (timedelta, '"-00:00:01"', timedelta(seconds=-1)),
+        (uuid.UUID, '"0f8fad5b-d9cb-469f-a165-70867728950e"', uuid.UUID("0f8fad5b-d9cb-469f-a165-70867728950e")),
+        (Decimal, '"1.10"', Decimal("1.10")),
+    ],
+)
+def test_json_becomes_what_the_annotation_says(annotation: object, text: str, value: object) -> None:
+    found = reader(annotation).read(text)
+
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "problem"),
+    [
+        (int, '"7"', 'found the text "7", expected a whole number'),
+        (int, "7.0", "found the number 7.0, expected a whole number"),
+        (int, "true", "found true, expected a whole number"),
+        (float, "true", "found true, expected a number"),
+        (float, '"1.5"', 'found the text "1.5", expected a number'),
+        (str, "5", "found the number 5, expected a text"),
+        (bool, "0", "found the number 0, expected true or false"),
+        (bool, '"true"', 'found the text "true", expected true or false'),
+        (list[str], '"abc"', 'found the text "abc", expected a list'),
+        (list[str], "{}", "found an object, expected a list"),
+        (dict[str, int], "[]", "found a list of 0, expected an object"),
+        (tuple[int, str], "[1]", "found a list of 1, expected a list of 2"),
+        (int | str, "1.5", "found the number 1.5, expected a whole number or a text"),
+        (int | None, '"x"', 'found the text "x", expected a whole number'),
+        (Literal["a", 1], "true", "found true, expected one of 'a', 1"),
+        (Literal["a"], "[]", "found a list of 0, expected one of 'a'"),
+        (Color, '"blue"', 'found the text "blue", expected one of RED, DARK_RED'),
+        (Level, "true", "found true, expected one of LOW"),
+        (Level, "2", "found the number 2, expected one of LOW"),
+        (datetime, '"2026-04-02 09:15"', 'found the text "2026-04-02 09:15", expected a date and time like 2026-04-02T09'),
+        (datetime, "1775121330", "found the number 1775121330, expected a date and time"),
+        (date, '"2026-02-30"', "expected a date like 2026-04-02"),
+        (time, '"9:15"', "expected a time of day like 09:15:30"),
+        (timedelta, '"25:00:00"', "expected a duration like"),
+        (timedelta, "60", "found the number 60, expected a duration"),
+        (uuid.UUID, '"0f8fad5bd9cb469fa16570867728950e"', "expected a UUID of 36 characters"),
+        (Decimal, '"NaN"', "expected a text with a decimal number"),
+        (Decimal, "1.5", "found the number 1.5, expected a text with a decimal number"),
+        (Email, "{", "JSON"),
+        (Email, "[]", "found a list of 0, expected an object"),
+    ],
+)
+def test_nothing_is_coerced(annotation: object, text: str, problem: str) -> None:
+    """What was found and what was expected is said; a long text is not repeated."""
+    [found] = problems_of(annotation, text)
+
+    assert found.startswith("$: ")
+    assert problem in found
+
+
+def test_a_long_text_is_cut_in_the_problem() -> None:
+    [problem] = problems_of(int, '"' + "x" * 5000 + '"')
+
+    assert len(problem) < 120
+
+
+@frozen
+class Item:
+    name: str
+    price: float = field(validator=attrs.validators.gt(0))
+
+
+@dataclasses.dataclass
+class Address:
+    street: str
+    city: str = "Ankara"
+
+
+class Options(TypedDict):
+    gift: bool
+    note: NotRequired[str]
+
+
+@frozen
+class Order:
+    items: list[Item]
+    address: Address
+    options: Options
+    tags: dict[str, int] = field(factory=dict)
+
+
+def test_classes_nest_in_every_kind() -> None:
+    text = (
+        '{"Items": [{"Name": "a", "Price": 2}], "Address": {"Street": "b"}, '
+        '"options": {"GIFT": true, "colour": 1}, "tags": {"x_y": 1}}'
+    )
+
+    assert reader(Order).read(text) == Order([Item("a", 2.0)], Address("b"), {"gift": True}, {"x_y": 1})
+
+
+def test_every_mistake_is_listed_with_its_path() -> None:
+    text = (
+        '{"items": [{"name": 1, "price": 1}, {"price": "2"}, {"name": "a", "price": -1}, []], '
+        '"address": {}, "options": {"note": 5}, "tags": {"a": "b"}}'
+    )
+
+    assert problems_of(Order, text) == (
+        "$.items[0].name: found the number 1, expected a text",
+        "$.items[1].name: is missing, expected a text",
+        '$.items[1].price: found the text "2", expected a number',
+        "$.items[2]: 'price' must be > 0: -1.0",
+        "$.items[3]: found a list of 0, expected an object",
+        "$.address.street: is missing, expected a text",
+        "$.options.gift: is missing, expected true or false",
+        "$.options.note: found the number 5, expected a text",
+        "$.tags['a']: found the text \"b\", expected a whole number",
+    )
+
+
+def test_of_a_union_the_only_member_of_that_shape_says_what_is_wrong() -> None:
+    assert problems_of(Address | str, '{"street": 1}') == ("$.street: found the number 1, expected a text",)
+
+
+def test_a_fields_own_converter_gets_json_that_has_no_type_of_ours() -> None:
+    @define
+    class Upload:
+        path: Path = field(converter=Path)
+
+    assert reader(Upload).read('{"path": "/tmp"}') == Upload(Path("/tmp"))
+
+
+@define
+class Tree:
+    name: str
+    children: "list[Tree]" = field(factory=list)
+
+
+class Node(TypedDict):
+    value: int
+    next: NotRequired["Node"]
+
+
+def test_classes_may_contain_themselves() -> None:
+    assert reader(Tree).read('{"name": "a", "children": [{"name": "b"}]}') == Tree("a", [Tree("b")])
+    assert reader(Node).read('{"value": 1, "next": {"value": 2}}') == {"value": 1, "next": {"value": 2}}
+    assert problems_of(Node, '{"value": 1, "next": {}}') == ("$.next.value: is missing, expected a whole number",)
+
+
+@pytest.mark.parametrize("annotation", [bytes, Path, complex, dict[int, str], Callable[[], int], type("Mine", (str,), {})])
+def test_a_type_that_no_json_can_become_is_an_error_at_start(annotation: object) -> None:
+    with pytest.raises(SettingsError, match=r"SendEmailJob: data cannot be read from JSON: .*"):
+        reader(annotation)
+
+
+def test_a_field_that_no_json_can_become_is_an_error_at_start() -> None:
+    @define
+    class Upload:
+        content: bytes
+
+    with pytest.raises(SettingsError, match=r"bytes has no JSON form"):
+        reader(Upload)
+
+
+def test_a_reader_can_be_made_for_any_type() -> None:
+    assert DataReader.for_type("SendEmailJob", Email).read('{"to": "a"}') == Email("a")
