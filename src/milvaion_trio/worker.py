@@ -181,7 +181,8 @@ class Worker:
             with os_signals.handled(shutdown) if handled else contextlib.nullcontext():
                 await self._serve(shutdown, lambda: task_status.started(self))
         except BaseExceptionGroup as group:
-            raise _sole(group) from None
+            sole = _sole(group)
+            raise sole from sole.__cause__  # not from None: that would erase what caused it
         finally:
             self._serving = self._house = None
 

@@ -344,6 +344,28 @@ async def test_a_delayed_message_outlives_every_connection(
     assert await all_of(under_test.broker, JOBS) == [(b"job 1", False)]
 
 
+async def test_depth_counts_what_is_ready_and_what_waits_to_reach_the_queue(
+    broker: Broker, clock: MockClock | None
+) -> None:
+    """Unsettled deliveries are not counted."""
+    async with broker.consuming() as consumer:
+        assert await consumer.depth(JOBS) == 0
+        await publish(broker, job(1), job(2), job(3, key="other"), job(4, delay=5), job(5, key="other", delay=5))
+        async with consumer.consume(JOBS, prefetch=1) as deliveries:
+            await next_of(deliveries)
+            assert await consumer.depth(JOBS) == 2
+
+
+async def test_depth_on_a_lost_link_raises_link_lost(under_test: BrokerUnderTest, clock: MockClock | None) -> None:
+    async with under_test.broker.consuming() as consumer:
+        await under_test.drop("consuming")
+        with trio.fail_after(SOON):
+            await consumer.lost()
+
+        with pytest.raises(LinkLost):
+            await consumer.depth(JOBS)
+
+
 # --- deliveries -----------------------------------------------------------------------------------------------------
 
 

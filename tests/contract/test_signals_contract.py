@@ -8,6 +8,7 @@ import trio
 from attrs import frozen
 from trio.testing import MockClock
 
+from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.ports import Signals
@@ -30,10 +31,12 @@ TEXT_OF_A = (
 
 @frozen(kw_only=True)
 class SignalsUnderTest:
-    """Signals, and how to send the text of one."""
+    """Signals, how to send any text where they are heard, and how to cut them off."""
 
     signals: Signals
     publish: Callable[[str], Awaitable[None]]
+    unreachable: Callable[[], AbstractAsyncContextManager[None]]
+    """While inside, signals cannot be heard."""
 
 
 @asynccontextmanager
@@ -44,7 +47,12 @@ async def _local() -> AsyncIterator[SignalsUnderTest]:
         await trio.lowlevel.checkpoint()
         signals.publish(text)
 
-    yield SignalsUnderTest(signals=signals, publish=publish)
+    @asynccontextmanager
+    async def unreachable() -> AsyncIterator[None]:
+        with signals.unreachable():
+            yield
+
+    yield SignalsUnderTest(signals=signals, publish=publish, unreachable=unreachable)
 
 
 @pytest.fixture(params=[_local], ids=["local"])
@@ -131,7 +139,74 @@ async def test_a_cancelled_iteration_loses_no_signal(under_test: SignalsUnderTes
         assert await next_of(signals) == A
 
 
+async def test_send_reaches_every_listener_there_is_now(
+    under_test: SignalsUnderTest, autojump_clock: MockClock
+) -> None:
+    await under_test.signals.send(B)
+    async with under_test.signals.cancellations() as one, under_test.signals.cancellations() as two:
+        await under_test.signals.send(A)
+
+        assert await next_of(one) == A
+        assert await next_of(two) == A
+
+
+async def test_entering_raises_link_lost_when_signals_cannot_be_heard(
+    under_test: SignalsUnderTest, autojump_clock: MockClock
+) -> None:
+    async with under_test.unreachable():
+        with pytest.raises(LinkLost), trio.fail_after(SOON):
+            async with under_test.signals.cancellations():
+                pass
+
+
+async def test_iterating_raises_link_lost_when_signals_can_no_longer_be_heard(
+    under_test: SignalsUnderTest, autojump_clock: MockClock
+) -> None:
+    """After those that were sent before."""
+    async with under_test.signals.cancellations() as signals:
+        await under_test.signals.send(A)
+        await trio.sleep(0.5)
+        async with under_test.unreachable():
+            assert await next_of(signals) == A
+            for _ in range(2):
+                with pytest.raises(LinkLost):
+                    await next_of(signals)
+
+    async with under_test.signals.cancellations() as signals:
+        await under_test.signals.send(B)
+        assert await next_of(signals) == B
+
+
+async def test_who_waits_for_a_signal_gets_link_lost(under_test: SignalsUnderTest, autojump_clock: MockClock) -> None:
+    async def wait(signals: AsyncIterator[Cancellation]) -> None:
+        with pytest.raises(LinkLost):
+            await next_of(signals)
+
+    async with under_test.signals.cancellations() as signals, trio.open_nursery() as nursery:
+        nursery.start_soon(wait, signals)
+        await trio.sleep(0.5)
+        async with under_test.unreachable():
+            await trio.sleep(0.5)
+
+
 # --- what the local signals promise beyond the port
+
+
+async def test_sending_raises_link_lost_while_unreachable() -> None:
+    signals = LocalSignals()
+
+    with signals.unreachable(), pytest.raises(LinkLost):
+        await signals.send(A)
+
+
+async def test_a_signal_heard_while_unreachable_by_nobody_is_forgotten(autojump_clock: MockClock) -> None:
+    signals = LocalSignals()
+
+    async with signals.cancellations() as heard:
+        with signals.unreachable():
+            signals.cancel(A)
+        with pytest.raises(LinkLost):
+            await next_of(heard)
 
 
 async def test_a_signal_is_sent_without_waiting_and_says_how_many_hear_it() -> None:

@@ -27,6 +27,7 @@ from milvaion_trio.model.outcome import (
     StopReason,
     TimedOut,
 )
+from milvaion_trio.policy.retry import RetryPolicy
 from milvaion_trio.runtime.context import JobContext, LogSink, enter
 from milvaion_trio.runtime.providers import Providers
 from milvaion_trio.runtime.registry import RunMode
@@ -103,7 +104,7 @@ class Executor:
                     return TimedOut(run.time_limit or 0.0, trio.current_time() - run.started_clock, text)
                 case StopReason.SHUTDOWN:
                     return Interrupted()
-        return _failed(raised)
+        return _failed(raised, run.registered.effective.retry)
 
     def _returned(self, run: Run, value: object) -> Outcome:
         if isinstance(value, JobResult):
@@ -137,7 +138,7 @@ class _ScopeCancelled(BaseException):
 _CAUGHT = _ScopeCancelled()
 
 
-def _failed(raised: BaseException) -> Outcome:
+def _failed(raised: BaseException, policy: RetryPolicy) -> Outcome:
     if isinstance(raised, _ScopeCancelled):
         text = "Type: Cancelled\nMessage: the job cancelled its own scope, so it has no result\nStackTrace: \n"
         return Failed(text, "Cancelled")
@@ -149,7 +150,7 @@ def _failed(raised: BaseException) -> Outcome:
     text = error_text(raised if len(leaves) > 1 else only, skip_frames_in=_HERE)
     if isinstance(only, RetryLater):
         return RetryRequested(only.delay, text, error_type(only))
-    permanent = any(isinstance(leaf, PermanentFailure | InvalidJobData) for leaf in leaves)
+    permanent = any(isinstance(leaf, PermanentFailure | InvalidJobData) or policy.forbids(leaf) for leaf in leaves)
     return Failed(text, error_type(only), permanent=permanent)
 
 

@@ -143,6 +143,7 @@ class JobHeartbeats:
             if not self._due:
                 self._first = trio.Event()
                 await self._first.wait()
+                continue  # it may have ended already
             run, due = next(iter(self._due.items()))
             if due > trio.current_time():
                 await trio.sleep_until(due)

@@ -53,7 +53,7 @@ class EmbeddedBroker:
 
     def __attrs_post_init__(self) -> None:
         self._vhost = VirtualHost(self._keep)
-        self._delays = Delays(self._vhost.put)
+        self._delays = Delays(self._vhost)
 
     @property
     def name(self) -> str:
@@ -69,9 +69,7 @@ class EmbeddedBroker:
     @asynccontextmanager
     async def consuming(self) -> AsyncIterator[EmbeddedConsumer]:
         """Open a consuming connection; leaving it returns every unsettled delivery to its queue."""
-        async with self._open(
-            EmbeddedConsumer("consuming", self.declare_nowait, self._vhost, self._delays.waiting_for)
-        ) as link:
+        async with self._open(EmbeddedConsumer("consuming", self.declare_nowait, self._vhost, self._delays)) as link:
             yield link
 
     def publish_nowait(self, publication: Publication) -> Confirmation:

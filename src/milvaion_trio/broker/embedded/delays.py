@@ -11,6 +11,7 @@ from itertools import count
 import trio
 from attrs import define, field
 
+from milvaion_trio.broker.embedded.vhost import VirtualHost
 from milvaion_trio.model.envelope import Publication
 
 __all__ = ["Delays"]
@@ -20,7 +21,7 @@ __all__ = ["Delays"]
 class Delays:
     """Holds delayed publications and puts them when they are due, as long as somebody keeps the time."""
 
-    _put: Callable[[Publication], bool]
+    _vhost: VirtualHost
     _waiting: list[tuple[float, int, Publication]] = field(factory=list, init=False)
     """A heap by due time; the number keeps those with equal times in the order they came."""
     _stranded: list[Publication] = field(factory=list, init=False)
@@ -31,15 +32,14 @@ class Delays:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._stranded)
 
-    def waiting_for(self, queue: str) -> int:
-        """How many wait to go straight to this queue, through the default exchange."""
-        waiting = (publication for _, _, publication in self._waiting)
-        return sum(not publication.exchange and publication.routing_key == queue for publication in waiting)
-
     @property
     def next_due(self) -> float | None:
         """When the next one moves, by `trio.current_time()`; `None` when none waits for its time."""
         return self._waiting[0][0] if self._waiting else None
+
+    def count(self, queue: str) -> int:
+        """How many of them are on their way to that queue."""
+        return sum(self._vhost.takes(queue, publication) for _, _, publication in self._waiting)
 
     def add(self, publication: Publication) -> None:
         """Take a publication whose delay starts now."""
@@ -53,12 +53,12 @@ class Delays:
         now = trio.current_time()
         while self._waiting and self._waiting[0][0] <= now:
             publication = heapq.heappop(self._waiting)[2]
-            if not self._put(publication):
+            if not self._vhost.put(publication):
                 self._stranded.append(publication)
 
     def move_stranded(self) -> None:
         """Try those again that no queue took: there may be a new one."""
-        self._stranded = [publication for publication in self._stranded if not self._put(publication)]
+        self._stranded = [publication for publication in self._stranded if not self._vhost.put(publication)]
 
     def look_again(self) -> None:
         """Wake those who keep the time: the next due time or the reason to keep it has changed."""

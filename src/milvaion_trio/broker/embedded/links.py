@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import trio
 from attrs import define, field
 
+from milvaion_trio.broker.embedded.delays import Delays
 from milvaion_trio.broker.embedded.queues import EmbeddedDeliveries, EmbeddedDelivery, EmbeddedQueue
 from milvaion_trio.broker.embedded.vhost import VirtualHost
 from milvaion_trio.model.envelope import Publication
@@ -101,7 +102,7 @@ class EmbeddedConsumer(EmbeddedLink):
 
     _declare: Callable[[Topology], None]
     _vhost: VirtualHost
-    _delayed_for: Callable[[str], int]
+    _delays: Delays
     _consumers: list[EmbeddedDeliveries] = field(factory=list, init=False)
     """Stopped ones stay while received deliveries are not settled."""
 
@@ -126,10 +127,10 @@ class EmbeddedConsumer(EmbeddedLink):
             deliveries.home.take_back(deliveries.stop())
 
     async def depth(self, queue: str) -> int:
-        """Ready messages, and delayed ones whose key is the queue's name (a retry copy)."""
+        """How many messages are ready or delayed on their way to the queue. If cancelled, nothing changes."""
         await trio.lowlevel.checkpoint()
         self.check()
-        return len(self._consumable(queue).ready) + self._delayed_for(queue)
+        return self._consumable(queue).ready + self._delays.count(queue)
 
     def lose(self, why: str) -> None:
         """End it; every unsettled delivery, received or not, goes back to its queue."""
@@ -145,7 +146,7 @@ class EmbeddedConsumer(EmbeddedLink):
 
     def _consumable(self, queue: str) -> EmbeddedQueue:
         if queue not in self._vhost.queues:
-            raise SettingsError([f"Queue {queue!r} does not exist; declare it before consuming."])
+            raise SettingsError([f"Queue {queue!r} does not exist; declare it before consuming it."])
         return self._vhost.queues[queue]
 
 

@@ -176,6 +176,11 @@ class EmbeddedQueue:
     """How many messages are with consumers; those who were stopped keep what they received until it is settled."""
     _positions: int = field(default=0, init=False)
 
+    @property
+    def waiting(self) -> int:
+        """How many messages are ready."""
+        return len(self._ready)
+
     def put(self, publication: Publication) -> None:
         """Append a message, and hand it on where a consumer has room."""
         self._positions += 1
@@ -214,6 +219,11 @@ class EmbeddedQueue:
         count = len(self._ready)
         self._ready.clear()
         return count
+
+    @property
+    def ready(self) -> int:
+        """How many messages wait to be delivered."""
+        return len(self._ready)
 
     @property
     def is_idle(self) -> bool:

@@ -54,6 +54,10 @@ class VirtualHost:
             queue.put(publication)
         return bool(queues)
 
+    def takes(self, queue: str, publication: Publication) -> bool:
+        """Whether the message would reach that queue."""
+        return any(found.name == queue for found in self._find_route(publication.exchange, publication.routing_key))
+
     def queue(self, name: str) -> EmbeddedQueue:
         """The queue of this name; raises `LookupError` that names those there are."""
         try:

@@ -1,0 +1,160 @@
+"""What a job costs: the whole worker on the embedded broker, in one process, with nothing installed.
+
+    python benchmarks/embedded.py [--jobs 20000] [--in-flight 100] [--sleepers 10000] [--json]
+
+Throughput: no-op jobs, dispatched before the clock starts, each decoded, admitted, run, reported (Running and Completed,
+both confirmed) and acked. One core: Trio is one thread. Three rounds; the median counts, the spread is shown.
+Memory: jobs that sleep, resident memory of the process with all of them running; then all cancelled at once.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import trio
+
+from milvaion_trio import JobSettings, Worker, WorkerSettings
+from milvaion_trio.broker.embedded import EmbeddedBroker
+from milvaion_trio.client import Destination, dispatch_message
+from milvaion_trio.model import topology
+from milvaion_trio.model.settings import HeartbeatSettings, ReportingSettings, ShutdownSettings
+
+ROUNDS = 3
+
+
+def resident_megabytes() -> float:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+def build(parallel: int) -> tuple[Worker, EmbeddedBroker, Destination]:
+    broker = EmbeddedBroker(keep=100)
+    settings = WorkerSettings(
+        worker_id="bench",
+        max_parallel_jobs=parallel,
+        heartbeat=HeartbeatSettings(),
+        reporting=ReportingSettings(local_occurrences=True),
+        shutdown=ShutdownSettings(drain_timeout=0.0),
+        job_defaults=JobSettings(max_parallel=parallel),
+    )
+    worker = Worker(settings=settings, broker=broker, observers=())
+    return worker, broker, Destination(worker_id="bench", job_name="Bench", pattern=topology.routing_pattern("bench", "Bench"))
+
+
+def throughput(jobs: int, in_flight: int) -> dict[str, float]:
+    """Jobs per second and CPU microseconds per job of one round."""
+    worker, broker, to = build(in_flight)
+    ended = trio.Event()
+    finals = 0
+
+    def count(publication: object) -> None:
+        nonlocal finals
+        if getattr(publication, "routing_key", "") == topology.STATUS_QUEUE:
+            message_id = publication.message.message_id  # type: ignore[attr-defined]  # a Publication
+            if message_id.endswith(":final"):
+                finals += 1
+                if finals == jobs:
+                    ended.set()
+
+    @worker.job("Bench")
+    async def bench() -> None:
+        pass
+
+    async def main() -> dict[str, float]:
+        messages = [dispatch_message(to, None) for _ in range(jobs)]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(worker.serve)
+            broker.on_publish.append(count)
+            wall, cpu = time.perf_counter(), time.process_time()
+            for message in messages:
+                broker.publish_nowait(message)
+            await ended.wait()
+            await worker.idle()
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            nursery.cancel_scope.cancel()
+        return {"jobs_per_second": jobs / wall, "cpu_us_per_job": cpu / jobs * 1e6}
+
+    return trio.run(main)
+
+
+def sleepers(jobs: int) -> dict[str, float]:
+    """Resident memory with so many jobs running, and how long it takes to cancel them all."""
+    worker, broker, to = build(jobs)
+    running = 0
+
+    @worker.job("Bench", timeout=3600)
+    async def bench() -> None:
+        nonlocal running
+        running += 1
+        await trio.sleep_forever()
+
+    async def main() -> dict[str, float]:
+        before = resident_megabytes()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(worker.serve)
+            for _ in range(jobs):
+                broker.publish_nowait(dispatch_message(to, None))
+            while running < jobs:
+                await trio.sleep(0.01)
+            await trio.sleep(0.2)
+            peak = resident_megabytes()
+            started = time.perf_counter()
+            nursery.cancel_scope.cancel()
+        return {
+            "megabytes": peak,
+            "kilobytes_per_job": (peak - before) * 1024 / jobs,
+            "cancel_seconds": time.perf_counter() - started,
+        }
+
+    return trio.run(main)
+
+
+def in_fresh_process(what: str, *arguments: int) -> dict[str, float]:
+    """A round in a process of its own, so that no round inherits the memory of the one before."""
+    command = [sys.executable, __file__, "--one", what, *map(str, arguments)]
+    result: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--in-flight", type=int, default=100)
+    parser.add_argument("--sleepers", type=int, default=10_000)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        what, *numbers = options.one
+        print(json.dumps({"throughput": throughput, "sleepers": sleepers}[what](*map(int, numbers))))
+        return
+    rounds = [in_fresh_process("throughput", options.jobs, options.in_flight) for _ in range(ROUNDS)]
+    report = {
+        "python": platform.python_version(),
+        "trio": trio.__version__,
+        "jobs": options.jobs,
+        "in_flight": options.in_flight,
+        "throughput": {
+            key: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+            for key in rounds[0]
+            for values in [[one[key] for one in rounds]]
+        },
+        "sleepers": {"jobs": options.sleepers, **in_fresh_process("sleepers", options.sleepers)},
+    }
+    if options.json:
+        print(json.dumps(report, indent=2))
+        return
+    speed, cost, asleep = report["throughput"]["jobs_per_second"], report["throughput"]["cpu_us_per_job"], report["sleepers"]
+    print(f"Python {report['python']}, Trio {report['trio']}; {options.jobs} no-op jobs, {options.in_flight} in flight, {ROUNDS} rounds")
+    print(f"  {speed['median']:,.0f} reported jobs/s ({speed['min']:,.0f} to {speed['max']:,.0f})")
+    print(f"  {cost['median']:.0f} us of CPU per job ({cost['min']:.0f} to {cost['max']:.0f})")
+    print(f"{options.sleepers} sleeping jobs: {asleep['megabytes']:.0f} MB, {asleep['kilobytes_per_job']:.1f} kB per job, all cancelled in {asleep['cancel_seconds']:.2f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""A settings value that exists is valid, and making one reports every mistake at once."""
+
+import math
+
+import attrs
+import pytest
+
+from milvaion_trio.model.errors import SettingsError
+from milvaion_trio.model.settings import (
+    HeartbeatSettings,
+    JobSettings,
+    OfflineResilienceSettings,
+    RabbitMQSettings,
+    RedisSettings,
+    ShutdownSettings,
+    WorkerSettings,
+)
+from milvaion_trio.model.wire import Dialect
+
+
+def test_the_defaults_are_the_readmes() -> None:
+    settings = WorkerSettings()
+
+    assert (settings.worker_id, settings.max_parallel_jobs, settings.execution_timeout) == ("worker", 10, 300.0)
+    assert settings.startup_connection_timeout == 30.0
+    assert settings.wire is Dialect.V1_1
+    assert attrs.astuple(settings.rabbitmq) == ("localhost", 5672, "guest", "guest", "/")
+    assert settings.redis.connection_string == "localhost:6379"
+    assert settings.redis.cancellation_channel == "Milvaion:JobScheduler:cancellation_channel"
+    assert attrs.astuple(settings.heartbeat) == (True, 30.0, 60.0)
+    assert settings.offline_resilience.local_storage_path == "./worker_data"
+
+
+def test_offline_resilience_is_on_against_the_readme() -> None:
+    assert WorkerSettings().offline_resilience.enabled
+
+
+def test_leaving_takes_less_than_kubernetes_gives() -> None:
+    assert sum(attrs.astuple(ShutdownSettings())) < 30
+
+
+def test_a_job_inherits_everything_by_default() -> None:
+    assert set(attrs.astuple(JobSettings())) == {None}
+
+
+def test_every_mistake_of_every_section_is_in_one_report() -> None:
+    with pytest.raises(SettingsError) as caught:
+        WorkerSettings(
+            worker_id="a b",
+            max_parallel_jobs=0,
+            execution_timeout=math.inf,
+            rabbitmq=RabbitMQSettings(port=70000, host=""),
+            heartbeat=HeartbeatSettings(interval=0),
+            offline_resilience=OfflineResilienceSettings(durability="OFF"),
+        )
+
+    assert caught.value.problems == (
+        "worker_id is 'a b'; it must be 1 to 100 of the characters A-Z a-z 0-9 . _ -.",
+        "max_parallel_jobs is 0; it must be a whole number, 1 or more.",
+        "execution_timeout is inf; it must be a number, 0 or more.",
+        "rabbitmq.host is ''; it must be a text that is not empty.",
+        "rabbitmq.port is 70000; it must be a whole number, 1 to 65535.",
+        "heartbeat.interval is 0; it must be a number, 0.001 or more.",
+        "offline_resilience.durability is 'OFF'; it must be NORMAL or FULL.",
+    )
+
+
+@pytest.mark.parametrize("worker_id", ["", "a:b", "a*", "a#", "ä", "x" * 101, "a\n", None, 5])
+def test_a_worker_id_is_short_and_plain(worker_id: str) -> None:
+    with pytest.raises(SettingsError, match="worker_id is"):
+        WorkerSettings(worker_id=worker_id)
+
+
+@pytest.mark.parametrize("worker_id", ["w", "Report-Worker_1.2", "x" * 100])
+def test_a_plain_worker_id_is_kept_as_it_is(worker_id: str) -> None:
+    assert WorkerSettings(worker_id=worker_id).worker_id == worker_id
+
+
+@pytest.mark.parametrize("value", ["5", True, 1.5])
+def test_a_count_is_a_whole_number_and_nothing_that_looks_like_one(value: int) -> None:
+    with pytest.raises(SettingsError, match="max_parallel_jobs is"):
+        WorkerSettings(max_parallel_jobs=value)
+
+
+def test_to_try_for_ever_is_a_startup_timeout() -> None:
+    assert WorkerSettings(startup_connection_timeout=-1).startup_connection_timeout == -1
+
+
+def test_the_mistakes_of_a_job_name_their_fields() -> None:
+    with pytest.raises(SettingsError) as caught:
+        JobSettings(
+            max_retries=-1,
+            timeout=-5,
+            jitter=2,
+            max_parallel=0,
+            consumer_id="",
+            routing_patterns="a.*",
+            never_retry=["x"],  # type: ignore[list-item] # the mistake under test
+        )
+
+    named = [problem.split(" ")[0] for problem in caught.value.problems]
+    assert named == ["max_retries", "timeout", "max_parallel", "consumer_id", "routing_patterns", "jitter", "never_retry"]
+
+
+def test_a_list_may_be_given_where_a_tuple_is_kept() -> None:
+    job = JobSettings(routing_patterns=["a.*", "b.*"], never_retry=[KeyError])
+
+    assert job.routing_patterns == ("a.*", "b.*")
+    assert job.never_retry == (KeyError,)
+
+
+def test_settings_over_others_win_where_they_say_something() -> None:
+    job = JobSettings(timeout=0, max_retries=1).over(JobSettings(timeout=60, jitter=0.5))
+
+    assert job == JobSettings(timeout=0, max_retries=1, jitter=0.5)
+
+
+def test_passwords_are_shown_nowhere() -> None:
+    settings = WorkerSettings(
+        rabbitmq=RabbitMQSettings(password="s3cret"),
+        redis=RedisSettings(connection_string="h:6379,password=s3cret,ssl=true", password="s3cret"),
+    )
+
+    assert "s3cret" not in repr(settings)
+    assert "ssl=true" in repr(settings)
+
+
+def test_a_password_of_the_wrong_type_is_not_shown_either() -> None:
+    with pytest.raises(SettingsError) as caught:
+        WorkerSettings(rabbitmq=RabbitMQSettings(password=123456))  # type: ignore[arg-type] # the mistake under test
+
+    assert "123456" not in str(caught.value)
+
+
+def test_settings_of_single_jobs_cannot_be_changed_afterwards() -> None:
+    jobs = {"SendEmailJob": JobSettings(timeout=5)}
+    settings = WorkerSettings(jobs=jobs)
+
+    jobs["Other"] = JobSettings()
+
+    assert list(settings.jobs) == ["SendEmailJob"]
