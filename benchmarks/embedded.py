@@ -8,6 +8,7 @@ Memory: jobs that sleep, resident memory of the process with all of them running
 """
 
 import argparse
+import gc
 import json
 import platform
 import statistics
@@ -43,7 +44,11 @@ def build(parallel: int) -> tuple[Worker, EmbeddedBroker, Destination]:
         job_defaults=JobSettings(max_parallel=parallel),
     )
     worker = Worker(settings=settings, broker=broker, observers=())
-    return worker, broker, Destination(worker_id="bench", job_name="Bench", pattern=topology.routing_pattern("bench", "Bench"))
+    return (
+        worker,
+        broker,
+        Destination(worker_id="bench", job_name="Bench", pattern=topology.routing_pattern("bench", "Bench")),
+    )
 
 
 def throughput(jobs: int, in_flight: int) -> dict[str, float]:
@@ -67,6 +72,9 @@ def throughput(jobs: int, in_flight: int) -> dict[str, float]:
 
     async def main() -> dict[str, float]:
         messages = [dispatch_message(to, None) for _ in range(jobs)]
+        # A real backlog lies in the broker's process; here the collector must not walk through it again and again.
+        gc.collect()
+        gc.freeze()
         async with trio.open_nursery() as nursery:
             await nursery.start(worker.serve)
             broker.on_publish.append(count)
@@ -149,11 +157,19 @@ def main() -> None:
     if options.json:
         print(json.dumps(report, indent=2))
         return
-    speed, cost, asleep = report["throughput"]["jobs_per_second"], report["throughput"]["cpu_us_per_job"], report["sleepers"]
-    print(f"Python {report['python']}, Trio {report['trio']}; {options.jobs} no-op jobs, {options.in_flight} in flight, {ROUNDS} rounds")
+    speed, cost, asleep = (
+        report["throughput"]["jobs_per_second"],
+        report["throughput"]["cpu_us_per_job"],
+        report["sleepers"],
+    )
+    print(
+        f"Python {report['python']}, Trio {report['trio']}; {options.jobs} no-op jobs, {options.in_flight} in flight, {ROUNDS} rounds"
+    )
     print(f"  {speed['median']:,.0f} reported jobs/s ({speed['min']:,.0f} to {speed['max']:,.0f})")
     print(f"  {cost['median']:.0f} us of CPU per job ({cost['min']:.0f} to {cost['max']:.0f})")
-    print(f"{options.sleepers} sleeping jobs: {asleep['megabytes']:.0f} MB, {asleep['kilobytes_per_job']:.1f} kB per job, all cancelled in {asleep['cancel_seconds']:.2f} s")
+    print(
+        f"{options.sleepers} sleeping jobs: {asleep['megabytes']:.0f} MB, {asleep['kilobytes_per_job']:.1f} kB per job, all cancelled in {asleep['cancel_seconds']:.2f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ API does not know the occurrence.
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Protocol, Self
@@ -108,7 +108,9 @@ class Client:
         worker_id: str,
         signals: Signals | None = None,
         destinations: Iterable[Destination] = (),
+        clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        self._clock_ns = clock_ns
         self._broker = broker
         self._worker_id = worker_id
         self._signals = signals
@@ -140,7 +142,8 @@ class Client:
         to = self._destinations.get(name.casefold()) or Destination(
             worker_id=self._worker_id, job_name=name, pattern=topology.routing_pattern(self._worker_id, name)
         )
-        return await publish_dispatch(self._publisher, dispatch_message(to, data, delay=delay))
+        publication = dispatch_message(to, data, delay=delay, now_ns=self._clock_ns())
+        return await publish_dispatch(self._publisher, publication)
 
     async def cancel(self, occurrence_id: OccurrenceId, reason: str = "Cancelled by user") -> None:
         """Ask every worker to cancel the occurrence, whether it runs, waits or is still to come.

@@ -120,6 +120,12 @@ class Deliveries(Protocol):
         If cancelled, no delivery is lost: what was not returned is still with the consumer.
         """
 
+    def receive_nowait(self) -> Delivery | None:
+        """The next delivery if one is here already, else `None`; a lost link is left for `receive` to report.
+
+        It lets an intake start all that came in one read within one pass of the scheduler; the prefetch bounds it.
+        """
+
 
 class Link(Protocol):
     """One connection."""

@@ -1,10 +1,7 @@
 """`Worker`: what a user builds. It collects jobs, providers and settings, and composes the tree when serving starts."""
 
 import contextlib
-import os
-import platform
 import secrets
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -19,20 +16,19 @@ from milvaion_trio import loading
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.client import Client, Destination
 from milvaion_trio.logs import log_event
-from milvaion_trio.model import topology
 from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.model.events import Observer
 from milvaion_trio.model.identity import Identity
 from milvaion_trio.model.ids import InstanceId, OccurrenceId, WorkerId
 from milvaion_trio.model.instant import Instant
-from milvaion_trio.model.messages import JobConfig, WorkerMetadata, WorkerRegistration
 from milvaion_trio.model.settings import JobPolicy, WorkerSettings
 from milvaion_trio.outbox.memory import MemoryOutbox
 from milvaion_trio.policy.ledger import Ledger
-from milvaion_trio.ports import Binding, Broker, Consumer, Exchange, Queue, Signals, Topology
+from milvaion_trio.ports import Broker, Consumer, Signals
 from milvaion_trio.runtime import os_signals
 from milvaion_trio.runtime.cancellation import CancelListener
 from milvaion_trio.runtime.context import JobContext
+from milvaion_trio.runtime.declaration import registration_of, topology_of
 from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.executor import Executor
 from milvaion_trio.runtime.limits import Slots
@@ -85,11 +81,11 @@ class Worker:
         self.instance_id = InstanceId(f"{self.settings.worker_id}-{secrets.token_hex(4)}")
         self.registry = Registry()
         self.providers = Providers()
-        self._observers = observers
+        self.observers = observers
         self._lifespan: Lifespan | None = None
         self._serving: tuple[trio.lowlevel.TrioToken, Shutdown] | None = None
         self._house: House | None = None
-        self._clock_ns = clock_ns
+        self.clock_ns = clock_ns
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -128,7 +124,7 @@ class Worker:
 
     def observe(self, observer: Observer) -> None:
         """Call this with every event of the worker (`milvaion_trio.model.events`)."""
-        self._observers = (*self._observers, observer)
+        self.observers = (*self.observers, observer)
 
     def discover(self, package: str) -> None:
         """Add the jobs that the package's modules define with the free `@job` or as classes deriving from `Job`.
@@ -153,7 +149,13 @@ class Worker:
             for definition in self.registry.definitions
             if definition.policy.routing_patterns
         ]
-        return Client(self.broker, worker_id=settings.worker_id, signals=self.signals, destinations=destinations)
+        return Client(
+            self.broker,
+            worker_id=settings.worker_id,
+            signals=self.signals,
+            destinations=destinations,
+            clock_ns=self.clock_ns,
+        )
 
     async def _enqueue(self, definition: JobDefinition[..., object], data: object, delay: float | None) -> OccurrenceId:
         async with self.client() as client:
@@ -268,7 +270,7 @@ class Worker:
         """Build the house: which adapter stands behind which port is decided here and nowhere else."""
         settings = self.settings
         identity = Identity(worker_id=WorkerId(settings.worker_id), instance_id=self.instance_id, dialect=settings.wire)
-        observers = Observers(self._observers)
+        observers = Observers(self.observers)
         outbox = MemoryOutbox()
         reporter = Reporter(identity, outbox, self._instant)
         ledger = Ledger[Run]()
@@ -280,7 +282,7 @@ class Worker:
         job_heartbeats = JobHeartbeats(reporter, settings.heartbeat.job_interval)
         presence = Presence(
             identity=identity,
-            registration=self._registration(),
+            registration=registration_of(identity, self.registry.jobs, settings, __version__),
             publishing=publishing,
             current_jobs=lambda: dispatcher.running,
             now=self._instant,
@@ -308,7 +310,7 @@ class Worker:
             ),
             observers=observers,
             now=self._instant,
-            wall_clock=lambda: self._clock_ns() / 1e9,
+            wall_clock=lambda: self.clock_ns() / 1e9,
             worker_slots=Slots(settings.max_parallel_jobs),
             report_local=settings.reporting.local_occurrences,
             on_start=job_starts,
@@ -322,7 +324,7 @@ class Worker:
             presence=presence,
             job_heartbeats=job_heartbeats,
             reporter=reporter,
-            listener=CancelListener(self.signals, ledger, lambda: self._clock_ns() / 1e9),
+            listener=CancelListener(self.signals, ledger, lambda: self.clock_ns() / 1e9),
             dispatcher=dispatcher,
             shutdown=shutdown,
             observers=observers,
@@ -332,62 +334,11 @@ class Worker:
     async def _consuming(self) -> AsyncIterator[Consumer]:
         """A consuming connection over which everything that the worker uses has been declared."""
         async with self.broker.consuming() as consumer:
-            await consumer.declare(self._topology())
+            await consumer.declare(topology_of(self.registry.jobs))
             yield consumer
 
-    def _topology(self) -> Topology:
-        jobs = self.registry.jobs
-        reports = (
-            topology.STATUS_QUEUE,
-            topology.LOGS_QUEUE,
-            topology.REGISTRATION_QUEUE,
-            topology.HEARTBEAT_QUEUE,
-            topology.FAILED_QUEUE,
-            topology.QUARANTINE_QUEUE,
-        )
-        return Topology(
-            exchanges=(Exchange(topology.JOBS_EXCHANGE, "topic"), Exchange(topology.DEAD_LETTER_EXCHANGE, "direct")),
-            queues=(
-                *(Queue(name) for name in reports),
-                *(Queue(job.queue, topology.JOB_QUEUE_ARGUMENTS) for job in jobs),
-            ),
-            bindings=(
-                Binding(topology.DEAD_LETTER_EXCHANGE, topology.FAILED_QUEUE, topology.DEAD_LETTER_KEY),
-                *(Binding(topology.JOBS_EXCHANGE, job.queue, pattern) for job in jobs for pattern in job.patterns),
-            ),
-        )
-
-    def _registration(self) -> WorkerRegistration:
-        jobs, settings = self.registry.jobs, self.settings
-        return WorkerRegistration(
-            worker_id=WorkerId(settings.worker_id),
-            instance_id=self.instance_id,
-            display_name=f"{settings.worker_id} ({self.instance_id})",
-            host_name=socket.gethostname(),
-            ip_address=_ip_address(),
-            routing_patterns={job.name: job.patterns[0] for job in jobs},
-            job_types=tuple(job.name for job in jobs),
-            max_parallel_jobs=settings.max_parallel_jobs,
-            version=__version__,
-            metadata=WorkerMetadata(
-                processor_count=os.cpu_count() or 1,
-                os_version=platform.platform(),
-                runtime_version=f"Python {platform.python_version()}",
-                heartbeat_interval=max(1, round(settings.heartbeat.interval)),
-                job_configs=tuple(
-                    JobConfig(
-                        job_type=job.name,
-                        consumer_id=job.consumer_id,
-                        max_parallel_jobs=job.effective.max_parallel,
-                        execution_timeout_seconds=round(job.effective.timeout or 0),
-                    )
-                    for job in jobs
-                ),
-            ),
-        )
-
     def _instant(self) -> Instant:
-        return Instant.from_unix_ns(self._clock_ns())
+        return Instant.from_unix_ns(self.clock_ns())
 
 
 def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -396,13 +347,3 @@ def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def _ip_address() -> str:
-    """The address of the interface that leads outside, as far as the kernel's routes say; nothing is sent."""
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737); connecting UDP only looks up the route
-            return str(probe.getsockname()[0])
-    except OSError:
-        return "Unknown"

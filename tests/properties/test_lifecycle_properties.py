@@ -86,6 +86,8 @@ class Occurrence(RuleBasedStateMachine):
         """Retry and snooze counts that ran since the last dispatch, here or in .NET."""
         self.dispatches = 0
         self.is_known = True
+        self.is_cancelled = False
+        """A cancel that covers the last dispatch is remembered in this process."""
 
     @initialize(max_retries=st.integers(0, 3), retry_on_timeout=st.booleans())
     def dispatch_first(self, max_retries: int, retry_on_timeout: bool) -> None:
@@ -131,6 +133,7 @@ class Occurrence(RuleBasedStateMachine):
     @rule()
     def a_user_cancels_it(self) -> None:
         self.clock += 1
+        self.is_cancelled = True
         self.ledger.cancel(OCCURRENCE, "enough", self.clock)
         for run in self.ledger.find(OCCURRENCE):
             run.reason = "enough"
@@ -149,6 +152,7 @@ class Occurrence(RuleBasedStateMachine):
         self.the_link_is_lost()
         self.going = []
         self.ledger = Ledger()
+        self.is_cancelled = False
 
     # --- what the worker does ---
 
@@ -216,6 +220,7 @@ class Occurrence(RuleBasedStateMachine):
         self.clock += 10
         self.dispatches += 1
         self.started = set()
+        self.is_cancelled = False
         self.publish(Message(body=BODY, headers={"OccurrenceId": OCCURRENCE}, timestamp=int(self.clock)))
 
     def publish(self, message: Message) -> None:
@@ -237,6 +242,7 @@ class Occurrence(RuleBasedStateMachine):
         )
         match admission:
             case Run(attempt=attempt):
+                assert not self.is_cancelled
                 self.apply(OccurrenceEvent.START)
                 self.started.add((attempt.retry_count, attempt.snoozes))
                 run = Going(attempt, [message])
@@ -273,7 +279,7 @@ class Occurrence(RuleBasedStateMachine):
             return
         self.publish_conclusion(run.attempt, conclusion)
         run.concluded = True
-        if conclusion.dead_letter is not None and conclusion.dead_letter.max_retries == self.policy.max_retries != 0:
+        if conclusion.dead_letter is not None and conclusion.dead_letter.exception.startswith("Max retries"):
             assert {count for count, _ in self.started} == set(range(self.policy.max_retries + 1))
 
     def publish_conclusion(self, attempt: AttemptKey, conclusion: Conclusion) -> None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milvaion_trio.model.outcome import Failed, RetryRequested, Snoozed, TimedOut
+from milvaion_trio.model.outcome import Failed, RetryRequested, TimedOut
 from milvaion_trio.policy.backoff import LONGEST_DELAY, bounded_delay, reconnect_delays, retry_delay
 from milvaion_trio.policy.retry import GaveUp, Retry, Retryable, RetryPolicy, next_retry
 
@@ -27,7 +27,6 @@ policies = st.builds(
 outcomes: st.SearchStrategy[Retryable] = st.one_of(
     st.builds(Failed, st.text(), permanent=st.booleans()),
     st.builds(RetryRequested, any_number, st.text()),
-    st.builds(Snoozed, any_number),
     st.builds(TimedOut, durations, durations),
 )
 
@@ -91,7 +90,7 @@ def test_reconnect_delays_lie_between_the_shortest_and_three_times_the_last(some
 
 
 @given(policies, outcomes, st.integers(0, 1000), draws)
-def test_a_retry_counts_up_by_one_or_snoozes_and_never_passes_the_maximum(
+def test_a_retry_counts_up_by_one_and_never_passes_the_maximum(
     policy: RetryPolicy, outcome: Retryable, retry_count: int, draw: float
 ) -> None:
     decision = next_retry(policy, outcome, retry_count, draw)
@@ -99,10 +98,7 @@ def test_a_retry_counts_up_by_one_or_snoozes_and_never_passes_the_maximum(
     match decision:
         case Retry(delay, following):
             assert 0 <= delay <= LONGEST_DELAY
-            if isinstance(outcome, Snoozed):
-                assert following == retry_count
-            else:
-                assert following == retry_count + 1 <= policy.max_retries
+            assert following == retry_count + 1 <= policy.max_retries
         case GaveUp(permanent=False):
             assert retry_count >= policy.max_retries
         case GaveUp(permanent=True):

@@ -106,7 +106,9 @@ def test_annotations_that_are_texts_are_resolved() -> None:
 def test_an_unresolvable_annotation_is_a_problem_that_names_it() -> None:
     async def job(ctx: Context, email: "Nowhere") -> None: ...  # type: ignore[name-defined] # noqa: F821 - the point
 
-    with pytest.raises(SettingsError, match=r"annotation of email cannot be resolved: 'Nowhere'.*not under TYPE_CHECKING"):
+    with pytest.raises(
+        SettingsError, match=r"annotation of email cannot be resolved: 'Nowhere'.*not under TYPE_CHECKING"
+    ):
         inspected(job)
 
 
@@ -234,7 +236,7 @@ def test_without_a_type_the_data_is_the_decoded_json(annotation: object) -> None
     assert reader(annotation).read('{"a": [1, 2.5, "x", null]}') == {"a": [1, 2.5, "x", None]}
 
 
-class Color(str, enum.Enum):
+class Color(str, enum.Enum):  # noqa: UP042 - the older form has another order of bases
     RED = "r"
     DARK_RED = "d"
 
@@ -278,7 +280,7 @@ UserId = NewType("UserId", int)
         (Level, "1", Level.LOW),
         (Level, '"Low"', Level.LOW),
         (datetime, '"2026-04-02T09:15:30.1234567Z"', datetime(2026, 4, 2, 9, 15, 30, 123456, UTC)),
-        (datetime, '"2026-04-02T09:15:30"', datetime(2026, 4, 2, 9, 15, 30)),  # noqa: DTZ001 - no suffix, no zone
+        (datetime, '"2026-04-02T09:15:30"', datetime(2026, 4, 2, 9, 15, 30)),
         (date, '"2026-04-02"', date(2026, 4, 2)),
         (time, '"09:15:30.1234567"', time(9, 15, 30, 123456)),
         (time, '"09:15"', time(9, 15)),
@@ -317,7 +319,11 @@ def test_json_becomes_what_the_annotation_says(annotation: object, text: str, va
         (Color, '"blue"', 'found the text "blue", expected one of RED, DARK_RED'),
         (Level, "true", "found true, expected one of LOW"),
         (Level, "2", "found the number 2, expected one of LOW"),
-        (datetime, '"2026-04-02 09:15"', 'found the text "2026-04-02 09:15", expected a date and time like 2026-04-02T09'),
+        (
+            datetime,
+            '"2026-04-02 09:15"',
+            'found the text "2026-04-02 09:15", expected a date and time like 2026-04-02T09',
+        ),
         (datetime, "1775121330", "found the number 1775121330, expected a date and time"),
         (date, '"2026-02-30"', "expected a date like 2026-04-02"),
         (time, '"9:15"', "expected a time of day like 09:15:30"),
@@ -426,7 +432,9 @@ def test_classes_may_contain_themselves() -> None:
     assert problems_of(Node, '{"value": 1, "next": {}}') == ("$.next.value: is missing, expected a whole number",)
 
 
-@pytest.mark.parametrize("annotation", [bytes, Path, complex, dict[int, str], Callable[[], int], type("Mine", (str,), {})])
+@pytest.mark.parametrize(
+    "annotation", [bytes, Path, complex, dict[int, str], Callable[[], int], type("Mine", (str,), {})]
+)
 def test_a_type_that_no_json_can_become_is_an_error_at_start(annotation: object) -> None:
     with pytest.raises(SettingsError, match=r"SendEmailJob: data cannot be read from JSON: .*"):
         reader(annotation)

@@ -303,6 +303,13 @@ def test_the_parts_of_a_real_exception_reach_the_log() -> None:
     assert str(log.data["InnerException"]).startswith("Type: KeyError\n")
 
 
+@pytest.mark.parametrize("max_retries", [0, 3])
+def test_a_snooze_needs_no_retries(max_retries: int) -> None:
+    conclusion = decide(Snoozed(9), retry_count=max_retries, policy=RetryPolicy(max_retries=max_retries))
+
+    assert conclusion.retry == RetryCopy(9, max_retries, 1)
+
+
 def test_a_snooze_is_bounded_to_30_days_and_told_in_plain_digits() -> None:
     conclusion = decide(Snoozed(1e12))
 

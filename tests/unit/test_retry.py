@@ -5,7 +5,7 @@ import math
 import pytest
 
 from milvaion_trio.model.errors import SettingsError
-from milvaion_trio.model.outcome import Failed, RetryRequested, Snoozed, TimedOut
+from milvaion_trio.model.outcome import Failed, RetryRequested, TimedOut
 from milvaion_trio.policy.backoff import LONGEST_DELAY
 from milvaion_trio.policy.retry import GaveUp, Retry, Retryable, RetryPolicy, next_retry
 
@@ -36,10 +36,6 @@ FOR_GOOD = GaveUp(permanent=True)
         pytest.param(POLICY, RetryRequested(1e12, "x"), 0, Retry(LONGEST_DELAY, 1), id="RetryLater beyond 30 days"),
         pytest.param(POLICY, RetryRequested(-3, "x"), 0, Retry(0, 1), id="RetryLater with a negative delay"),
         pytest.param(POLICY, RetryRequested(math.nan, "x"), 0, Retry(0, 1), id="RetryLater with no number"),
-        pytest.param(POLICY, Snoozed(9), 0, Retry(9, 0), id="Snooze does not count"),
-        pytest.param(POLICY, Snoozed(9), 3, Retry(9, 3), id="Snooze on the last attempt does not count either"),
-        pytest.param(NONE, Snoozed(9), 0, Retry(9, 0), id="Snooze needs no retries"),
-        pytest.param(POLICY, Snoozed(1e12), 0, Retry(LONGEST_DELAY, 0), id="Snooze beyond 30 days"),
         pytest.param(POLICY, TIMED_OUT, 0, FOR_GOOD, id="a timeout is final"),
         pytest.param(TIMEOUTS_TOO, TIMED_OUT, 0, Retry(60, 1), id="a timeout is retried where the job asks"),
         pytest.param(TIMEOUTS_TOO, TIMED_OUT, 3, TIRED, id="a timeout with retries used up"),

@@ -10,6 +10,7 @@ import enum
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -96,8 +97,7 @@ def _caseless_object(members: list[tuple[str, JsonValue]]) -> dict[str, JsonValu
 
 
 def _twice(names: Iterable[str]) -> str:
-    seen: set[str] = set()
-    name = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    [(name, _)] = Counter(names).most_common(1)
     return f"the name {name[:40]!r} stands twice in one object"
 
 

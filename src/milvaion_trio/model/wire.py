@@ -404,7 +404,8 @@ def _texts(texts: Iterable[str]) -> str:
 
 
 def _named_texts(texts: Mapping[str, str]) -> str:
-    return f"{{{','.join([f'{_cleaned(name)}:{_cleaned(text)}' for name, text in texts.items()])}}}"
+    members = {_cleaned(name): _cleaned(text) for name, text in texts.items()}  # names may become equal
+    return f"{{{','.join([f'{name}:{text}' for name, text in members.items()])}}}"
 
 
 def _json(value: Any) -> str:
@@ -436,12 +437,12 @@ def _class_writer(
 ) -> Writer:
     """A writer of these members, given as wire name and attribute; without them, of all fields.
 
-    `special` names the writers of attributes that are not written as their type says.
+    `special` has the writers of members that are not written as their type says.
     """
     pairs = list(members or _members(kind))
     values_of = attrgetter(*[attribute for _, attribute in pairs])
     types = {field.name: field.type for field in attrs.fields(kind)}
-    writers = [special.get(attribute) or _field_writer(attribute, types[attribute], casing) for _, attribute in pairs]
+    writers = [special.get(name) or _field_writer(attribute, types[attribute], casing) for name, attribute in pairs]
     if casing is Casing.CAMEL:
         pairs = [(_camel(member), attribute) for member, attribute in pairs]
     table = [(f'"{member}":', writer) for (member, _), writer in zip(pairs, writers, strict=True)]
@@ -491,7 +492,7 @@ _STATUS_WRITERS = {
     Dialect.V1_0: _class_writer(
         StatusUpdate,
         [(member, "instance_id" if member == "WorkerId" else attribute) for member, attribute in _STATUS_MEMBERS],
-        instance_id=_worker_id,
+        WorkerId=_worker_id,
     ),
 }
 
@@ -530,7 +531,7 @@ def _registration_writer(left_out: Sequence[str] = (), left_out_of_metadata: Seq
     return _class_writer(
         WorkerRegistration,
         _members(WorkerRegistration, *left_out),
-        metadata=lambda metadata: quote(write_metadata(metadata)),
+        Metadata=lambda metadata: quote(write_metadata(metadata)),
     )
 
 

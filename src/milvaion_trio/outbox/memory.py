@@ -4,6 +4,7 @@ If the process dies, the deliveries were not acked, so the broker hands the mess
 """
 
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -52,7 +53,7 @@ class MemoryOutbox:
     _max_log_rows: int = field(default=MAX_LOG_ROWS, kw_only=True)
     _backlog: Backlog = field(factory=Backlog, init=False)
     _courier: Courier = field(init=False)
-    _concluded: dict[AttemptKey, None] = field(factory=dict, init=False)
+    _concluded: OrderedDict[AttemptKey, None] = field(factory=OrderedDict, init=False)
     """In the order of conclusion, newest last."""
     _dropped_logs: int = field(default=0, init=False)
     _is_dropping: bool = field(default=False, init=False)
@@ -153,4 +154,4 @@ class MemoryOutbox:
         self._concluded.pop(attempt, None)
         self._concluded[attempt] = None
         if len(self._concluded) > CONCLUDED_REMEMBERED:
-            del self._concluded[next(iter(self._concluded))]
+            self._concluded.popitem(last=False)

@@ -7,7 +7,7 @@ from attrs import field, frozen
 
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.headers import RETRY_COUNT_LIMIT
-from milvaion_trio.model.outcome import Failed, RetryRequested, Snoozed, TimedOut
+from milvaion_trio.model.outcome import Failed, RetryRequested, TimedOut
 from milvaion_trio.policy.backoff import LONGEST_DELAY, bounded_delay, retry_delay
 
 __all__ = ["GaveUp", "Retry", "RetryPolicy", "Retryable", "next_retry"]
@@ -95,14 +95,12 @@ class GaveUp:
     permanent: bool
 
 
-Retryable: TypeAlias = Failed | RetryRequested | Snoozed | TimedOut
-"""The outcomes after which a job may run again."""
+Retryable: TypeAlias = Failed | RetryRequested | TimedOut
+"""The outcomes after which the question comes up. A snooze needs no answer: it is granted, and counts nothing."""
 
 
 def next_retry(policy: RetryPolicy, outcome: Retryable, retry_count: int, draw: float) -> Retry | GaveUp:
     """What follows an attempt that came after `retry_count` retries; `draw` in [0, 1) is the jitter's randomness."""
-    if isinstance(outcome, Snoozed):
-        return Retry(bounded_delay(outcome.delay), retry_count)
     if isinstance(outcome, Failed) and outcome.permanent:
         return GaveUp(permanent=True)
     if isinstance(outcome, TimedOut) and not policy.retry_on_timeout:

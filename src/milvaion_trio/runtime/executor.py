@@ -78,15 +78,16 @@ class Executor:
             arguments[parameters.context] = context
         needed = run.registered.needed
         if not needed:
-            return await self._invoke(run, arguments)
+            return await self._started(run, arguments)
         async with self.providers.job_scope(context, needed, cleanup_timeout=self.cleanup_timeout) as provided:
-            return await self._invoke(run, {**arguments, **provided})
+            return await self._started(run, {**arguments, **provided})
 
-    async def _invoke(self, run: Run, arguments: Mapping[str, object]) -> object:
+    def _started(self, run: Run, arguments: Mapping[str, object]) -> Awaitable[object]:
+        """The job, to be awaited. No coroutine itself: the frame would cost each running job half a kilobyte."""
         function = run.registered.callable_for(arguments)
         if run.registered.definition.mode is RunMode.TASK:
-            return await cast("Callable[[], Awaitable[object]]", function)()  # checked at start
-        return await run_in_thread(run, function, limiter=self.threads, grace=self.cleanup_timeout)
+            return cast("Callable[[], Awaitable[object]]", function)()  # checked at start
+        return run_in_thread(run, function, limiter=self.threads, grace=self.cleanup_timeout)
 
     def _classify(self, run: Run, value: object, raised: BaseException | None) -> Outcome:
         """The outcome rules of DESIGN.md 5, in their order."""

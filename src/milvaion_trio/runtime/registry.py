@@ -159,6 +159,7 @@ def job(
 
 
 def _name_of(target: object) -> str:
+    target = getattr(target, "func", target)  # of a partial
     return str(getattr(target, "__name__", None) or type(target).__name__)
 
 
@@ -198,7 +199,7 @@ def resolve(job: JobSettings, worker: WorkerSettings) -> EffectiveJob:
             cap=full.max_delay,
             jitter=full.jitter or 0.0,
             retry_on_timeout=bool(full.retry_on_timeout),
-            never=full.never_retry or (),  # type: ignore[arg-type] # mypy takes `converter=tuple` for a generic
+            never=full.never_retry or (),
         ),
     )
 
@@ -238,6 +239,7 @@ class Registry:
         self._definitions: list[JobDefinition[..., object]] = []
         self._found: dict[str, RegisteredJob] = {}
         self._jobs: tuple[RegisteredJob, ...] = ()
+        self._names: tuple[str, ...] = ()
 
     def add(self, definition: JobDefinition[..., object]) -> None:
         """Collect a job; the same one twice counts once."""
@@ -257,7 +259,7 @@ class Registry:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the jobs to serve."""
-        return tuple(job.name for job in self._jobs)
+        return self._names
 
     def knows(self, name: str) -> bool:
         """Whether there is a job of that name, in any case."""
@@ -314,6 +316,7 @@ class Registry:
         if problems:
             raise SettingsError(problems)
         self._jobs = tuple(jobs)
+        self._names = tuple(job.name for job in jobs)
         # By the name as it is in nearly all messages, and by its lower case for the rest.
         self._found = {key: job for job in jobs for key in (job.name.lower(), job.name)}
 

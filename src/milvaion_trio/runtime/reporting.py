@@ -58,7 +58,8 @@ class Reporter:
         """Running, with the start time. The job does not wait for its confirm."""
         if not run.reported:
             return
-        update = self._status(run.occurrence_id, run.job, OccurrenceStatus.RUNNING, start_time=run.started_at)
+        at = run.started_at
+        update = self._status(run.occurrence_id, run.job, OccurrenceStatus.RUNNING, at, start_time=at)
         suffix = "running" if run.run_number == 1 else f"running:{run.run_number}"
         self._outbox.add(self._status_report(ReportKind.RUNNING, update, f"{label(run.attempt)}:{suffix}"))
 
@@ -73,7 +74,7 @@ class Reporter:
         """A bare Running status: the occurrence is alive (WIRE.md 3.2)."""
         if not run.reported:
             return
-        update = self._status(run.occurrence_id, run.job, OccurrenceStatus.RUNNING)
+        update = self._status(run.occurrence_id, run.job, OccurrenceStatus.RUNNING, self._now())
         self._outbox.add(self._status_report(ReportKind.HEARTBEAT, update, self._next_id("heartbeat")))
 
     def log(
@@ -151,6 +152,7 @@ class Reporter:
                     occurrence_id,
                     job,
                     conclusion.status,
+                    ended_at,
                     start_time=started_at,
                     end_time=ended_at,
                     duration_ms=None if elapsed is None else round(elapsed * 1000),
@@ -191,6 +193,7 @@ class Reporter:
         occurrence_id: OccurrenceId,
         job: JobMessage,
         status: OccurrenceStatus,
+        at: Instant,
         *,
         start_time: Instant | None = None,
         end_time: Instant | None = None,
@@ -209,7 +212,7 @@ class Reporter:
             duration_ms=duration_ms,
             result=result,
             exception=exception,
-            message_timestamp=self._now(),
+            message_timestamp=at,
         )
 
     def _status_report(self, kind: ReportKind, update: StatusUpdate, message_id: str) -> Report:

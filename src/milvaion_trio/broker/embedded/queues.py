@@ -104,6 +104,10 @@ class EmbeddedDeliveries:
             await self._receivers.park()
         return self._unreceived.popleft()
 
+    def receive_nowait(self) -> EmbeddedDelivery | None:
+        """The next delivery if it is here already."""
+        return self._unreceived.popleft() if self._unreceived else None
+
     @property
     def has_room(self) -> bool:
         """Whether the prefetch allows one more."""
