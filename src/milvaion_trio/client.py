@@ -131,7 +131,7 @@ class Client:
         await self._stack.aclose()
 
     async def enqueue(self, job: "str | Named", data: object = None, *, delay: float | None = None) -> OccurrenceId:
-        """Dispatch the job, to start at once or after `delay` seconds, and return its occurrence id when it is confirmed.
+        """Dispatch the job, to start at once or after `delay` seconds, and return its occurrence id once confirmed.
 
         `data` is anything JSON-able. Raises `NotPublished`, `LinkLost`, or `TypeError` for data without a JSON form.
         If cancelled, the message may have been published.

@@ -18,12 +18,16 @@ from typing import TypeGuard, TypeVar
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.runtime.registry import Job, JobDefinition, define_job
 
-__all__ = ["ENTRY_POINT_GROUP", "discover", "entry_point_jobs", "load_worker"]
+__all__ = ["ENTRY_POINT_GROUP", "ModuleRaised", "discover", "entry_point_jobs", "load_worker"]
 
 W = TypeVar("W")
 
 ENTRY_POINT_GROUP = "milvaion_trio.jobs"
 """Installed packages announce their jobs under this name: a definition, a `Job` class, or a module of them."""
+
+
+class ModuleRaised(SettingsError):
+    """A module exists and raised while it was imported; what it raised is the cause."""
 
 
 def discover(package_name: str) -> list[JobDefinition[..., object]]:
@@ -103,12 +107,12 @@ def _imported(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise SettingsError([f"The module {name} imports {error.name}, which is not installed."]) from error
+            raise ModuleRaised([f"The module {name} imports {error.name}, which is not installed."]) from error
         raise SettingsError(
             [f"There is no module {error.name!r} here ({os.getcwd()}) or among the installed packages."]
         ) from error
     except Exception as error:  # whatever importing foreign code raises
-        raise SettingsError([f"The module {name} cannot be imported: {_one_line(error)}"]) from error
+        raise ModuleRaised([f"The module {name} cannot be imported: {_one_line(error)}"]) from error
 
 
 def _modules(name: str, problems: list[str]) -> Iterator[ModuleType]:

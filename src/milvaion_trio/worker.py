@@ -161,6 +161,23 @@ class Worker:
         async with self.client() as client:
             return await client.enqueue(definition, data, delay=delay)
 
+    def prepare(self) -> None:
+        """Look everything up that serving needs; raises `SettingsError` with every mistake in jobs and settings.
+
+        Serving begins with it. Called alone, it fills `registry.jobs` and starts nothing.
+        """
+        problems: list[str] = []
+        for look_up in (
+            partial(self.providers.check, JobContext),
+            partial(self.registry.prepare, self.settings, context_type=JobContext, provided=self.providers.types),
+        ):
+            try:
+                look_up()
+            except SettingsError as error:
+                problems += error.problems
+        if problems:
+            raise SettingsError(problems)
+
     # --- serving ----------------------------------------------------------------------------------------------------
 
     async def serve(
@@ -221,7 +238,7 @@ class Worker:
             await trio.sleep(IDLE_POLL)
 
     async def _serve(self, shutdown: Shutdown, started: Callable[[], None]) -> None:
-        self._prepare()
+        self.prepare()
         is_up = False
 
         def up() -> None:
@@ -251,20 +268,6 @@ class Worker:
                         if shutdown.is_stopping:  # whoever cancelled us waits for no more than the promised budgets
                             inside.deadline = trio.current_time() + self.settings.shutdown.cleanup_timeout
             nursery.cancel_scope.cancel()
-
-    def _prepare(self) -> None:
-        """Find every contradiction between code and settings before anything is started."""
-        problems: list[str] = []
-        for look_up in (
-            partial(self.providers.check, JobContext),
-            partial(self.registry.prepare, self.settings, context_type=JobContext, provided=self.providers.types),
-        ):
-            try:
-                look_up()
-            except SettingsError as error:
-                problems += error.problems
-        if problems:
-            raise SettingsError(problems)
 
     def _compose(self, shutdown: Shutdown) -> House:
         """Build the house: which adapter stands behind which port is decided here and nowhere else."""

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
-import trio.testing
 from attrs import define, field
+from tests.support.steps import passes
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model.envelope import Message, Publication
@@ -57,7 +57,7 @@ class Reception:
         """While inside, the outbox sends over a link of its own; a lost link ends that."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._deliver, outbox)
-            await trio.testing.wait_all_tasks_blocked()
+            await passes(10)  # enough to connect and to send what is there
             yield
             nursery.cancel_scope.cancel()
 

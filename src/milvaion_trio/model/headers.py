@@ -100,7 +100,7 @@ def text(value: HeaderValue) -> str | None:
 
 
 def without_death(headers: Mapping[str, HeaderValue]) -> dict[str, HeaderValue]:
-    """The headers without the broker's death records: carried over, they can make it drop the message (RELIABILITY 0.12)."""
+    """The headers without the broker's death records: carried over, they can make it drop the message."""
     return {
         name: value
         for name, value in headers.items()

@@ -176,8 +176,8 @@ class HeartbeatSettings:
     """Whether the worker sends any but the one after each registration. `Worker:Heartbeat:Enabled`."""
     interval: Interval = 30.0
     """Seconds between the worker's heartbeats. `Worker:Heartbeat:IntervalSeconds`."""
-    job_interval: Interval = 60.0
-    """Seconds between a running job's heartbeats. `Worker:Heartbeat:JobHeartbeatIntervalSeconds`."""
+    job_interval: Seconds = 60.0
+    """Seconds between a running job's heartbeats, 0 for none. `Worker:Heartbeat:JobHeartbeatIntervalSeconds`."""
 
 
 @frozen(kw_only=True)

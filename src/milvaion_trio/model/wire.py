@@ -38,7 +38,14 @@ from milvaion_trio.model.messages import (
     WorkerRegistration,
 )
 from milvaion_trio.model.occurrence import OccurrenceStatus
-from milvaion_trio.model.sanitise import MAX_EXCEPTION, MAX_LOG_MESSAGE, MAX_RESULT, clean_json, clean_text
+from milvaion_trio.model.sanitise import (
+    MAX_EXCEPTION,
+    MAX_LOG_DEPTH,
+    MAX_LOG_MESSAGE,
+    MAX_RESULT,
+    clean_json,
+    clean_text,
+)
 
 __all__ = [
     "Casing",
@@ -147,7 +154,7 @@ def _texts_by_name(value: Any, _: Any) -> Mapping[str, str]:
     texts = {} if value is None else _checked(value, dict, "an object")
     for name, text in texts.items():
         if type(text) is not str:
-            raise _Misfit("a text", text).within(f".{name}")
+            raise _Misfit("a text", text).within(f"[{name[:40]!r}]")
     return texts
 
 
@@ -409,6 +416,13 @@ def _named_texts(texts: Mapping[str, str]) -> str:
 
 
 def _json(value: Any) -> str:
+    # Cleaning costs as much as writing, and a short flat value that could be written shows whether it needs any.
+    try:
+        text = write(value)
+    except ValueError:
+        return write(clean_json(value, MAX_LOG_MESSAGE))
+    if len(text) <= MAX_LOG_MESSAGE and text.count("[") + text.count("{") <= MAX_LOG_DEPTH and r"\u0000" not in text:
+        return text
     return write(clean_json(value, MAX_LOG_MESSAGE))
 
 

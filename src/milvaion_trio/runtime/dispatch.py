@@ -280,6 +280,12 @@ class Dispatcher:
         self._settled(None)
         if isinstance(admission, lifecycle.Refuse):
             self.observers.tell(events.DeliveryRefused(delivery.queue, admission.occurrence_id, admission.error))
+        elif conclusion.status is not None:
+            name, attempt_number = admission.job.job_name_in_worker, admission.attempt.retry_count + 1
+            occurrence_id, text = admission.occurrence_id, conclusion.result
+            self.observers.tell(
+                events.JobConcluded(name, occurrence_id, attempt_number, conclusion.status, 0.0, text)
+            )
 
     async def _quarantine(self, problem: str, delivery: Delivery) -> None:
         await self.reporter.quarantine(delivery, problem)

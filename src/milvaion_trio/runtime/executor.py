@@ -5,6 +5,7 @@ The barrier around job code is complete: whatever a job raises fails that job al
 """
 
 import math
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import cast
 
@@ -180,4 +181,5 @@ def _safe_repr(value: object) -> str:
         return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
 
 
-_HERE = __name__.rpartition(".")[0]
+_HERE = os.path.dirname(__file__)
+"""Frames of the runtime stand at the head of every stack and tell a job's author nothing."""

@@ -4,6 +4,7 @@ Which factory needs which is looked up when the worker starts. A job that asks f
 """
 
 import contextlib
+import functools
 import inspect
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -88,6 +89,15 @@ class Providers:
         if scope not in typing.get_args(ProviderScope):
             raise SettingsError([f"The scope of {kind!r} is {scope!r}; it must be 'job' or 'worker'."])
         self._providers[kind] = _Provider(kind, factory, scope)
+
+    def replaced(self, values: Mapping[type, object]) -> "Providers":
+        """The same providers, except that these values are given out as they are; tests put in what they can look at."""
+        other = Providers()
+        other._providers = dict(self._providers)
+        for kind, value in values.items():
+            # Wrapped, as a mock looks like a context manager too and must not be entered.
+            other._providers[kind] = _Provider(kind, functools.partial(contextlib.nullcontext, value), "worker")
+        return other
 
     def check(self, context_type: type) -> None:
         """Find out what every factory needs; raises `SettingsError` with every mistake. Comes before any scope."""

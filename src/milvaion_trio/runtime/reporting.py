@@ -24,7 +24,7 @@ from milvaion_trio.policy.lifecycle import Conclusion, SystemLog
 from milvaion_trio.ports import Delivery, Outbox, Report, ReportKind
 from milvaion_trio.runtime.run import Run
 
-__all__ = ["Reporter"]
+__all__ = ["Reporter", "loggable"]
 
 BATCH_SIZE = 50
 """Entries per log message, as the .NET worker (WIRE.md 3.3)."""
@@ -87,7 +87,7 @@ class Reporter:
             timestamp=self._now(),
             level=level,
             message=message,
-            data=None if data is None else {name: _loggable(value) for name, value in data.items()},
+            data=None if data is None else {name: loggable(value) for name, value in data.items()},
             category=category,
         )
         self._buffer(run.occurrence_id, entry)
@@ -335,7 +335,7 @@ class Reporter:
         return f"{self._identity.instance_id}:{kind}:{self._sequence}"
 
 
-def _loggable(value: object) -> JsonValue:
+def loggable(value: object) -> JsonValue:
     """A log entry's fact as JSON; what has no JSON form is shown as its repr, for a log must never fail its job."""
     try:
         return jsonable(value)

@@ -18,12 +18,13 @@ With pytest-trio (`trio_mode = true`), in real time or, with its fixture `autoju
 Without it, `virtual` runs the async part of a test: `assert virtual(run_job, send_email, data).succeeded`.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from milvaion_trio import Worker
     from milvaion_trio.broker.embedded import EmbeddedBroker
 

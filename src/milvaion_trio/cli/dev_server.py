@@ -1,0 +1,221 @@
+"""What a dev worker does for other terminals: dispatch, publish, cancel, and let them watch an occurrence to its end.
+
+It sees what the worker publishes and what happens in it, and answers requests; it prints nothing.
+"""
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+from attrs import define, field
+
+from milvaion_trio.broker.embedded import EmbeddedBroker
+from milvaion_trio.cli import message_file
+from milvaion_trio.cli.control import (
+    Answer,
+    Cancel,
+    Done,
+    Enqueue,
+    Lines,
+    Problem,
+    Publish,
+    Reported,
+    encode_answer,
+    read_request,
+)
+from milvaion_trio.cli.failures import CommandFailed
+from milvaion_trio.cli.message_lines import message_line, occurrences_of
+from milvaion_trio.client import Destination, dispatch_message, publish_dispatch
+from milvaion_trio.model import events, headers, topology
+from milvaion_trio.model.envelope import Publication
+from milvaion_trio.model.errors import JobNotRegistered, MilvaionError
+from milvaion_trio.model.headers import AttemptKey
+from milvaion_trio.model.ids import OccurrenceId, parse_guid
+from milvaion_trio.model.messages import Cancellation
+from milvaion_trio.model.occurrence import OccurrenceStatus
+from milvaion_trio.ports import Publisher
+from milvaion_trio.worker import Worker
+
+__all__ = ["DevServer", "is_reported", "status_name"]
+
+UNREAD = 10_000
+"""Answers that may wait for a slow terminal: about 10 MB of statuses. Then it is told that it was too slow."""
+
+
+@define(eq=False)
+class DevServer:
+    """Answers the requests of other terminals about one worker on an embedded broker."""
+
+    worker: Worker
+    broker: EmbeddedBroker
+    _watchers: dict[OccurrenceId, list[trio.MemorySendChannel[Answer]]] = field(factory=dict, init=False)
+    _asked_for: dict[OccurrenceId, AttemptKey] = field(factory=dict, init=False)
+    """The attempts that were asked for here and have not ended."""
+    _ended: set[AttemptKey] = field(factory=set, init=False)
+    """Those that have: the worker would not run them again."""
+    _own: Publication | None = field(default=None, init=False)
+    """What is being published here, so that it is not taken for the worker's."""
+    _is_leaving: bool = field(default=False, init=False)
+
+    async def serve(self, listener: trio.SocketListener) -> None:
+        """Answer requests until cancelled; who still waits for an answer then sees the connection end."""
+        async with self.broker.publishing() as publisher:
+
+            async def answer(stream: trio.SocketStream) -> None:
+                await self._answer_all(Lines(stream), publisher)
+
+            await trio.serve_listeners(answer, [listener])
+
+    # --- what the worker does ---------------------------------------------------------------------------------------
+
+    def published(self, publication: Publication) -> None:
+        """Show a message of the worker to those who watch its occurrence."""
+        if self._watchers and is_reported(publication) and publication is not self._own:
+            for occurrence_id in occurrences_of(publication) & self._watchers.keys():
+                self._show(occurrence_id, Reported(message_line(publication)))
+
+    def happened(self, event: events.Event) -> None:
+        """Notice how occurrences end."""
+        match event:
+            case events.JobConcluded(occurrence_id=occurrence_id, status=status):
+                self._attempt_ended(occurrence_id)
+                self._show(occurrence_id, Done(occurrence_id=occurrence_id, ended=status_name(status)), last=True)
+            case events.DeliveryRefused(occurrence_id=str(occurrence_id)):
+                self._attempt_ended(occurrence_id)
+                ended = status_name(OccurrenceStatus.FAILED)
+                self._show(occurrence_id, Done(occurrence_id=occurrence_id, ended=ended), last=True)
+            case events.JobRetried(occurrence_id=occurrence_id):
+                self._attempt_ended(occurrence_id)
+            case events.JobReturned(occurrence_id=occurrence_id, why=why):
+                self._show(occurrence_id, Problem(f"{occurrence_id} went back to its queue: {why}."), last=True)
+            case events.ShutdownBegan():
+                self._is_leaving = True
+
+    def _attempt_ended(self, occurrence_id: OccurrenceId) -> None:
+        attempt = self._asked_for.pop(occurrence_id, None)
+        if attempt is not None and attempt.dispatch_stamp is not None:  # without one, it would run again
+            self._ended.add(attempt)
+
+    def _show(self, occurrence_id: OccurrenceId, answer: Answer, *, last: bool = False) -> None:
+        for watcher in tuple(self._watchers.get(occurrence_id, ())):
+            try:
+                watcher.send_nowait(answer)
+            except trio.WouldBlock:
+                watcher.close()  # the reader gets what is there, and then the end
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                continue
+            if last:
+                watcher.close()
+
+    # --- what other terminals ask for -------------------------------------------------------------------------------
+
+    async def _answer_all(self, lines: Lines, publisher: Publisher) -> None:
+        try:
+            while (line := await lines.receive()) is not None:
+                try:
+                    await self._answer(line, lines, publisher)
+                except (MilvaionError, TypeError) as error:  # TypeError: data without a JSON form
+                    await lines.send(encode_answer(Problem(str(error))))
+        except CommandFailed as error:  # a line without end: nothing after it can be understood
+            await lines.send(encode_answer(Problem(str(error))))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # the other terminal has left
+
+    async def _answer(self, line: bytes, lines: Lines, publisher: Publisher) -> None:
+        request = read_request(line)
+        if self._is_leaving:
+            raise CommandFailed("The dev worker is leaving and takes no more jobs. Start it again.")
+        if isinstance(request, Cancel):
+            answer = await self._cancel(request)
+            await lines.send(encode_answer(answer))
+            return
+        publication = self._publication(request)
+        occurrence_id = headers.occurrence_id(publication.message)
+        if not request.wait:
+            note = await self._publish(publication, occurrence_id, publisher)
+            await lines.send(encode_answer(Done(occurrence_id=occurrence_id, note=note)))
+            return
+        if occurrence_id is None:
+            raise CommandFailed(
+                "This message names no occurrence, neither in its headers nor as correlation id, so there is nothing "
+                "to wait for. Send it without --wait."
+            )
+        with self._watching(occurrence_id) as answers:
+            note = await self._publish(publication, occurrence_id, publisher)
+            if note is not None:
+                raise CommandFailed(note)
+            async for answer in answers:
+                await lines.send(encode_answer(answer))
+                if not isinstance(answer, Reported):
+                    return
+        raise CommandFailed("This terminal reads too slowly; the occurrence goes on without it.")
+
+    def _publication(self, request: Enqueue | Publish) -> Publication:
+        if isinstance(request, Enqueue):
+            return dispatch_message(self._destination(request.job), request.data, delay=request.delay)
+        if request.exchange is None:
+            return message_file.dispatched(request, self.worker.registry, self.worker.settings.worker_id)
+        return message_file.publication(request)
+
+    def _destination(self, name: str) -> Destination:
+        registry = self.worker.registry
+        try:
+            job = registry.resolve(name)
+        except JobNotRegistered as error:
+            near = difflib.get_close_matches(name, registry.names, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise CommandFailed(f"{error}{hint}") from error
+        return Destination(worker_id=self.worker.settings.worker_id, job_name=job.name, pattern=job.patterns[0])
+
+    async def _publish(
+        self, publication: Publication, occurrence_id: OccurrenceId | None, publisher: Publisher
+    ) -> str | None:
+        """Publish, and say what to know about it. If cancelled, it may have been published."""
+        attempt = None if occurrence_id is None else headers.attempt_key(publication.message, occurrence_id)
+        self._own = publication
+        try:
+            await publish_dispatch(publisher, publication)
+        finally:
+            self._own = None
+        if attempt is None:
+            return "It names no occurrence, so it was set aside and cannot run."
+        if attempt in self._ended:
+            return (
+                f"The worker has concluded this attempt of {occurrence_id} before and does not run it twice. For a new "
+                "attempt change the property timestamp or start the dev worker again."
+            )
+        self._asked_for[attempt.occurrence_id] = attempt
+        return None
+
+    async def _cancel(self, request: Cancel) -> Answer:
+        occurrence_id = parse_guid(request.occurrence_id)
+        if occurrence_id is None:
+            raise CommandFailed(f"{request.occurrence_id!r} is no occurrence id; that is 36 characters, as enqueue prints.")
+        cancellation = Cancellation(occurrence_id=OccurrenceId(occurrence_id))
+        if request.reason is not None:
+            cancellation = Cancellation(occurrence_id=OccurrenceId(occurrence_id), reason=request.reason)
+        await self.worker.signals.send(cancellation)
+        return Done(occurrence_id=occurrence_id)
+
+    @contextmanager
+    def _watching(self, occurrence_id: OccurrenceId) -> Iterator[trio.MemoryReceiveChannel[Answer]]:
+        sending, receiving = trio.open_memory_channel[Answer](UNREAD)
+        self._watchers.setdefault(occurrence_id, []).append(sending)
+        try:
+            with receiving:
+                yield receiving
+        finally:
+            self._watchers[occurrence_id].remove(sending)
+            if not self._watchers[occurrence_id]:
+                del self._watchers[occurrence_id]
+
+
+def is_reported(publication: Publication) -> bool:
+    """Whether it is a message about a job or the worker, not one that dispatches a job."""
+    return publication.exchange != topology.JOBS_EXCHANGE
+
+
+def status_name(status: OccurrenceStatus) -> str:
+    """Milvaion's name of a status, e.g. `TimedOut`."""
+    return status.name.title().replace("_", "")

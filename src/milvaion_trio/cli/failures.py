@@ -1,0 +1,65 @@
+"""What a command says when it cannot do its work, and the exit code that goes with it (DESIGN.md 2).
+
+Every error that can be expected is one text on stderr; a traceback means a bug, ours or the user's.
+"""
+
+import enum
+import traceback
+
+from milvaion_trio.loading import ModuleRaised
+from milvaion_trio.model.errors import MilvaionError, SettingsError
+
+__all__ = ["CommandFailed", "ExitCode", "UsageError", "explain", "only_error"]
+
+
+class ExitCode(enum.IntEnum):
+    """What a shell or a service manager learns."""
+
+    DONE = 0
+    """Drained, or the command did what it was asked for."""
+    FAILED = 1
+    """The start failed, or what was asked for did not come about."""
+    USAGE = 2
+    """The command line, the settings or the jobs contradict themselves: trying again changes nothing."""
+    FORCED = 130
+    """Left at once, on the third signal or the first one outside a worker: 128 + SIGINT."""
+
+
+class CommandFailed(MilvaionError):
+    """A command cannot do what it was asked for; the message says what to do about it."""
+
+
+class UsageError(MilvaionError):
+    """The command line asks for something that does not exist or does not go together."""
+
+
+def explain(error: BaseException) -> tuple[str, ExitCode] | None:
+    """The text and exit code of an error that can be expected; `None` for any other."""
+    error = only_error(error)
+    match error:
+        case ModuleRaised() if isinstance(error.__cause__, SettingsError):
+            return explain(error.__cause__)
+        case ModuleRaised(problems=(problem,)):
+            return f"{problem}{_place(error.__cause__)}", ExitCode.FAILED
+        case SettingsError(problems=(problem,)):
+            return problem, ExitCode.USAGE
+        case SettingsError() | UsageError():
+            return str(error), ExitCode.USAGE
+        case MilvaionError():
+            return str(error), ExitCode.FAILED
+    return None
+
+
+def only_error(error: BaseException) -> BaseException:
+    """The one error inside groups of one, which the nurseries of a command wrap around it; else the group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _place(cause: BaseException | None) -> str:
+    """Where in the user's files a module raised: the traceback's last line, without the traceback."""
+    if cause is None or isinstance(cause, SyntaxError):  # its text names the place itself
+        return ""
+    frames = traceback.extract_tb(cause.__traceback__)
+    return f"\nIt was raised in {frames[-1].filename}, line {frames[-1].lineno}." if frames else ""

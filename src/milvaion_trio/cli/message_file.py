@@ -1,0 +1,142 @@
+"""Messages in files, for `enqueue --message`: published byte for byte, with the properties that the file names.
+
+A file is either an object with `exchange`, `routing_key`, `properties` and `body_raw`, the form of Milvaion's example
+messages, or the bare body of a job message.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from milvaion_trio.cli.control import Publish
+from milvaion_trio.cli.failures import CommandFailed, UsageError
+from milvaion_trio.model import headers, topology
+from milvaion_trio.model.envelope import HeaderValue, Message, Publication
+from milvaion_trio.model.errors import InvalidMessage
+from milvaion_trio.model.wire import decode_job
+from milvaion_trio.runtime.registry import Registry
+
+__all__ = ["dispatched", "publication", "read_message_file"]
+
+_MEMBERS = ("exchange", "routing_key", "properties", "body_raw")
+
+_INTEGERS = "bBsuIilLT"
+"""The letters of AMQP's field tables for whole numbers, and for time stamps, which are Unix seconds."""
+
+
+def read_message_file(path: Path, *, wait: bool) -> Publish:
+    """The request to publish what is in the file; raises `UsageError` when it cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"The message file {path} cannot be read: {error.strerror}.") from error
+    try:
+        value: object = json.loads(content)
+    except (ValueError, RecursionError):
+        value = None  # a body may be anything; the worker says what is wrong with it
+    if not (isinstance(value, dict) and all(member in value for member in _MEMBERS)):
+        return Publish(body_raw=content.decode("utf-8", "surrogateescape"), wait=wait)
+    return Publish(**{member: value[member] for member in _MEMBERS}, wait=wait)
+
+
+def publication(request: Publish) -> Publication:
+    """The message of a request that names its exchange; raises `CommandFailed` for properties that AMQP has not."""
+    properties = dict(request.properties)
+    typed = properties.pop("headers", {})
+    if not isinstance(typed, Mapping):
+        raise CommandFailed('The property "headers" must be an object of {"type": …, "value": …}.')
+    message = Message(
+        body=_bytes(request.body_raw),
+        headers={name: _header(name, value) for name, value in typed.items()},
+        message_id=_text("message_id", properties.pop("message_id", None)),
+        correlation_id=_text("correlation_id", properties.pop("correlation_id", None)),
+        content_type=_text("content_type", properties.pop("content_type", None)),
+        timestamp=_whole_number("timestamp", properties.pop("timestamp", None)),
+        persistent=_whole_number("delivery_mode", properties.pop("delivery_mode", None)) == 2,
+    )
+    properties.pop("priority", None)  # read by nobody: job queues are no priority queues
+    if properties:
+        raise CommandFailed(
+            f"The property {min(properties)!r} is not one that Milvaion uses; those are content_type, delivery_mode, "
+            "priority, correlation_id, message_id, timestamp and headers."
+        )
+    return Publication(message, request.routing_key, request.exchange or "")
+
+
+def dispatched(request: Publish, registry: Registry, worker_id: str) -> Publication:
+    """A bare body as Milvaion's dispatcher sends it (WIRE.md 2.3), to the job of this worker that it names.
+
+    Raises `CommandFailed` when the body is no job message, `JobNotRegistered` when the worker has no such job.
+    """
+    body = _bytes(request.body_raw)
+    try:
+        job = decode_job(body)
+    except InvalidMessage as error:
+        raise CommandFailed(
+            f"The file is neither an object with {', '.join(_MEMBERS)} nor the body of a job message: {error.problem}"
+        ) from error
+    registered = registry.resolve(job.job_name_in_worker)
+    occurrence_id = str(uuid.uuid4())
+    key = topology.routing_key(registered.patterns[0])
+    message = Message(
+        body=body,
+        headers={
+            "JobType": job.job_name_in_worker,
+            "ExecuteAt": job.execute_at.round_trip,
+            "IsRecurring": bool(job.cron_expression),
+            headers.OCCURRENCE_ID: occurrence_id,
+            "RoutingKey": key,
+            "WorkerId": job.worker_id or worker_id,
+        },
+        message_id=job.id,
+        correlation_id=occurrence_id,
+        content_type="application/json",
+        timestamp=int(time.time()),
+    )
+    return Publication(message, key, topology.JOBS_EXCHANGE)
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise CommandFailed(f"body_raw is no UTF-8 text: there is half a character at {error.start}.") from error
+
+
+def _header(name: str, typed: object) -> HeaderValue:
+    """The value of `{"type": letter, "value": …}`, the letter being that of AMQP 0-9-1's field tables."""
+    match typed:
+        case {"type": "S", "value": str() as value}:
+            return value
+        case {"type": "t", "value": bool() as value}:
+            return value
+        case {"type": str() as letter, "value": int() as number} if letter in _INTEGERS and type(number) is int:
+            return number
+        case {"type": "d" | "f", "value": int() | float() as number}:
+            return float(number)
+        case {"type": "x", "value": str() as value}:
+            return _bytes(value)
+        case {"type": "A", "value": list() as items}:
+            return [_header(f"{name}[{index}]", item) for index, item in enumerate(items)]
+        case {"type": "F", "value": dict() as members}:
+            return {key: _header(f"{name}.{key}", value) for key, value in members.items()}
+        case {"type": "V"}:
+            return None
+    raise CommandFailed(
+        f'The header {name} is {json.dumps(typed)}; it must be an object like {{"type": "S", "value": "text"}}, with '
+        "a type letter of AMQP 0-9-1 (S text, I int32, l int64, t boolean, T time, A list, F table) and a value of it."
+    )
+
+
+def _text(name: str, value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise CommandFailed(f"The property {name} is {value!r}; it must be a text.")
+
+
+def _whole_number(name: str, value: object) -> int | None:
+    if value is None or type(value) is int:
+        return value
+    raise CommandFailed(f"The property {name} is {value!r}; it must be a whole number.")

@@ -1,0 +1,122 @@
+"""Where a dev worker and the commands of a second terminal meet: a Unix socket that only its user can reach.
+
+Separate from the protocol because this is about files, permissions and who was here before.
+"""
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import trio
+
+from milvaion_trio.cli.failures import CommandFailed
+
+__all__ = ["connected", "listening", "socket_place"]
+
+SOCKET_NAME = "dev.sock"
+
+LONGEST_PATH = 100
+"""Bytes: the system's structure for socket addresses has room for 104 (BSD) or 108 (Linux) with the closing NUL."""
+
+
+def socket_place(given: Path | None) -> Path:
+    """The socket's path: as given, else in the directory of this user's runtime files."""
+    path = _runtime_directory() / SOCKET_NAME if given is None else given.absolute()
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise CommandFailed(f"The path of a socket may have {LONGEST_PATH} bytes; this one is longer: {path}")
+    return path
+
+
+def _runtime_directory() -> Path:
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base:
+        return Path(base) / "milvaion-trio"
+    return Path(tempfile.gettempdir()) / f"milvaion-trio-{os.getuid()}"
+
+
+# --- the worker's side ----------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def listening(path: Path, *, given: bool) -> AsyncIterator[trio.SocketListener]:
+    """Listen on the socket while the context is open; it is removed afterwards.
+
+    A socket that a dead worker left is replaced. Raises `CommandFailed` where a living one listens, or where the path
+    cannot be used. If cancelled, the socket is removed.
+    """
+    if not given:
+        _make_private(path.parent)
+    await _clear(path)
+    with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as socket:
+        before = os.umask(0o177)  # a socket is born with its permissions; chmod would come too late
+        try:
+            await socket.bind(os.fspath(path))
+        except OSError as error:
+            raise CommandFailed(f"No socket can be made at {path}: {error.strerror}.") from error
+        finally:
+            os.umask(before)
+        own = path.stat()
+        socket.listen()
+        try:
+            yield trio.SocketListener(socket)
+        finally:
+            with suppress(FileNotFoundError):
+                found = path.lstat()
+                if (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino):  # else another worker has replaced it
+                    path.unlink()
+
+
+def _make_private(directory: Path) -> None:
+    """Make the directory; where it exists, it must be this user's alone, for in /tmp anybody could have made it."""
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise CommandFailed(
+            f"{directory} is not a directory that only you can enter, so others could send jobs to your worker. "
+            "Remove it, or name another place: --socket PATH."
+        )
+
+
+async def _clear(path: Path) -> None:
+    """Remove what a dead worker left."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise CommandFailed(f"{path} is no socket, so it was left alone. Name another place: --socket PATH.")
+    try:
+        stream = await trio.open_unix_socket(path)
+    except ConnectionRefusedError:
+        path.unlink()
+        return
+    except OSError as error:
+        raise CommandFailed(f"The socket {path} cannot be used: {error.strerror}.") from error
+    await trio.aclose_forcefully(stream)
+    raise CommandFailed(
+        f"Another dev worker listens on {path}. Stop it with Ctrl-C there, or give this one a place of its own with "
+        "--socket PATH, and enqueue and cancel the same."
+    )
+
+
+# --- the other side -------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def connected(path: Path) -> AsyncIterator[trio.abc.Stream]:
+    """A connection to the dev worker; raises `CommandFailed` when there is none."""
+    try:
+        stream = await trio.open_unix_socket(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
+            raise CommandFailed(f"The socket {path} cannot be used: {error.strerror}.") from error
+        raise CommandFailed(
+            f"No dev worker listens on {path}. Start one in another terminal: milvaion-trio dev MODULE:WORKER"
+        ) from error
+    async with stream:
+        yield stream

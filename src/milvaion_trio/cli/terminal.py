@@ -1,0 +1,83 @@
+"""Where commands print: consoles that keep quiet about colour unless a terminal wants it.
+
+Separate because three rules hold for all commands: no colour without a terminal or with `NO_COLOR`, no line broken that
+another program may read, and a reader that goes away (`| head`) ends nothing.
+"""
+
+import os
+import sys
+from typing import Literal, TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["BAD", "GOOD", "QUIET", "WAITING", "error_console", "fail", "output_console", "table", "write_line"]
+
+GOOD = "green"
+BAD = "red"
+WAITING = "yellow"
+QUIET = "dim"
+
+PLENTY = 1000
+"""Columns where nobody looks: a table in a pipe is as wide as it needs to be."""
+
+
+class _Console(Console):
+    """A console whose reader may leave: what is printed after that is lost, and nothing else happens."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _forget(self.file)
+
+
+def output_console() -> Console:
+    """For what a command was asked for."""
+    return _console(sys.stdout)
+
+
+def error_console() -> Console:
+    """For everything that is said beside it."""
+    return _console(sys.stderr)
+
+
+def _console(stream: TextIO) -> Console:
+    # rich drops only colours for NO_COLOR; without a colour system there is no escape sequence at all.
+    colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    return _Console(
+        file=stream,
+        color_system=colours,
+        width=None if stream.isatty() else PLENTY,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )
+
+
+def table(*columns: str) -> Table:
+    """An empty table in the one form that all commands use."""
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", border_style=QUIET)
+    for column in columns:
+        made.add_column(column)
+    return made
+
+
+def write_line(text: str) -> None:
+    """Print a line for another program on stdout, as it is and at once."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget(sys.stdout)
+
+
+def fail(text: str) -> None:
+    """Print why a command failed."""
+    error_console().print(Text.assemble(("error: ", BAD), text))
+
+
+def _forget(stream: TextIO) -> None:
+    # So that the interpreter's own flush at its end does not complain either.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
