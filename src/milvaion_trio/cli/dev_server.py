@@ -37,7 +37,7 @@ from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.ports import Publisher
 from milvaion_trio.worker import Worker
 
-__all__ = ["DevServer", "is_reported", "status_name"]
+__all__ = ["DevServer", "status_name"]
 
 UNREAD = 10_000
 """Answers that may wait for a slow terminal: about 10 MB of statuses. Then it is told that it was too slow."""
@@ -54,7 +54,7 @@ class DevServer:
     """The attempts that were asked for here and have not ended."""
     _ended: set[AttemptKey] = field(factory=set, init=False)
     """Those that have: the worker would not run them again."""
-    _own: Publication | None = field(default=None, init=False)
+    _own: list[Publication] = field(factory=list, init=False)
     """What is being published here, so that it is not taken for the worker's."""
     _is_leaving: bool = field(default=False, init=False)
 
@@ -69,9 +69,13 @@ class DevServer:
 
     # --- what the worker does ---------------------------------------------------------------------------------------
 
+    def is_reported(self, publication: Publication) -> bool:
+        """Whether the worker reports something with it, instead of somebody dispatching a job."""
+        return publication.exchange != topology.JOBS_EXCHANGE and not any(own is publication for own in self._own)
+
     def published(self, publication: Publication) -> None:
         """Show a message of the worker to those who watch its occurrence."""
-        if self._watchers and is_reported(publication) and publication is not self._own:
+        if self._watchers and self.is_reported(publication):
             for occurrence_id in occurrences_of(publication) & self._watchers.keys():
                 self._show(occurrence_id, Reported(message_line(publication)))
 
@@ -173,11 +177,13 @@ class DevServer:
     ) -> str | None:
         """Publish, and say what to know about it. If cancelled, it may have been published."""
         attempt = None if occurrence_id is None else headers.attempt_key(publication.message, occurrence_id)
-        self._own = publication
+        if attempt is not None and attempt not in self._ended:
+            self._asked_for[attempt.occurrence_id] = attempt
+        self._own.append(publication)
         try:
             await publish_dispatch(publisher, publication)
         finally:
-            self._own = None
+            self._own.remove(publication)
         if attempt is None:
             return "It names no occurrence, so it was set aside and cannot run."
         if attempt in self._ended:
@@ -185,7 +191,6 @@ class DevServer:
                 f"The worker has concluded this attempt of {occurrence_id} before and does not run it twice. For a new "
                 "attempt change the property timestamp or start the dev worker again."
             )
-        self._asked_for[attempt.occurrence_id] = attempt
         return None
 
     async def _cancel(self, request: Cancel) -> Answer:
@@ -209,11 +214,6 @@ class DevServer:
             self._watchers[occurrence_id].remove(sending)
             if not self._watchers[occurrence_id]:
                 del self._watchers[occurrence_id]
-
-
-def is_reported(publication: Publication) -> bool:
-    """Whether it is a message about a job or the worker, not one that dispatches a job."""
-    return publication.exchange != topology.JOBS_EXCHANGE
 
 
 def status_name(status: OccurrenceStatus) -> str:

@@ -1,0 +1,60 @@
+"""The command line `milvaion-trio`: its commands, and the one place where errors become texts and exit codes."""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+from cyclopts.help import DefaultFormatter, PanelSpec
+from rich.box import HORIZONTALS
+
+from milvaion_trio.cli.demo import demo
+from milvaion_trio.cli.dev import dev
+from milvaion_trio.cli.failures import ExitCode, explain
+from milvaion_trio.cli.list_jobs import list_jobs
+from milvaion_trio.cli.remote import cancel, enqueue
+from milvaion_trio.cli.run import run
+from milvaion_trio.cli.terminal import error_console, fail, output_console
+from milvaion_trio.worker import __version__
+
+__all__ = ["app", "main"]
+
+app = App(
+    name="milvaion-trio",
+    version=__version__,
+    help="Background jobs on Trio. See them all at work, with nothing to install: milvaion-trio demo",
+    help_epilogue="milvaion-trio COMMAND --help explains a command, with examples.",
+    help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=HORIZONTALS, border_style="dim")),
+    console=output_console(),
+    error_console=error_console(),
+    result_action="return_value",
+)
+app.command(demo)
+app.command(dev)
+app.command(enqueue)
+app.command(cancel)
+app.command(run)
+app.command(list_jobs, name="list")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: Sequence[str] | None) -> int:
+    try:
+        result: object = app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        fail(f"{error} See milvaion-trio --help.")
+        return ExitCode.USAGE
+    except KeyboardInterrupt:  # outside a worker's own handling of signals
+        return ExitCode.FORCED
+    except Exception as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        text, code = explained
+        fail(text)
+        return code
+    return result if isinstance(result, int) else ExitCode.DONE

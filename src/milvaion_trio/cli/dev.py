@@ -1,0 +1,145 @@
+"""`milvaion-trio dev`: a worker on the embedded broker, with everything it does told as it happens."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import trio
+from attrs import define, evolve, field
+from cyclopts import Parameter
+from rich.console import Console
+from rich.text import Text
+
+from milvaion_trio.broker.embedded import EmbeddedBroker
+from milvaion_trio.cli import narration
+from milvaion_trio.cli.dev_server import DevServer
+from milvaion_trio.cli.failures import ExitCode
+from milvaion_trio.cli.logging_setup import set_up_logging
+from milvaion_trio.cli.message_lines import message_line
+from milvaion_trio.cli.narration import Mood, Remark
+from milvaion_trio.cli.options import SocketOption, WorkerArgument, load
+from milvaion_trio.cli.sockets import listening, socket_place
+from milvaion_trio.cli.terminal import BAD, GOOD, QUIET, WAITING, error_console, output_console, write_line
+from milvaion_trio.logs import log_event
+from milvaion_trio.model import events
+from milvaion_trio.model.envelope import Publication
+from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.signals.local import LocalSignals
+from milvaion_trio.worker import Worker
+
+__all__ = ["STYLES", "dev"]
+
+STYLES = {Mood.PLAIN: "", Mood.GOOD: GOOD, Mood.WAITING: WAITING, Mood.BAD: BAD, Mood.QUIET: QUIET}
+
+
+def dev(
+    target: WorkerArgument,
+    /,
+    *,
+    messages: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Print every message that the worker publishes as a JSON line on stdout, and all else on stderr.",
+        ),
+    ] = False,
+    socket: SocketOption = None,
+) -> int:
+    """Run a worker without any server, and tell what happens in it.
+
+    The worker gets an embedded broker in place of its own. From a second terminal give it jobs with enqueue and take
+    them back with cancel. Ctrl-C drains, twice cancels the running jobs.
+
+        milvaion-trio dev app.jobs:worker
+
+        milvaion-trio dev app.jobs:worker --messages | jq .body
+    """
+    set_up_logging()
+    worker = load(target)
+    worker.broker = broker = EmbeddedBroker()
+    worker.signals = LocalSignals()
+    worker.settings = evolve(worker.settings, reporting=evolve(worker.settings.reporting, local_occurrences=True))
+    console = error_console() if messages else output_console()
+    trio.run(partial(_serve, worker, broker, console, messages=messages, socket=socket))
+    return ExitCode.DONE
+
+
+async def _serve(
+    worker: Worker, broker: EmbeddedBroker, console: Console, *, messages: bool, socket: Path | None
+) -> None:
+    server = DevServer(worker, broker)
+    journal = _Journal(console, worker.settings.worker_id)
+    # The journal tells what the log would tell, in words for a person.
+    others = tuple(observer for observer in worker.observers if observer is not log_event)
+    worker.observers = (*others, journal.happened, server.happened)
+    broker.on_publish += [journal.published, server.published]
+    if messages:
+        broker.on_publish.append(lambda publication: _print_message(server, publication))
+    place = socket_place(socket)
+    async with listening(place, given=socket is not None) as listener:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_until_stopped, worker, nursery.cancel_scope)
+            journal.introduce(worker, place if socket is not None else None)
+            nursery.start_soon(server.serve, listener)
+
+
+async def _until_stopped(
+    worker: Worker, scope: trio.CancelScope, task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve, and end everything around when the worker has left."""
+    await worker.serve(handle_signals=True, task_status=task_status)
+    scope.cancel()
+
+
+def _print_message(server: DevServer, publication: Publication) -> None:
+    if server.is_reported(publication):
+        write_line(message_line(publication))
+
+
+@define(eq=False)
+class _Journal:
+    """What happens, a line each: when, which job, the head of its occurrence's id, what."""
+
+    console: Console
+    worker_id: str
+    _names: dict[OccurrenceId, str] = field(factory=dict, init=False)
+    """The jobs of the occurrences that have started and not ended."""
+
+    def introduce(self, worker: Worker, socket: Path | None) -> None:
+        """Say what serves here and what to do with it."""
+        names = worker.registry.names
+        self._print(Remark(f"ready, with the jobs {', '.join(names)}" if names else "ready, without any job"))
+        place = f" --socket {socket}" if socket is not None else ""
+        job = names[0] if names else "JOB"
+        self.console.print(
+            Text(f"In a second terminal: milvaion-trio enqueue {job} --wait{place}. Ctrl-C drains.", style=QUIET)
+        )
+
+    def happened(self, event: events.Event) -> None:
+        """Tell an event."""
+        remark = narration.remark(event)
+        if remark is None:
+            return
+        if remark.occurrence_id is not None and remark.job_name is not None:
+            if isinstance(event, events.JobConcluded | events.JobReturned):
+                self._names.pop(remark.occurrence_id, None)
+            else:
+                self._names[remark.occurrence_id] = remark.job_name
+        self._print(remark)
+        if isinstance(event, events.JobStarted) and event.attempt == 1:
+            self._print(evolve(remark, text=f"occurrence {event.occurrence_id}", mood=Mood.QUIET))
+
+    def published(self, publication: Publication) -> None:
+        """Tell what jobs log."""
+        for remark in narration.logged(publication):
+            name = self._names.get(remark.occurrence_id) if remark.occurrence_id is not None else None
+            self._print(evolve(remark, job_name=name))
+
+    def _print(self, remark: Remark) -> None:
+        clock = time.strftime("%H:%M:%S")
+        head = remark.occurrence_id[:8] if remark.occurrence_id is not None else ""
+        name = remark.job_name or ("" if head else self.worker_id)
+        self.console.print(
+            Text.assemble((f"{clock}  ", QUIET), f"{name:<18} ", (f"{head:<8}  ", QUIET), (remark.text, STYLES[remark.mood]))
+        )
