@@ -391,14 +391,16 @@ async def test_drained_returns_when_no_row_is_left(
 # --- links ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_sending", [True, False], ids=["sending", "idle"])
 async def test_deliver_raises_link_lost_when_the_link_dies(
-    outbox: Outbox, reception: Reception, autojump_clock: MockClock
+    outbox: Outbox, reception: Reception, autojump_clock: MockClock, is_sending: bool
 ) -> None:
     async def lose() -> None:
         await trio.sleep(1)
         reception.broker.drop_connection()
 
-    outbox.add(report(RUNNING, "running"))
+    if is_sending:
+        outbox.add(report(RUNNING, "running"))
     async with reception.broker.publishing() as publisher, trio.open_nursery() as nursery:
         with reception.broker.hold_confirms(), trio.fail_after(SOON):
             nursery.start_soon(lose)
@@ -436,6 +438,16 @@ async def test_rows_without_a_confirm_are_sent_again_after_deliver_was_cancelled
             await wait_all_tasks_blocked()
 
     assert await send_all(outbox, reception) == ["log", "final"]
+
+
+async def test_a_cancelled_deliver_ends_with_the_cancellation(
+    outbox: Outbox, reception: Reception, autojump_clock: MockClock
+) -> None:
+    async with reception.broker.publishing() as publisher:
+        with trio.move_on_after(1) as scope:
+            await outbox.deliver(publisher)
+
+    assert scope.cancelled_caught
 
 
 @pytest.mark.parametrize("kind", [RUNNING, LOG, FINAL])

@@ -85,7 +85,6 @@ class Occurrence(RuleBasedStateMachine):
         self.started: set[tuple[int, int]] = set()
         """Retry and snooze counts that ran since the last dispatch, here or in .NET."""
         self.dispatches = 0
-        self.is_known = True
         self.is_cancelled = False
         """A cancel that covers the last dispatch is remembered in this process."""
 
@@ -121,14 +120,11 @@ class Occurrence(RuleBasedStateMachine):
         self.published = []
 
     @precondition(lambda self: self.status in (OccurrenceStatus.QUEUED, OccurrenceStatus.RUNNING))
-    @rule()
-    def the_zombie_detector_gives_it_up(self) -> None:
+    @rule(is_heard_again=st.booleans())
+    def the_zombie_detector_gives_it_up(self, is_heard_again: bool) -> None:
         self.apply(OccurrenceEvent.LOSE)
-
-    @precondition(lambda self: any(not run.concluded for run in self.going))
-    @rule()
-    def a_heartbeat_is_sent(self) -> None:
-        self.apply(OccurrenceEvent.HEARTBEAT)
+        if is_heard_again and self.running():
+            self.apply(OccurrenceEvent.HEARTBEAT)
 
     @rule()
     def a_user_cancels_it(self) -> None:
@@ -138,18 +134,17 @@ class Occurrence(RuleBasedStateMachine):
         for run in self.ledger.find(OCCURRENCE):
             run.reason = "enough"
 
-    @rule()
-    def a_deployment_adds_or_removes_the_job(self) -> None:
-        self.is_known = not self.is_known
-
+    @precondition(lambda self: self.going)
     @rule()
     def the_link_is_lost(self) -> None:
         for run in self.going:
             self.give_back(run)
 
+    @precondition(lambda self: self.going)
     @rule()
     def the_process_is_killed(self) -> None:
-        self.the_link_is_lost()
+        for run in self.going:
+            self.give_back(run)
         self.going = []
         self.ledger = Ledger()
         self.is_cancelled = False
@@ -157,19 +152,20 @@ class Occurrence(RuleBasedStateMachine):
     # --- what the worker does ---
 
     @precondition(lambda self: self.queue)
-    @rule(data=st.data())
-    def a_message_arrives(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), is_known=st.sampled_from([True] * 9 + [False]))
+    def a_message_arrives(self, data: st.DataObject, is_known: bool) -> None:
         message, redelivered = self.queue.pop(data.draw(st.integers(0, len(self.queue) - 1)))
-        self.receive(message, redelivered)
+        self.receive(message, redelivered, is_known)
 
-    @precondition(lambda self: any(not run.concluded for run in self.going))
+    @precondition(lambda self: self.running())
     @rule(outcome=outcomes, confirms_are_late=st.booleans())
     def the_job_ends(self, outcome: Outcome, confirms_are_late: bool) -> None:
-        run = next(run for run in self.going if not run.concluded)
+        [run] = self.running()
         self.end(run, Cancelled(run.reason) if run.reason is not None else outcome)
         if not confirms_are_late:
             self.everything_is_confirmed()
 
+    @precondition(lambda self: len(self.running()) < len(self.going))
     @rule()
     def everything_is_confirmed(self) -> None:
         for run in [run for run in self.going if run.concluded]:
@@ -179,7 +175,7 @@ class Occurrence(RuleBasedStateMachine):
 
     @invariant()
     def it_never_runs_twice_at_once(self) -> None:
-        assert sum(not run.concluded for run in self.going) <= 1
+        assert len(self.running()) <= 1
 
     @invariant()
     def an_attempt_has_at_most_one_final_status(self) -> None:
@@ -198,16 +194,15 @@ class Occurrence(RuleBasedStateMachine):
     def something_answers_for_it_until_it_has_ended(self) -> None:
         if self.status not in FINAL:
             waiting = [attempt_key(message, OCCURRENCE) for message, _ in self.queue]
-            assert any(attempt not in self.disk for attempt in waiting) or any(not run.concluded for run in self.going)
+            assert self.running() or any(attempt not in self.disk for attempt in waiting)
 
     def teardown(self) -> None:
         """Whatever happened, it comes to an end once it is left alone."""
         if not hasattr(self, "policy"):
             return
-        self.is_known = True
         while self.queue or self.going:
             self.everything_is_confirmed()
-            for run in list(self.going):
+            for run in self.running():
                 self.end(run, Completed())
             if self.queue:
                 self.receive(*self.queue.pop())
@@ -215,6 +210,9 @@ class Occurrence(RuleBasedStateMachine):
         self.an_attempt_has_at_most_one_final_status()
 
     # --- how it is carried out ---
+
+    def running(self) -> list[Going]:
+        return [run for run in self.going if not run.concluded]
 
     def dispatch(self) -> None:
         self.clock += 10
@@ -231,13 +229,13 @@ class Occurrence(RuleBasedStateMachine):
     def apply(self, event: OccurrenceEvent) -> None:
         self.status = transition(self.status, event)
 
-    def receive(self, message: Message, redelivered: bool) -> None:
+    def receive(self, message: Message, redelivered: bool, is_known: bool = True) -> None:
         admission = admit(
             message,
             redelivered=redelivered,
             ledger=self.ledger,
             is_concluded=self.disk.__contains__,
-            knows=lambda _: self.is_known,
+            knows=lambda _: is_known,
             known_names=("CleanUpJob",),
         )
         match admission:
@@ -262,8 +260,6 @@ class Occurrence(RuleBasedStateMachine):
                 raise AssertionError(admission)
 
     def end(self, run: Going, outcome: Outcome) -> None:
-        if run.concluded:
-            return
         conclusion = conclude(
             outcome,
             job_name="SendEmailJob",
@@ -309,4 +305,4 @@ def headers(stamp: str | None, retry_count: int, snoozes: int) -> dict[str, obje
 
 
 TestOccurrence = Occurrence.TestCase
-TestOccurrence.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestOccurrence.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)

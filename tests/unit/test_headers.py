@@ -50,7 +50,7 @@ ANY_TYPE: list[HeaderValue] = [
 ]
 
 
-@pytest.mark.parametrize("value", ANY_TYPE, ids=repr)
+@pytest.mark.parametrize("value", ANY_TYPE, ids=lambda value: type(value).__name__)
 def test_no_value_makes_a_reader_raise(value: HeaderValue) -> None:
     headers = {
         "OccurrenceId": value,

@@ -14,7 +14,7 @@ from milvaion_trio.cli.failures import ExitCode, explain
 from milvaion_trio.cli.list_jobs import list_jobs
 from milvaion_trio.cli.remote import cancel, enqueue
 from milvaion_trio.cli.run import run
-from milvaion_trio.cli.terminal import error_console, fail, output_console
+from milvaion_trio.cli.terminal import fail, help_console
 from milvaion_trio.worker import __version__
 
 __all__ = ["app", "main"]
@@ -22,19 +22,17 @@ __all__ = ["app", "main"]
 app = App(
     name="milvaion-trio",
     version=__version__,
-    help="Background jobs on Trio. See them all at work, with nothing to install: milvaion-trio demo",
-    help_epilogue="milvaion-trio COMMAND --help explains a command, with examples.",
+    help="Background jobs on Trio.\n\n"
+    "See them at work, with nothing to install: milvaion-trio demo\n\n"
+    "Learn about a command, with examples: milvaion-trio COMMAND --help",
     help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=HORIZONTALS, border_style="dim")),
-    console=output_console(),
-    error_console=error_console(),
+    console=help_console(),
     result_action="return_value",
 )
-app.command(demo)
-app.command(dev)
-app.command(enqueue)
-app.command(cancel)
-app.command(run)
-app.command(list_jobs, name="list")
+for order, (name, command) in enumerate(
+    {"demo": demo, "dev": dev, "enqueue": enqueue, "cancel": cancel, "run": run, "list": list_jobs}.items()
+):
+    app.command(command, name=name, sort_key=order)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

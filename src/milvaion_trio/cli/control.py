@@ -7,11 +7,11 @@ Values and lines only: `dev_server` answers, `remote` asks, `sockets` knows wher
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import NoReturn, TypeAlias
 
 import trio
-from attrs import NOTHING, Attribute, asdict, field, fields, frozen
+from attrs import asdict, field, frozen
 
 from milvaion_trio.cli.failures import CommandFailed
 
@@ -22,6 +22,7 @@ __all__ = [
     "Done",
     "Enqueue",
     "Lines",
+    "Members",
     "Problem",
     "Publish",
     "Reported",
@@ -41,32 +42,14 @@ CHUNK = 65536
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
-def _must_be(words: str, *kinds: type) -> Callable[[object, Attribute[object], object], None]:
-    def check(_: object, attribute: Attribute[object], value: object) -> None:
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise CommandFailed(f"The member {attribute.name!r} of a request is {value!r}; it must be {words}.")
-
-    return check
-
-
-_a_text = _must_be("a text", str)
-_a_text_or_null = _must_be("a text or null", str, type(None))
-_a_flag = _must_be("true or false", bool)
-
-
-def _a_delay(_: object, attribute: Attribute[object], value: object) -> None:
-    if value is not None and not (type(value) in (int, float) and 0 <= value < math.inf):
-        raise CommandFailed(f"The delay is {value!r}; it must be a number of seconds, 0 or more.")
-
-
 @frozen(kw_only=True)
 class Enqueue:
     """Dispatch a job of the worker, as its client would."""
 
-    job: str = field(validator=_a_text)
+    job: str
     data: object = None
-    delay: float | None = field(default=None, validator=_a_delay)
-    wait: bool = field(default=False, validator=_a_flag)
+    delay: float | None = None
+    wait: bool = False
     """Whether the answers go on until the occurrence has ended."""
 
 
@@ -74,47 +57,116 @@ class Enqueue:
 class Publish:
     """Publish a message as it is."""
 
-    body_raw: str = field(validator=_a_text)
+    body_raw: str
     """The body's bytes as UTF-8 text; bytes that are none are lone surrogates (`surrogateescape`)."""
-    exchange: str | None = field(default=None, validator=_a_text_or_null)
+    exchange: str | None = None
     """`None`: the body is a job message, and everything else is made up as Milvaion's dispatcher does."""
-    routing_key: str = field(default="", validator=_a_text)
-    properties: Mapping[str, object] = field(factory=dict, validator=_must_be("an object", dict))
-    wait: bool = field(default=False, validator=_a_flag)
+    routing_key: str | None = None
+    properties: Mapping[str, object] = field(factory=dict)
+    wait: bool = False
 
 
 @frozen(kw_only=True)
 class Cancel:
     """Send a cancel signal."""
 
-    occurrence_id: str = field(validator=_a_text)
-    reason: str | None = field(default=None, validator=_a_text_or_null)
+    occurrence_id: str
+    reason: str | None = None
 
 
 Request: TypeAlias = Enqueue | Publish | Cancel
 
-_REQUESTS: Mapping[str, type[Request]] = {"enqueue": Enqueue, "publish": Publish, "cancel": Cancel}
+_WORDS: Mapping[type[Request], str] = {Enqueue: "enqueue", Publish: "publish", Cancel: "cancel"}
 
 
 def encode_request(request: Request) -> str:
     """The request's line."""
-    word = next(word for word, kind in _REQUESTS.items() if isinstance(request, kind))
-    return json.dumps({"do": word, **asdict(request, recurse=False)})
+    return json.dumps({"do": _WORDS[type(request)], **asdict(request, recurse=False)})
 
 
 def read_request(line: bytes) -> Request:
     """The request of a line; raises `CommandFailed` that says what is wrong with it."""
-    members = _object(line)
-    word = members.pop("do", None)
-    kind = _REQUESTS.get(word) if isinstance(word, str) else None
-    if kind is None:
-        raise CommandFailed(f'The member "do" of a request is {word!r}; it must be one of {", ".join(_REQUESTS)}.')
-    known = fields(kind)
-    if unknown := set(members) - {attribute.name for attribute in known}:
-        raise CommandFailed(f"A request to {word} has no member {min(unknown)!r}.")
-    if missing := [member.name for member in known if member.default is NOTHING and member.name not in members]:
-        raise CommandFailed(f"A request to {word} needs the member {missing[0]!r}.")
-    return kind(**members)
+    members = Members("request", _object(line))
+    request: Request
+    match members.text("do"):
+        case "enqueue":
+            request = Enqueue(
+                job=members.text("job"),
+                data=members.anything("data"),
+                delay=members.seconds("delay"),
+                wait=members.flag("wait"),
+            )
+        case "publish":
+            request = Publish(
+                body_raw=members.text("body_raw"),
+                exchange=members.text_or_null("exchange"),
+                routing_key=members.text_or_null("routing_key"),
+                properties=members.mapping("properties"),
+                wait=members.flag("wait"),
+            )
+        case "cancel":
+            request = Cancel(occurrence_id=members.text("occurrence_id"), reason=members.text_or_null("reason"))
+        case word:
+            raise CommandFailed(f"A request cannot ask to {word!r}; it can ask to {', '.join(_WORDS.values())}.")
+    members.check_empty()
+    return request
+
+
+class Members:
+    """The members of a JSON object that somebody else wrote: each is taken once, with its type, and none may be left.
+
+    Every method raises `CommandFailed` that names the member and says what it must be.
+    """
+
+    def __init__(self, what: str, members: Mapping[str, object]) -> None:
+        self._what = what
+        self._left = dict(members)
+
+    def text(self, name: str) -> str:
+        """A text that must be there."""
+        value = self._left.pop(name, None)
+        return value if isinstance(value, str) else self._refuse(name, value, "a text")
+
+    def text_or_null(self, name: str) -> str | None:
+        """A text, or `None` where it is absent or null."""
+        value = self._left.pop(name, None)
+        return value if value is None or isinstance(value, str) else self._refuse(name, value, "a text or null")
+
+    def whole_number(self, name: str) -> int | None:
+        """A whole number, or `None` where it is absent or null."""
+        value = self._left.pop(name, None)
+        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+        return self._refuse(name, value, "a whole number")
+
+    def seconds(self, name: str) -> float | None:
+        """A duration, or `None` where it is absent or null."""
+        value = self._left.pop(name, None)
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf):
+            return value
+        return self._refuse(name, value, "a number of seconds, 0 or more")
+
+    def flag(self, name: str) -> bool:
+        """True or false; false where it is absent."""
+        value = self._left.pop(name, False)
+        return value if isinstance(value, bool) else self._refuse(name, value, "true or false")
+
+    def mapping(self, name: str) -> Mapping[str, object]:
+        """An object; an empty one where it is absent."""
+        value = self._left.pop(name, {})
+        return value if isinstance(value, dict) else self._refuse(name, value, "an object")
+
+    def anything(self, name: str) -> object:
+        """Whatever it is, or `None`."""
+        return self._left.pop(name, None)
+
+    def check_empty(self) -> None:
+        """Refuse what nobody has taken."""
+        if self._left:
+            raise CommandFailed(f"The {self._what} has a member {min(self._left)!r} that nobody reads.")
+
+    def _refuse(self, name: str, value: object, expected: str) -> NoReturn:
+        raise CommandFailed(f"The member {name!r} of the {self._what} is {value!r}; it must be {expected}.")
 
 
 # --- answers --------------------------------------------------------------------------------------------------------

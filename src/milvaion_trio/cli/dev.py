@@ -19,6 +19,7 @@ from milvaion_trio.cli.logging_setup import set_up_logging
 from milvaion_trio.cli.message_lines import message_line
 from milvaion_trio.cli.narration import Mood, Remark
 from milvaion_trio.cli.options import SocketOption, WorkerArgument, load
+from milvaion_trio.cli.serving import serve_and_end
 from milvaion_trio.cli.sockets import listening, socket_place
 from milvaion_trio.cli.terminal import BAD, GOOD, QUIET, WAITING, error_console, output_console, write_line
 from milvaion_trio.logs import log_event
@@ -52,7 +53,6 @@ def dev(
     them back with cancel. Ctrl-C drains, twice cancels the running jobs.
 
         milvaion-trio dev app.jobs:worker
-
         milvaion-trio dev app.jobs:worker --messages | jq .body
     """
     set_up_logging()
@@ -79,17 +79,9 @@ async def _serve(
     place = socket_place(socket)
     async with listening(place, given=socket is not None) as listener:
         async with trio.open_nursery() as nursery:
-            await nursery.start(_until_stopped, worker, nursery.cancel_scope)
+            await nursery.start(serve_and_end, worker, nursery.cancel_scope)
             journal.introduce(worker, place if socket is not None else None)
             nursery.start_soon(server.serve, listener)
-
-
-async def _until_stopped(
-    worker: Worker, scope: trio.CancelScope, task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Serve, and end everything around when the worker has left."""
-    await worker.serve(handle_signals=True, task_status=task_status)
-    scope.cancel()
 
 
 def _print_message(server: DevServer, publication: Publication) -> None:
@@ -141,5 +133,7 @@ class _Journal:
         head = remark.occurrence_id[:8] if remark.occurrence_id is not None else ""
         name = remark.job_name or ("" if head else self.worker_id)
         self.console.print(
-            Text.assemble((f"{clock}  ", QUIET), f"{name:<18} ", (f"{head:<8}  ", QUIET), (remark.text, STYLES[remark.mood]))
+            Text.assemble(
+                (f"{clock}  ", QUIET), f"{name:<18} ", (f"{head:<8}  ", QUIET), (remark.text, STYLES[remark.mood])
+            )
         )

@@ -196,7 +196,9 @@ class DevServer:
     async def _cancel(self, request: Cancel) -> Answer:
         occurrence_id = parse_guid(request.occurrence_id)
         if occurrence_id is None:
-            raise CommandFailed(f"{request.occurrence_id!r} is no occurrence id; that is 36 characters, as enqueue prints.")
+            raise CommandFailed(
+                f"{request.occurrence_id!r} is no occurrence id; that is 36 characters, as enqueue prints."
+            )
         cancellation = Cancellation(occurrence_id=OccurrenceId(occurrence_id))
         if request.reason is not None:
             cancellation = Cancellation(occurrence_id=OccurrenceId(occurrence_id), reason=request.reason)

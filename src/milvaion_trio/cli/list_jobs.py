@@ -27,7 +27,6 @@ def list_jobs(
     Everything is looked up as for serving, so this also finds the mistakes that would stop the start.
 
         milvaion-trio list app.jobs:worker
-
         milvaion-trio list app.jobs:worker --json
     """
     worker = load(target)
@@ -79,6 +78,7 @@ def _print_tables(worker: Worker) -> None:
         )
         queues.add_row(job.name, Text.assemble(job.queue, *[(f"\n{pattern}", QUIET) for pattern in job.patterns]))
     console.print(policies)
+    console.print()
     console.print(queues)
 
 

@@ -24,7 +24,7 @@ def set_up_logging(level: LogLevelName = "info", log_format: LogFormat = "text")
 class _Text(logging.Formatter):
     """Date, level, logger and message in columns; times in UTC, as in the messages on the wire."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
     default_msec_format = "%s.%03dZ"
     default_time_format = "%Y-%m-%dT%H:%M:%S"
 

@@ -7,10 +7,9 @@ messages, or the bare body of a job message.
 import json
 import time
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 
-from milvaion_trio.cli.control import Publish
+from milvaion_trio.cli.control import Members, Publish
 from milvaion_trio.cli.failures import CommandFailed, UsageError
 from milvaion_trio.model import headers, topology
 from milvaion_trio.model.envelope import HeaderValue, Message, Publication
@@ -43,26 +42,19 @@ def read_message_file(path: Path, *, wait: bool) -> Publish:
 
 def publication(request: Publish) -> Publication:
     """The message of a request that names its exchange; raises `CommandFailed` for properties that AMQP has not."""
-    properties = dict(request.properties)
-    typed = properties.pop("headers", {})
-    if not isinstance(typed, Mapping):
-        raise CommandFailed('The property "headers" must be an object of {"type": …, "value": …}.')
+    properties = Members("message's properties", request.properties)
     message = Message(
         body=_bytes(request.body_raw),
-        headers={name: _header(name, value) for name, value in typed.items()},
-        message_id=_text("message_id", properties.pop("message_id", None)),
-        correlation_id=_text("correlation_id", properties.pop("correlation_id", None)),
-        content_type=_text("content_type", properties.pop("content_type", None)),
-        timestamp=_whole_number("timestamp", properties.pop("timestamp", None)),
-        persistent=_whole_number("delivery_mode", properties.pop("delivery_mode", None)) == 2,
+        headers={name: _header(name, value) for name, value in properties.mapping("headers").items()},
+        message_id=properties.text_or_null("message_id"),
+        correlation_id=properties.text_or_null("correlation_id"),
+        content_type=properties.text_or_null("content_type"),
+        timestamp=properties.whole_number("timestamp"),
+        persistent=properties.whole_number("delivery_mode") == 2,
     )
-    properties.pop("priority", None)  # read by nobody: job queues are no priority queues
-    if properties:
-        raise CommandFailed(
-            f"The property {min(properties)!r} is not one that Milvaion uses; those are content_type, delivery_mode, "
-            "priority, correlation_id, message_id, timestamp and headers."
-        )
-    return Publication(message, request.routing_key, request.exchange or "")
+    properties.whole_number("priority")  # read by nobody: job queues are no priority queues
+    properties.check_empty()
+    return Publication(message, request.routing_key or "", request.exchange or "")
 
 
 def dispatched(request: Publish, registry: Registry, worker_id: str) -> Publication:
@@ -128,15 +120,3 @@ def _header(name: str, typed: object) -> HeaderValue:
         f'The header {name} is {json.dumps(typed)}; it must be an object like {{"type": "S", "value": "text"}}, with '
         "a type letter of AMQP 0-9-1 (S text, I int32, l int64, t boolean, T time, A list, F table) and a value of it."
     )
-
-
-def _text(name: str, value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    raise CommandFailed(f"The property {name} is {value!r}; it must be a text.")
-
-
-def _whole_number(name: str, value: object) -> int | None:
-    if value is None or type(value) is int:
-        return value
-    raise CommandFailed(f"The property {name} is {value!r}; it must be a whole number.")

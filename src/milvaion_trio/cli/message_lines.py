@@ -21,7 +21,7 @@ def message_line(publication: Publication) -> str:
     """
     message = publication.message
     to = {"exchange": publication.exchange} if publication.exchange else {"queue": publication.routing_key}
-    facts = {**to, "routing_key": publication.routing_key, "headers": dict(message.headers)}
+    facts: dict[str, object] = {**to, "routing_key": publication.routing_key, "headers": dict(message.headers)}
     if publication.delay:
         facts["delay"] = publication.delay
     # What job code or another program put into a header may have no JSON form; it is only shown here.

@@ -5,6 +5,7 @@ says what they mean, for a terminal to colour.
 """
 
 import enum
+from collections.abc import Mapping
 
 from attrs import frozen
 
@@ -53,7 +54,8 @@ def remark(event: events.Event) -> Remark | None:
             return Remark(", ".join(["started", *which]), Mood.PLAIN, job_name, occurrence_id)
         case events.JobConcluded(job_name, occurrence_id, _, status, duration, text):
             words, mood = _CONCLUDED[status]
-            told = f": {outcome_line(text)}" if text else ""
+            # Why it was cancelled stands in a log entry that came before this.
+            told = f": {outcome_line(text)}" if text and status is not OccurrenceStatus.CANCELLED else ""
             return Remark(f"{words} after {duration:.2f} s{told}", mood, job_name, occurrence_id)
         case events.JobRetried(job_name, occurrence_id, attempt, delay, OccurrenceEvent.SNOOZE.value):
             return Remark(f"snoozed, runs again in {delay:g} s", Mood.WAITING, job_name, occurrence_id)
@@ -102,11 +104,12 @@ def logged(publication: Publication) -> list[Remark]:
     ]
 
 
-_MOODS = {LogLevel.WARNING: Mood.WAITING, LogLevel.ERROR: Mood.BAD, LogLevel.CRITICAL: Mood.BAD}
+_MOODS: Mapping[str, Mood] = {LogLevel.WARNING: Mood.WAITING, LogLevel.ERROR: Mood.BAD, LogLevel.CRITICAL: Mood.BAD}
 
 
 def _entry(entry: LogEntry) -> str:
-    data = "  ".join(f"{name}={_value(value)}" for name, value in (entry.data or {}).items())
+    facts = {name: value for name, value in (entry.data or {}).items() if name != "Progress"}  # the message tells it
+    data = "  ".join(f"{name}={_value(value)}" for name, value in facts.items())
     return f"{entry.message}  {data}".rstrip()[:WIDEST_TEXT]
 
 
@@ -117,6 +120,9 @@ def _value(value: object) -> str:
 def outcome_line(text: str) -> str:
     """The one line of a result or an error text that says most."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # Error texts have the form of WIRE.md 3.1, whose second line says what happened.
-    found = next((line for line in lines if line.startswith("Message: ")), lines[0] if lines else "")
-    return found.removeprefix("Message: ")[:WIDEST_TEXT]
+    # Error texts have the form of WIRE.md 3.1, whose second line says what happened, or begins to list it.
+    first = next((index for index, line in enumerate(lines) if line.startswith("Message: ")), 0)
+    found = lines[first].removeprefix("Message: ") if lines else ""
+    if found.endswith(":"):
+        found += "; ".join(line.replace("-", "", 1) for line in lines[first + 1 :] if line.startswith("- "))
+    return found[:WIDEST_TEXT]

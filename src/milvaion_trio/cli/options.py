@@ -12,7 +12,7 @@ __all__ = ["SocketOption", "WorkerArgument", "load"]
 
 WorkerArgument: TypeAlias = Annotated[
     str,
-    Parameter(name="MODULE:WORKER", help="The variable that holds your Worker(…), as the module is imported from here."),
+    Parameter(name="MODULE:WORKER", help="The module to import from here, and its variable that holds your Worker(…)."),
 ]
 
 SocketOption: TypeAlias = Annotated[

@@ -68,9 +68,7 @@ def enqueue(
     Prints the occurrence's id, or with --wait all that the worker reports about it.
 
         milvaion-trio enqueue SendEmailJob --data '{"to": "ada@example.org"}'
-
         milvaion-trio enqueue SendEmailJob --data '{"to": "ada@example.org"}' --wait
-
         milvaion-trio enqueue --message dispatch.json --wait
     """
     request: Request

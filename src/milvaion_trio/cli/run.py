@@ -42,7 +42,6 @@ def run(
     Exit codes: 0 drained, 1 the start failed, 2 the command line or the settings are wrong, 130 left at once.
 
         milvaion-trio run app.jobs:worker
-
         milvaion-trio run app.jobs:worker --burst --log-format json
     """
     set_up_logging(log_level, log_format)

@@ -59,15 +59,13 @@ async def listening(path: Path, *, given: bool) -> AsyncIterator[trio.SocketList
             raise CommandFailed(f"No socket can be made at {path}: {error.strerror}.") from error
         finally:
             os.umask(before)
-        own = path.stat()
+        own = _identity(path)
         socket.listen()
         try:
             yield trio.SocketListener(socket)
         finally:
-            with suppress(FileNotFoundError):
-                found = path.lstat()
-                if (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino):  # else another worker has replaced it
-                    path.unlink()
+            if _identity(path) == own:  # else another worker has replaced it
+                _remove(path)
 
 
 def _make_private(directory: Path) -> None:
@@ -84,16 +82,14 @@ def _make_private(directory: Path) -> None:
 
 async def _clear(path: Path) -> None:
     """Remove what a dead worker left."""
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
+    if _identity(path) is None:
         return
-    if not stat.S_ISSOCK(found.st_mode):
+    if not await trio.Path(path).is_socket():
         raise CommandFailed(f"{path} is no socket, so it was left alone. Name another place: --socket PATH.")
     try:
         stream = await trio.open_unix_socket(path)
     except ConnectionRefusedError:
-        path.unlink()
+        _remove(path)
         return
     except OSError as error:
         raise CommandFailed(f"The socket {path} cannot be used: {error.strerror}.") from error
@@ -102,6 +98,19 @@ async def _clear(path: Path) -> None:
         f"Another dev worker listens on {path}. Stop it with Ctrl-C there, or give this one a place of its own with "
         "--socket PATH, and enqueue and cancel the same."
     )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file the path names now; `None` when there is none."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 # --- the other side -------------------------------------------------------------------------------------------------

@@ -6,14 +6,25 @@ another program may read, and a reader that goes away (`| head`) ends nothing.
 
 import os
 import sys
-from typing import Literal, TextIO
+from typing import IO, Literal, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["BAD", "GOOD", "QUIET", "WAITING", "error_console", "fail", "output_console", "table", "write_line"]
+__all__ = [
+    "BAD",
+    "GOOD",
+    "QUIET",
+    "WAITING",
+    "error_console",
+    "fail",
+    "help_console",
+    "output_console",
+    "table",
+    "write_line",
+]
 
 GOOD = "green"
 BAD = "red"
@@ -42,23 +53,35 @@ def error_console() -> Console:
     return _console(sys.stderr)
 
 
-def _console(stream: TextIO) -> Console:
+def help_console() -> Console:
+    """For help texts, which are broken into lines between words."""
+    return _console(sys.stdout, is_prose=True)
+
+
+def _console(stream: TextIO, *, is_prose: bool = False) -> Console:
     # rich drops only colours for NO_COLOR; without a colour system there is no escape sequence at all.
     colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
     return _Console(
         file=stream,
         color_system=colours,
-        width=None if stream.isatty() else PLENTY,
+        width=None if is_prose or stream.isatty() else PLENTY,
         highlight=False,
         markup=False,
         emoji=False,
-        soft_wrap=True,
+        soft_wrap=not is_prose,
     )
 
 
 def table(*columns: str) -> Table:
     """An empty table in the one form that all commands use."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", border_style=QUIET)
+    made = Table(
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+        border_style=QUIET,
+    )
     for column in columns:
         made.add_column(column)
     return made
@@ -78,6 +101,6 @@ def fail(text: str) -> None:
     error_console().print(Text.assemble(("error: ", BAD), text))
 
 
-def _forget(stream: TextIO) -> None:
+def _forget(stream: IO[str]) -> None:
     # So that the interpreter's own flush at its end does not complain either.
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 import trio
 from attrs import define, field
 
+from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.outbox.backlog import Backlog, Row
-from milvaion_trio.ports import Confirmation, Publisher
+from milvaion_trio.ports import Confirmation, Link, Publisher
 
 __all__ = ["Courier"]
 
 BATCH = 500
-"""Rows per publish: about 500 kB on the wire. Larger batches are not faster, and a lost link repeats a whole batch."""
+"""Rows per publish. A report is about 1 kB, and a lost link can repeat a whole batch: half a megabyte at most."""
 
 logger = logging.getLogger("milvaion_trio.outbox")
 
@@ -41,16 +42,17 @@ class Courier:
         if self.is_delivering:
             raise trio.BusyResourceError("this outbox is delivering over another link already")
         self.is_delivering = True
+        lost = LinkLost()
         try:
             self._backlog.start_over()
             self._check_emptied()
-            while True:
-                if batch := self._backlog.take(BATCH, trio.current_time()):
-                    await self._send(batch, publisher)
-                else:
-                    await self._work()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_when_lost, publisher, nursery.cancel_scope)
+                lost = await self._send_until_lost(publisher)
+                nursery.cancel_scope.cancel()
         finally:
             self.is_delivering = False
+        raise lost
 
     async def drained(self) -> None:
         """Return when no row is left. If cancelled, nothing changes."""
@@ -60,6 +62,18 @@ class Courier:
             if self._emptied.is_set():
                 self._emptied = trio.Event()
             await self._emptied.wait()
+
+    async def _send_until_lost(self, publisher: Publisher) -> LinkLost:
+        """Send rows as they come. If cancelled, those without a confirm stay."""
+        # The loss is returned: raised, the nursery would put it into a group.
+        try:
+            while True:
+                if batch := self._backlog.take(BATCH, trio.current_time()):
+                    await self._send(batch, publisher)
+                else:
+                    await self._more_rows()
+        except LinkLost as lost:
+            return lost
 
     async def _send(self, batch: Sequence[Row], publisher: Publisher) -> None:
         try:
@@ -71,7 +85,7 @@ class Courier:
         self._check_emptied()
         self._log_refusals(batch, answers)
 
-    async def _work(self) -> None:
+    async def _more_rows(self) -> None:
         """Return when there may be rows to send. If cancelled, nothing changes."""
         with trio.move_on_at(self._backlog.next_retry):
             await self._new_rows.wait()
@@ -97,3 +111,9 @@ class Courier:
         elif self._is_refused and not self._backlog.has_refused:
             logger.info("broker takes all reports again")
         self._is_refused = self._backlog.has_refused
+
+
+async def _cancel_when_lost(link: Link, scope: trio.CancelScope) -> None:
+    """For a courier that has nothing to send: it would not notice. If cancelled, nothing changes."""
+    await link.lost()
+    scope.cancel()

@@ -74,19 +74,26 @@ class Presence:
         while True:
             publisher = await self.publishing.get(other_than=lost)
             try:
-                while True:
-                    # A registration sets the instance's current jobs to 0, so a heartbeat follows (WIRE.md 4.7).
-                    await publisher.publish([self._registration(), self._heartbeat()])
-                    task_status.started()
-                    task_status = trio.TASK_STATUS_IGNORED
-                    with trio.move_on_after(REGISTRATION_INTERVAL):
-                        await self._beat(publisher)
+                # A registration sets the instance's current jobs to 0, so a heartbeat follows (WIRE.md 4.7).
+                await publisher.publish([self._registration(), self._heartbeat()])
             except LinkLost:
                 lost = publisher
+                continue
+            task_status.started()
+            task_status = trio.TASK_STATUS_IGNORED
+            with trio.move_on_after(REGISTRATION_INTERVAL) as interval:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._beat, publisher)
+                    await publisher.lost()
+                    lost = publisher
+                    interval.cancel()
 
     async def _beat(self, publisher: Publisher) -> None:
-        if self.interval <= 0:
-            await trio.sleep_forever()
+        if self.interval > 0:
+            with contextlib.suppress(LinkLost):  # `_announce` sees it too, and registers again
+                await self._beat_over(publisher)
+
+    async def _beat_over(self, publisher: Publisher) -> None:
         due = trio.current_time() + self.interval
         while True:
             with trio.move_on_at(due):
