@@ -239,6 +239,8 @@ class Worker:
 
     async def _serve(self, shutdown: Shutdown, started: Callable[[], None]) -> None:
         self.prepare()
+        if isinstance(self.broker, EmbeddedBroker):  # a new one has no queues, and a lifespan may enqueue at once
+            self.broker.declare_nowait(topology_of(self.registry.jobs))
         is_up = False
 
         def up() -> None:

@@ -188,10 +188,15 @@ async def test_a_topic_exchange_takes_a_star_for_one_word_and_a_hash_for_any_num
 
 
 async def test_a_direct_exchange_takes_the_very_key(broker: Broker, clock: MockClock | None) -> None:
+    """Stars and hashes mean nothing to it."""
+    async with broker.consuming() as consumer:
+        await consumer.declare(Topology(bindings=[Binding("direct", "other", "#.*")]))
+
     answers = await publish(broker, job(1, exchange="direct", key="buried"), job(2, exchange="direct", key="buried.x"))
 
     assert answers == [CONFIRMED, Confirmation.UNROUTABLE]
     assert await all_of(broker, DEAD) == [(b"job 1", False)]
+    assert await all_of(broker, "other") == []
 
 
 async def test_a_fanout_exchange_takes_any_key(broker: Broker, clock: MockClock | None) -> None:
@@ -446,7 +451,10 @@ async def test_several_receivers_get_each_delivery_once(broker: Broker, clock: M
     assert sorted(received) == sorted(b"job %d" % number for number in range(20))
 
 
-async def test_no_more_than_prefetch_deliveries_are_unsettled(broker: Broker, clock: MockClock | None) -> None:
+@pytest.mark.parametrize("settle", ["ack", "reject"])
+async def test_no_more_than_prefetch_deliveries_are_unsettled(
+    broker: Broker, clock: MockClock | None, settle: str
+) -> None:
     await publish(broker, job(1), job(2), job(3))
 
     async with broker.consuming() as consumer, consumer.consume(JOBS, prefetch=2) as deliveries:
@@ -454,7 +462,7 @@ async def test_no_more_than_prefetch_deliveries_are_unsettled(broker: Broker, cl
         await next_of(deliveries)
         assert await none_or_next(deliveries) is None
 
-        first.ack()
+        getattr(first, settle)()
 
         assert (await next_of(deliveries)).message.body == b"job 3"
 

@@ -11,12 +11,14 @@ from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.backlog import Backlog, Row
 from milvaion_trio.ports import Confirmation, ReportKind
 
-Happening: TypeAlias = tuple[ReportKind, OccurrenceId | None] | list[bool] | Literal["lost"]
-"""A row comes; a batch is answered, each row taken or not; or the link is lost and another one opened."""
+Happening: TypeAlias = tuple[ReportKind, OccurrenceId | None] | list[bool] | Literal["given back", "fresh link"]
+"""A row comes; a batch is answered, each row taken or not; a batch gets no answer; a link is opened."""
 
 rows = st.tuples(st.sampled_from([RUNNING, HEARTBEAT, LOG, FINAL]), st.sampled_from([A, B, None]))
 answers = st.lists(st.booleans(), min_size=1, max_size=4)
-happenings: st.SearchStrategy[list[Happening]] = st.lists(st.one_of(rows, rows, answers, st.just("lost")), max_size=40)
+happenings: st.SearchStrategy[list[Happening]] = st.lists(
+    st.one_of(rows, rows, answers, st.sampled_from(("given back", "fresh link"))), max_size=40
+)
 
 
 @define
@@ -30,8 +32,11 @@ class History:
     now: float = 0.0
 
     def play(self, happening: Happening) -> None:
-        if happening == "lost":
-            self.backlog.give_back(self.backlog.take(5, self.now))
+        if happening == "given back":
+            batch = self.backlog.take(3, self.now)
+            self.check_order(batch)
+            self.backlog.give_back(batch)
+        elif happening == "fresh link":
             self.backlog.start_over()
         elif isinstance(happening, list):
             self.now += 0.7

@@ -120,14 +120,14 @@ async def test_the_backoff_grows_and_stays_below_30_seconds(worker: Worker, auto
 
     waits = [later - earlier for earlier, later in pairwise([1.0, *broker.asked])]
     assert 0.2 <= waits[0] <= 0.6
-    assert max(waits) <= 30
+    assert max(waits) < 30.001
     assert 3600 / 30 <= len(waits) <= 3600 / 5
     assert links == [events.LinkUp] * 2 + [events.LinkDown] * 2 + [events.LinkUp] * 2
 
 
 @pytest.mark.parametrize("limit", [30.0, 5.0])
 async def test_a_broker_that_never_answers_ends_the_start(autojump_clock: MockClock, limit: float) -> None:
-    """One `BrokerUnreachable`, never a group, not after more than the limit (DESIGN.md 2)."""
+    """One `BrokerUnreachable`, never a group, when the limit is up and not before (DESIGN.md 2)."""
     broker = EmbeddedBroker()
     broker.refuse_connections = True
     settings = WorkerSettings(worker_id="tests", startup_connection_timeout=limit)
@@ -136,7 +136,7 @@ async def test_a_broker_that_never_answers_ends_the_start(autojump_clock: MockCl
     with pytest.raises(BrokerUnreachable, match=f"within {limit:g} s; .* refuses connections"):
         await worker.serve()
 
-    assert trio.current_time() <= limit
+    assert trio.current_time() == limit
 
 
 async def test_a_broker_that_answers_late_is_waited_for(worker: Worker, autojump_clock: MockClock) -> None:

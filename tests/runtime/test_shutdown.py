@@ -77,7 +77,7 @@ async def test_jobs_that_outlast_the_drain_time_are_cancelled_and_given_back(
 
 
 async def test_of_twenty_jobs_those_that_end_in_time_complete(autojump_clock: MockClock) -> None:
-    """The rest is back in its queue with the same retry count; none Cancelled, none dead-lettered (RELIABILITY.md F2)."""
+    """The rest is back in its queue with the same retry count; none is Cancelled or dead-lettered (F2)."""
     worker = Worker(settings=WorkerSettings(worker_id="tests", max_parallel_jobs=20), observers=())
 
     @worker.job(timeout=0)

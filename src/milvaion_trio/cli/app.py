@@ -1,7 +1,7 @@
 """The command line `milvaion-trio`: its commands, and the one place where errors become texts and exit codes."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
@@ -29,10 +29,16 @@ app = App(
     console=help_console(),
     result_action="return_value",
 )
-for order, (name, command) in enumerate(
-    {"demo": demo, "dev": dev, "enqueue": enqueue, "cancel": cancel, "run": run, "list": list_jobs}.items()
-):
-    app.command(command, name=name, sort_key=order)
+_COMMANDS: dict[str, Callable[..., int]] = {
+    "demo": demo,
+    "dev": dev,
+    "enqueue": enqueue,
+    "cancel": cancel,
+    "run": run,
+    "list": list_jobs,
+}
+for _order, (_name, _command) in enumerate(_COMMANDS.items()):
+    app.command(_command, name=_name, sort_key=_order)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

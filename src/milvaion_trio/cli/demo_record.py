@@ -125,7 +125,7 @@ class Record:
         fate = self.fates[words.occurrence_id]
         if fate.ending is None:
             fate.latest = words.text
-        self.tell(Remark(words.text, Mood.QUIET, fate.job_name, words.occurrence_id))
+        self.tell(Remark(words.text, words.mood, fate.job_name, words.occurrence_id))
 
     def _end(self, occurrence_id: OccurrenceId, ending: Ending) -> None:
         fate = self.fates[occurrence_id]

@@ -118,9 +118,9 @@ class _Journal:
                 self._names.pop(remark.occurrence_id, None)
             else:
                 self._names[remark.occurrence_id] = remark.job_name
+        if isinstance(event, events.JobStarted):  # the whole id once, to cancel it with
+            remark = evolve(remark, text=f"{remark.text}  {event.occurrence_id}")
         self._print(remark)
-        if isinstance(event, events.JobStarted) and event.attempt == 1:
-            self._print(evolve(remark, text=f"occurrence {event.occurrence_id}", mood=Mood.QUIET))
 
     def published(self, publication: Publication) -> None:
         """Tell what jobs log."""

@@ -24,6 +24,14 @@ WIDEST_TEXT = 200
 """Characters of a result, an error or a log entry's data that are shown; all of it is in the messages."""
 
 
+SHOWN = ("UserCode", "UserDefined")
+"""Categories of log entries: what jobs log, and what the worker says about what they did wrong (WIRE.md 3.3)."""
+
+
+TOLD = ("Progress", "ExceptionType", "StackTrace", "InnerException")
+"""Data of log entries whose message says it, or which fills a screen."""
+
+
 class Mood(enum.Enum):
     """What a remark means."""
 
@@ -54,8 +62,8 @@ def remark(event: events.Event) -> Remark | None:
             return Remark(", ".join(["started", *which]), Mood.PLAIN, job_name, occurrence_id)
         case events.JobConcluded(job_name, occurrence_id, _, status, duration, text):
             words, mood = _CONCLUDED[status]
-            # Why it was cancelled stands in a log entry that came before this.
-            told = f": {outcome_line(text)}" if text and status is not OccurrenceStatus.CANCELLED else ""
+            # Why it ended otherwise stands in a log entry that came before this.
+            told = f": {outcome_line(text)}" if text and status is OccurrenceStatus.COMPLETED else ""
             return Remark(f"{words} after {duration:.2f} s{told}", mood, job_name, occurrence_id)
         case events.JobRetried(job_name, occurrence_id, attempt, delay, OccurrenceEvent.SNOOZE.value):
             return Remark(f"snoozed, runs again in {delay:g} s", Mood.WAITING, job_name, occurrence_id)
@@ -90,7 +98,7 @@ _CONCLUDED = {
 
 
 def logged(publication: Publication) -> list[Remark]:
-    """The entries that jobs wrote into their logs, of a message that carries some; what the worker adds is left out."""
+    """The log entries that a message carries, without those of the worker that an event tells better."""
     if publication.routing_key != topology.LOGS_QUEUE or publication.exchange:
         return []
     try:
@@ -100,7 +108,7 @@ def logged(publication: Publication) -> list[Remark]:
     return [
         Remark(_entry(record.log), _MOODS.get(record.log.level, Mood.QUIET), None, record.occurrence_id)
         for record in records
-        if record.log.category == "UserCode"
+        if record.log.category in SHOWN
     ]
 
 
@@ -108,9 +116,9 @@ _MOODS: Mapping[str, Mood] = {LogLevel.WARNING: Mood.WAITING, LogLevel.ERROR: Mo
 
 
 def _entry(entry: LogEntry) -> str:
-    facts = {name: value for name, value in (entry.data or {}).items() if name != "Progress"}  # the message tells it
+    facts = {name: value for name, value in (entry.data or {}).items() if name not in TOLD}
     data = "  ".join(f"{name}={_value(value)}" for name, value in facts.items())
-    return f"{entry.message}  {data}".rstrip()[:WIDEST_TEXT]
+    return f"{outcome_line(entry.message)}  {data}".rstrip()[:WIDEST_TEXT]
 
 
 def _value(value: object) -> str:

@@ -13,9 +13,10 @@ import trio
 from attrs import define, field
 
 from milvaion_trio.model import events, headers
+from milvaion_trio.model.error_text import error_text, error_type
 from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.instant import Instant
-from milvaion_trio.model.outcome import StopReason
+from milvaion_trio.model.outcome import Failed, Outcome, StopReason
 from milvaion_trio.policy import lifecycle
 from milvaion_trio.policy.ledger import Ledger
 from milvaion_trio.ports import Consumer, Deliveries, Delivery, Outbox
@@ -145,14 +146,19 @@ class Dispatcher:
     # --- decisions --------------------------------------------------------------------------------------------------
 
     def _admit(self, delivery: Delivery) -> lifecycle.Admission:
-        return lifecycle.admit(
-            delivery.message,
-            redelivered=delivery.redelivered,
-            ledger=self.ledger,
-            is_concluded=self.outbox.is_concluded,
-            knows=self.registry.knows,
-            known_names=self.registry.names,
-        )
+        try:
+            return lifecycle.admit(
+                delivery.message,
+                redelivered=delivery.redelivered,
+                ledger=self.ledger,
+                is_concluded=self.outbox.is_concluded,
+                knows=self.registry.knows,
+                known_names=self.registry.names,
+            )
+        except Exception as error:
+            # A defect of ours, and one message must not stop the others.
+            _log.exception("a message of queue %s could not be judged and is set aside", delivery.queue)
+            return lifecycle.Quarantine(f"{type(error).__name__} while the message was judged: {error}")
 
     def _begin(self, admission: lifecycle.Run, delivery: Delivery) -> Run:
         registered = self.registry.resolve(admission.job.job_name_in_worker)
@@ -221,20 +227,36 @@ class Dispatcher:
         if run.phase is Phase.DISOWNED:
             _log.error("job %s ended after its message was given back; its outcome is ignored", name)
             return
-        conclusion = lifecycle.conclude(
+        conclusion = self._conclude(run, outcome)
+        if conclusion.requeue:
+            run.requeue()
+            self._settled(run)
+            self.observers.tell(events.JobReturned(name, run.occurrence_id, attempt_number, "the worker shuts down"))
+            return
+        try:
+            await self._report(run, conclusion, elapsed)
+        except Exception as error:
+            # A defect of ours, and one job must not stop the others: it ends as a failure that says so.
+            _log.exception("the outcome of job %s could not be reported, it is reported as failed instead", name)
+            conclusion = self._conclude(run, Failed(error_text(error), error_type(error), permanent=True))
+            await self._report(run, conclusion, elapsed)
+        run.ack()
+        self._settled(run)
+        if self.observers:
+            self._tell_conclusion(run, conclusion, elapsed)
+
+    def _conclude(self, run: Run, outcome: Outcome) -> lifecycle.Conclusion:
+        return lifecycle.conclude(
             outcome,
-            job_name=name,
+            job_name=run.registered.name,
             retry_count=run.attempt.retry_count,
             snoozes=run.attempt.snoozes,
             policy=run.registered.effective.retry,
             now=self.now(),
             draw=random.random(),
         )
-        if conclusion.requeue:
-            run.requeue()
-            self._settled(run)
-            self.observers.tell(events.JobReturned(name, run.occurrence_id, attempt_number, "the worker shuts down"))
-            return
+
+    async def _report(self, run: Run, conclusion: lifecycle.Conclusion, elapsed: float) -> None:
         await self.reporter.conclude(
             run.delivery,
             run.attempt,
@@ -245,10 +267,6 @@ class Dispatcher:
             started_at=run.started_at,
             elapsed=elapsed,
         )
-        run.ack()
-        self._settled(run)
-        if self.observers:
-            self._tell_conclusion(run, conclusion, elapsed)
 
     def _tell_conclusion(self, run: Run, conclusion: lifecycle.Conclusion, elapsed: float) -> None:
         name, attempt_number = run.registered.name, run.attempt.retry_count + 1

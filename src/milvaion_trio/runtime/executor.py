@@ -119,7 +119,7 @@ class Executor:
             return Completed(value)
         try:
             return Completed(write(jsonable(value)))
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # a property of the returned object may raise anything
             # The work is done, so failing it now would only repeat it. Say what happened and what was sent instead.
             kind = type(value).__name__
             self.sink.log(

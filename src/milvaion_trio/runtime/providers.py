@@ -91,7 +91,7 @@ class Providers:
         self._providers[kind] = _Provider(kind, factory, scope)
 
     def replaced(self, values: Mapping[type, object]) -> "Providers":
-        """The same providers, except that these values are given out as they are; tests put in what they can look at."""
+        """The same providers, except that these values are given out as they are, e.g. to tests that look at them."""
         other = Providers()
         other._providers = dict(self._providers)
         for kind, value in values.items():

@@ -94,8 +94,11 @@ class SupervisedLink(Generic[L]):
                 delays = reconnect_delays(_draws())
                 self._observers.tell(LinkDown(self.name, self._broker, why))
             delay = next(delays)
-            if not started and give_up_at is not None and trio.current_time() + delay > give_up_at:
-                raise BrokerUnreachable(self._broker, self._startup_timeout, why)
+            if not started and give_up_at is not None:
+                left = give_up_at - trio.current_time()
+                if left <= 0:
+                    raise BrokerUnreachable(self._broker, self._startup_timeout, why)
+                delay = min(delay, left)  # the last try comes when the time is up, not before
             await trio.sleep(delay)
 
     def _set(self, link: L | None) -> None:

@@ -57,15 +57,26 @@ async def run_in_thread(run: Run, function: Callable[[], T], *, limiter: trio.Ca
             with contextlib.suppress(trio.RunFinishedError):  # the program has left; there is nobody to tell
                 token.run_sync_soon(ended)
 
+    results: list[T] = []
+    raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
         with trio.CancelScope(shield=True) as patience:
             nursery.start_soon(_tell_when_cancelled, run, patience, grace)
-            result = await trio.to_thread.run_sync(body, abandon_on_cancel=True, limiter=limiter)
-            nursery.cancel_scope.cancel()
-        if patience.cancelled_caught:
-            run.abandoned_thread = alive
-            await trio.lowlevel.checkpoint()  # the job's own cancellation, which was held back until now
-    return result
+            try:
+                results.append(await trio.to_thread.run_sync(body, abandon_on_cancel=True, limiter=limiter))
+            except trio.Cancelled:
+                raise
+            except BaseException as error:
+                raised = error
+        # Shielded, as the function has ended: what it returned or raised counts, although the job was cancelled.
+        nursery.cancel_scope.shield = True
+        nursery.cancel_scope.cancel()
+    if patience.cancelled_caught:
+        run.abandoned_thread = alive
+        await trio.lowlevel.checkpoint()  # the job's own cancellation, which was held back until now
+    if raised is not None:
+        raise raised  # out here, where the nursery does not wrap it
+    return results[0]
 
 
 async def _tell_when_cancelled(run: Run, patience: trio.CancelScope, grace: float) -> None:

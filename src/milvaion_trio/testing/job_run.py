@@ -90,7 +90,9 @@ async def run_job(
     log = _Log()
     run = _run(registered, data, attempt)
     executor = Executor(providers, log, trio.CapacityLimiter(1), budgets.cleanup_timeout)
-    outcome = await _executed(executor, run, cancel_after, cancel_reason)
+    async with providers.worker_scope():
+        outcome = await _executed(executor, run, cancel_after, cancel_reason)
+    duration = trio.current_time() - run.started_clock
     conclusion = conclude(
         outcome,
         job_name=registered.name,
@@ -99,7 +101,6 @@ async def run_job(
         policy=registered.effective.retry,
         now=instant_now(),
     )
-    duration = trio.current_time() - run.started_clock
     return JobRun(outcome=outcome, conclusion=conclusion, logs=tuple(log.entries), duration=duration)
 
 

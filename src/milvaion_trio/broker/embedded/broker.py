@@ -124,7 +124,6 @@ class EmbeddedBroker:
             if which in ("all", link.kind):
                 link.lose("the embedded broker dropped the connection")
         self._confirms.look_again()
-        self._delays.look_again()
 
     @contextmanager
     def unreachable(self) -> Iterator[None]:

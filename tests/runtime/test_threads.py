@@ -1,0 +1,188 @@
+"""Jobs in threads: asked to stop, waited for, and left behind when they do not listen. In real time, as threads are."""
+
+import threading
+import time
+
+import pytest
+import trio
+from attrs import evolve
+
+from milvaion_trio import JobContext, Worker, WorkerSettings, current_job
+from milvaion_trio.model.events import JobConcluded
+from milvaion_trio.model.occurrence import OccurrenceStatus
+from milvaion_trio.model.settings import ShutdownSettings
+from milvaion_trio.testing import under_test
+
+
+@pytest.fixture
+def worker(worker: Worker) -> Worker:
+    """Cancelled jobs get a tenth of a second to clean up."""
+    budgets = ShutdownSettings(drain_timeout=0.1, cleanup_timeout=0.1, flush_timeout=1)
+    worker.settings = evolve(worker.settings, shutdown=budgets)
+    return worker
+
+
+async def test_a_plain_function_runs_in_a_thread_and_is_reported_like_any_job(worker: Worker) -> None:
+    """Result, logs in their order, and the current job are there as in a task."""
+
+    @worker.job()
+    def work(ctx: JobContext, data: int) -> str:
+        assert current_job().occurrence_id == ctx.occurrence_id
+        for number in range(data):
+            ctx.log.info(f"line {number}")
+        return threading.current_thread().name
+
+    async with under_test(worker) as kit:
+        occurrence = kit.enqueue(work, 5)
+        with trio.fail_after(5):
+            await kit.run_until_idle()
+
+    view = kit.occurrence(occurrence)
+    assert view.result != threading.main_thread().name
+    assert view.messages == tuple(f"line {number}" for number in range(5))
+
+
+async def test_an_error_in_a_thread_fails_that_job_alone(worker: Worker) -> None:
+    """Whatever it is (RELIABILITY.md F23)."""
+
+    @worker.job(max_retries=0)
+    def work() -> None:
+        raise SystemExit(3)
+
+    async with under_test(worker) as kit:
+        occurrence = kit.enqueue(work)
+        with trio.fail_after(5):
+            await kit.run_until_idle()
+
+    assert kit.occurrence(occurrence).status is OccurrenceStatus.FAILED
+
+
+async def test_a_thread_that_asks_is_told_to_stop(worker: Worker) -> None:
+    """`ctx.check_cancelled()` raises `JobCancelled`, and the job ends as Cancelled."""
+    started = threading.Event()
+
+    @worker.job()
+    def work(ctx: JobContext) -> None:
+        started.set()
+        while True:
+            ctx.check_cancelled()
+            time.sleep(0.001)
+
+    async with under_test(worker) as kit:
+        occurrence = kit.enqueue(work)
+        with trio.fail_after(5):
+            await trio.to_thread.run_sync(started.wait)
+            kit.cancel(occurrence, "enough")
+            await kit.run_until_idle()
+
+    assert kit.occurrence(occurrence).status is OccurrenceStatus.CANCELLED
+    assert kit.occurrence(occurrence).result == "work was cancelled: enough"
+
+
+async def test_a_thread_that_asks_is_told_of_its_time_limit(worker: Worker) -> None:
+    """A timeout is asked for in the same way."""
+
+    @worker.job(timeout=0.05)
+    def work(ctx: JobContext) -> None:
+        while True:
+            ctx.check_cancelled()
+            time.sleep(0.001)
+
+    async with under_test(worker) as kit:
+        occurrence = kit.enqueue(work)
+        with trio.fail_after(5):
+            await kit.run_until_idle()
+
+    assert kit.occurrence(occurrence).status is OccurrenceStatus.TIMED_OUT
+
+
+async def test_a_thread_that_ends_within_its_grace_is_completed(worker: Worker) -> None:
+    """It was told to stop and finished its work instead."""
+    started, go = threading.Event(), threading.Event()
+
+    @worker.job()
+    def work() -> str:
+        started.set()
+        go.wait(5)
+        return "done anyway"
+
+    async with under_test(worker) as kit:
+        occurrence = kit.enqueue(work)
+        with trio.fail_after(5):
+            await trio.to_thread.run_sync(started.wait)
+            kit.cancel(occurrence)
+            await trio.sleep(0.02)
+            go.set()
+            await kit.run_until_idle()
+
+    assert kit.occurrence(occurrence).status is OccurrenceStatus.COMPLETED
+
+
+async def test_a_thread_that_ignores_its_cancellation_is_left_behind(worker: Worker) -> None:
+    """Cancelled is told after the grace; the slot stays taken until the thread has really ended (F22)."""
+    started, go, concluded = threading.Event(), threading.Event(), trio.Event()
+    worker.observe(lambda event: concluded.set() if isinstance(event, JobConcluded) else None)
+
+    @worker.job(max_parallel=1)
+    def work(data: int) -> str:
+        if data == 1:
+            started.set()
+            go.wait(5)
+        return f"job {data}"
+
+    async with under_test(worker) as kit:
+        first = kit.enqueue(work, 1)
+        with trio.fail_after(5):
+            await trio.to_thread.run_sync(started.wait)
+            kit.cancel(first)
+            second = kit.enqueue(work, 2)
+            await concluded.wait()
+            await trio.sleep(0.05)
+            assert kit.occurrence(first).status is OccurrenceStatus.CANCELLED
+            assert kit.occurrence(second).statuses == ()
+
+            go.set()
+            await kit.run_until_idle()
+
+    assert kit.occurrence(second).result == "job 2"
+    assert [status.status for status in kit.occurrence(first).statuses][-1] is OccurrenceStatus.CANCELLED
+
+
+async def test_threads_have_a_limiter_of_their_own(worker: Worker) -> None:
+    """Jobs that fill all their slots leave Trio's own threads to the host program."""
+    worker.settings = WorkerSettings(worker_id="tests", max_parallel_jobs=45)
+    barrier = threading.Barrier(46)
+
+    @worker.job()
+    def work() -> None:
+        barrier.wait(10)
+
+    async with under_test(worker) as kit:
+        for _ in range(45):
+            kit.enqueue(work)
+        with trio.fail_after(10):
+            await trio.to_thread.run_sync(barrier.wait)
+            await kit.run_until_idle()
+
+    assert [status.status for status in kit.statuses].count(OccurrenceStatus.COMPLETED) == 45
+
+
+async def test_a_shutdown_does_not_wait_for_a_thread_that_does_not_listen(worker: Worker) -> None:
+    """Its message goes back, and the program is free to end: the thread is a daemon."""
+    started, go = threading.Event(), threading.Event()
+
+    @worker.job()
+    def work() -> None:
+        started.set()
+        go.wait(10)
+
+    async with under_test(worker) as kit:
+        kit.enqueue(work)
+        with trio.fail_after(5):
+            await trio.to_thread.run_sync(started.wait)
+            kit.stop()
+            await kit.stopped()
+        go.set()
+
+    assert len(kit.queue().ready) == 1
+    assert kit.heartbeats[-1].is_stopping
