@@ -94,7 +94,7 @@ class Story:
 
     def dispatch(self, worker: Worker) -> None:
         queue = worker.registry.jobs[0].queue
-        endings = ["returns", "fails once", "fails", "permanent", "later", "snooze", "times out", "is cancelled"]
+        endings = ["is cancelled", "returns", "fails once", "fails", "permanent", "later", "snooze", "times out"]
         for number, ending in enumerate(endings, 1):
             message = job_message("work", job_data=f'"{ending}"', occurrence_id=guid(number), timestamp=number)
             self.dispatched.add(guid(number))
@@ -108,7 +108,7 @@ class Story:
             await nursery.start(worker.serve)
             self.dispatch(worker)
             await trio.sleep(0.7)
-            self.signals.cancel(Cancellation(occurrence_id=guid(8)))
+            self.signals.cancel(Cancellation(occurrence_id=guid(1)))
             await trio.sleep(0.2)
             self.broker.drop_connection()
             await trio.sleep(1)
