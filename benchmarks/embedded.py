@@ -139,7 +139,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         what, *numbers = options.one
-        print(json.dumps({"throughput": throughput, "sleepers": sleepers}[what](*map(int, numbers))))
+        arguments = [int(number) for number in numbers]
+        print(json.dumps(throughput(*arguments) if what == "throughput" else sleepers(*arguments)))
         return
     rounds = [in_fresh_process("throughput", options.jobs, options.in_flight) for _ in range(ROUNDS)]
     report = {

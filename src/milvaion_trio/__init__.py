@@ -30,9 +30,9 @@ from milvaion_trio.model.settings import JobSettings as JobSettings
 from milvaion_trio.model.settings import WorkerSettings as WorkerSettings
 from milvaion_trio.runtime.context import JobContext as JobContext
 from milvaion_trio.runtime.context import current_job as current_job
-from milvaion_trio.runtime.registry import Job as Job
-from milvaion_trio.runtime.registry import JobDefinition as JobDefinition
-from milvaion_trio.runtime.registry import job as job
+from milvaion_trio.runtime.definition import Job as Job
+from milvaion_trio.runtime.definition import JobDefinition as JobDefinition
+from milvaion_trio.runtime.definition import job as job
 from milvaion_trio.worker import Worker as Worker
 
 __all__ = [

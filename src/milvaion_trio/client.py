@@ -18,7 +18,8 @@ from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.errors import NotPublished
 from milvaion_trio.model.ids import JobId, OccurrenceId
 from milvaion_trio.model.instant import Instant
-from milvaion_trio.model.json_text import jsonable, write
+from milvaion_trio.model.json_text import write
+from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.messages import Cancellation, JobMessage
 from milvaion_trio.model.wire import Casing, encode_job
 from milvaion_trio.ports import Broker, Confirmation, Publisher, Signals

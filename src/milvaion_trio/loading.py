@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TypeGuard, TypeVar
 
 from milvaion_trio.model.errors import SettingsError
-from milvaion_trio.runtime.registry import Job, JobDefinition, define_job
+from milvaion_trio.runtime.definition import Job, JobDefinition, define_job
 
 __all__ = ["ENTRY_POINT_GROUP", "ModuleRaised", "discover", "entry_point_jobs", "load_worker"]
 

@@ -29,13 +29,14 @@ from milvaion_trio.runtime import os_signals
 from milvaion_trio.runtime.cancellation import CancelListener
 from milvaion_trio.runtime.context import JobContext
 from milvaion_trio.runtime.declaration import registration_of, topology_of
+from milvaion_trio.runtime.definition import JobDefinition, RunWord, define_job
 from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.executor import Executor
 from milvaion_trio.runtime.limits import Slots
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.presence import JobHeartbeats, Presence
 from milvaion_trio.runtime.providers import ProviderFactory, Providers, ProviderScope
-from milvaion_trio.runtime.registry import JobDefinition, Registry, RunWord, define_job
+from milvaion_trio.runtime.registry import Registry
 from milvaion_trio.runtime.reporting import Reporter
 from milvaion_trio.runtime.run import Run
 from milvaion_trio.runtime.serve import House, serve

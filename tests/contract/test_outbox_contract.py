@@ -136,6 +136,23 @@ async def test_a_heartbeat_whose_link_was_lost_is_not_sent_again(
     await outbox.drained()
 
 
+async def test_drained_returns_when_the_last_rows_are_dropped(
+    outbox: Outbox, reception: Reception, autojump_clock: MockClock
+) -> None:
+    with reception.broker.hold_confirms():
+        async with reception.delivering(outbox):
+            outbox.add(report(HEARTBEAT, "alive"))
+
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(SOON):
+            nursery.start_soon(outbox.drained)
+            await wait_all_tasks_blocked()
+            async with reception.delivering(outbox):
+                await trio.sleep(1)
+        for task in nursery.child_tasks:
+            raise AssertionError(f"{task.name} still waits")
+
+
 async def test_logs_are_bounded_while_there_is_no_link(
     outbox: Outbox, reception: Reception, autojump_clock: MockClock
 ) -> None:

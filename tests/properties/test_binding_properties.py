@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milvaion_trio.model.errors import InvalidJobData
-from milvaion_trio.policy.binding import DataParameter, DataReader
+from milvaion_trio.policy.binding import DataReader
+from milvaion_trio.policy.parameters import DataParameter
 
 
 class Color(enum.Enum):

@@ -5,7 +5,9 @@ import trio
 from trio.testing import MockClock
 
 from milvaion_trio import Worker
+from milvaion_trio.model.messages import StatusUpdate
 from milvaion_trio.model.occurrence import OccurrenceStatus
+from milvaion_trio.model.wire import Dialect, encode_status
 from milvaion_trio.policy import lifecycle
 from milvaion_trio.runtime import reporting
 from milvaion_trio.testing import under_test
@@ -27,12 +29,10 @@ async def test_an_outcome_that_cannot_be_reported_is_reported_as_a_failure(
     async def work(data: str) -> str:
         return data
 
-    encode = reporting.encode_status
-
-    def encode_or_fail(update: object, dialect: object) -> bytes:
-        if getattr(update, "result", None) == "unspeakable":
+    def encode_or_fail(update: StatusUpdate, dialect: Dialect) -> bytes:
+        if update.result == "unspeakable":
             raise OSError("a defect")
-        return encode(update, dialect)  # type: ignore[arg-type]  # only passed through
+        return encode_status(update, dialect)
 
     monkeypatch.setattr(reporting, "encode_status", encode_or_fail)
     async with under_test(worker) as kit:

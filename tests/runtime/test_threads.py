@@ -1,7 +1,9 @@
 """Jobs in threads: asked to stop, waited for, and left behind when they do not listen. In real time, as threads are."""
 
+import contextlib
 import threading
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -20,6 +22,10 @@ def worker(worker: Worker) -> Worker:
     budgets = ShutdownSettings(drain_timeout=0.1, cleanup_timeout=0.1, flush_timeout=1)
     worker.settings = evolve(worker.settings, shutdown=budgets)
     return worker
+
+
+class Lent:
+    """Something that a job is given."""
 
 
 async def test_a_plain_function_runs_in_a_thread_and_is_reported_like_any_job(worker: Worker) -> None:
@@ -146,6 +152,42 @@ async def test_a_thread_that_ignores_its_cancellation_is_left_behind(worker: Wor
 
     assert kit.occurrence(second).result == "job 2"
     assert [status.status for status in kit.occurrence(first).statuses][-1] is OccurrenceStatus.CANCELLED
+
+
+async def test_a_slot_comes_back_when_the_thread_ends_while_its_job_is_closed(worker: Worker) -> None:
+    """Between leaving the thread behind and concluding the job, what the job was given is closed, which takes time."""
+    started, go, ended = threading.Event(), threading.Event(), threading.Event()
+
+    @contextlib.asynccontextmanager
+    async def lend() -> AsyncIterator[Lent]:
+        try:
+            yield Lent()
+        finally:
+            if not go.is_set():
+                go.set()
+                await trio.to_thread.run_sync(ended.wait)  # the worker shields closing
+                await trio.sleep(0.02)  # the worker shields closing
+
+    worker.provide(Lent, lend)
+
+    @worker.job(max_parallel=1)
+    def work(data: int, lent: Lent) -> str:
+        if data == 1:
+            started.set()
+            go.wait(5)
+            ended.set()
+        return f"job {data}"
+
+    async with under_test(worker) as kit:
+        first = kit.enqueue(work, 1)
+        with trio.fail_after(5):
+            await trio.to_thread.run_sync(started.wait)
+            kit.cancel(first)
+            second = kit.enqueue(work, 2)
+            await kit.run_until_idle()
+
+    assert kit.occurrence(first).status is OccurrenceStatus.CANCELLED
+    assert kit.occurrence(second).result == "job 2"
 
 
 async def test_threads_have_a_limiter_of_their_own(worker: Worker) -> None:

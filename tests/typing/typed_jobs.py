@@ -12,8 +12,9 @@ from attrs import frozen
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.settings import JobSettings, WorkerSettings
 from milvaion_trio.runtime.context import JobContext
+from milvaion_trio.runtime.definition import Job, JobDefinition, job
 from milvaion_trio.runtime.providers import Providers
-from milvaion_trio.runtime.registry import Job, JobDefinition, Registry, job
+from milvaion_trio.runtime.registry import Registry
 
 
 @frozen

@@ -15,7 +15,8 @@ import pytest
 from attrs import define, field, frozen
 
 from milvaion_trio.model.errors import InvalidJobData, SettingsError
-from milvaion_trio.policy.binding import REQUIRED, DataParameter, DataReader, Parameters, inspect_parameters
+from milvaion_trio.policy.binding import DataReader
+from milvaion_trio.policy.parameters import REQUIRED, DataParameter, Parameters, inspect_parameters
 
 if TYPE_CHECKING:
     from milvaion_trio.runtime.context import JobContext

@@ -8,6 +8,7 @@ import pytest
 from milvaion_trio.model.envelope import HeaderValue, Message
 from milvaion_trio.model.headers import (
     RETRY_COUNT_LIMIT,
+    SNOOZE_LIMIT,
     AttemptKey,
     attempt_key,
     has_local_origin,
@@ -69,7 +70,7 @@ def test_no_value_makes_a_reader_raise(value: HeaderValue) -> None:
     assert text(value) is None or isinstance(text(value), str)
     assert 0 <= retry_count(headers) <= RETRY_COUNT_LIMIT
     assert key.occurrence_id == GUID
-    assert 0 <= key.snoozes <= RETRY_COUNT_LIMIT
+    assert 0 <= key.snoozes <= SNOOZE_LIMIT
     assert key.dispatch_stamp is None or key.dispatch_stamp
     assert isinstance(has_local_origin(headers), bool)
     assert "x-death" not in without_death(headers)
@@ -144,7 +145,7 @@ def test_attempt_is_told_apart_by_its_dispatch(
 def test_retries_and_snoozes_are_attempts_of_their_own() -> None:
     message = Message(body=b"", headers={"x-retry-count": 2, "x-mtrio-snoozes": 5000})
 
-    assert attempt_key(message, OccurrenceId(GUID)) == AttemptKey(OccurrenceId(GUID), None, 2, 1000)
+    assert attempt_key(message, OccurrenceId(GUID)) == AttemptKey(OccurrenceId(GUID), None, 2, 5000)
 
 
 def test_origin_is_local_where_the_header_says_something() -> None:

@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from milvaion_trio.model.error_text import error_text
-from milvaion_trio.model.headers import AttemptKey
+from milvaion_trio.model.headers import SNOOZE_LIMIT, AttemptKey
 from milvaion_trio.model.ids import JobId, OccurrenceId
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.messages import JobMessage, LogLevel
@@ -21,7 +21,6 @@ from milvaion_trio.model.outcome import (
     Snoozed,
     TimedOut,
 )
-from milvaion_trio.policy.conclusion import SNOOZE_LIMIT
 from milvaion_trio.policy.lifecycle import (
     CancelledBeforeStart,
     Conclusion,

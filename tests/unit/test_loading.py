@@ -12,7 +12,7 @@ from milvaion_trio.loading import ENTRY_POINT_GROUP, discover, entry_point_jobs,
 from milvaion_trio.model.errors import SettingsError
 
 JOB = """
-from milvaion_trio.runtime.registry import job
+from milvaion_trio.runtime.definition import job
 
 @job("{name}")
 async def {function}() -> None: ...
@@ -84,7 +84,7 @@ def test_a_job_imported_from_elsewhere_is_not_the_modules_own(folder: Path) -> N
 def test_classes_that_derive_from_job_are_found_and_their_bases_are_not(folder: Path) -> None:
     text = """
 from abc import abstractmethod
-from milvaion_trio.runtime.registry import Job, job
+from milvaion_trio.runtime.definition import Job, job
 
 class Base(Job):
     @abstractmethod
@@ -141,7 +141,7 @@ def test_an_entry_point_is_a_job_a_class_or_a_module(folder: Path, monkeypatch: 
     write(
         folder,
         three=JOB.format(name="Three", function="run"),
-        four="from milvaion_trio.runtime.registry import Job\nclass Four(Job):\n    def execute(self): ...\n",
+        four="from milvaion_trio.runtime.definition import Job\nclass Four(Job):\n    def execute(self): ...\n",
         five=JOB.format(name="Five", function="run"),
     )
     announce(monkeypatch, "three:run", "four:Four", "five")

@@ -10,7 +10,8 @@ from attrs import frozen
 from milvaion_trio.model.errors import JobNotRegistered, SettingsError
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.settings import JobSettings, WorkerSettings
-from milvaion_trio.runtime.registry import Job, JobDefinition, Registry, RunMode, define_job, job, resolve
+from milvaion_trio.runtime.definition import Job, JobDefinition, RunMode, define_job, job
+from milvaion_trio.runtime.registry import Registry, resolve
 
 
 class Context:

@@ -14,7 +14,8 @@ from attrs import frozen
 
 from milvaion_trio.model.errors import InvalidMessage
 from milvaion_trio.model.instant import Instant
-from milvaion_trio.model.json_text import JsonValue, jsonable, quote, read, write
+from milvaion_trio.model.json_text import JsonValue, quote, read, write
+from milvaion_trio.model.jsonable import jsonable
 
 
 @pytest.mark.parametrize(

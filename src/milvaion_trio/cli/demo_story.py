@@ -8,7 +8,7 @@ from attrs import frozen
 from milvaion_trio.cli import demo_jobs as jobs
 from milvaion_trio.cli.demo_record import Ending, Fate
 from milvaion_trio.model.occurrence import OccurrenceStatus
-from milvaion_trio.runtime.registry import JobDefinition
+from milvaion_trio.runtime.definition import JobDefinition
 
 __all__ = ["CANCELLED", "STORY", "Scene", "broken_promises"]
 

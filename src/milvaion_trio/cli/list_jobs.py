@@ -9,7 +9,7 @@ from rich.text import Text
 from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.options import WorkerArgument, load
 from milvaion_trio.cli.terminal import QUIET, output_console, table, write_line
-from milvaion_trio.policy.binding import DataParameter
+from milvaion_trio.policy.parameters import DataParameter
 from milvaion_trio.runtime.registry import RegisteredJob
 from milvaion_trio.worker import Worker
 

@@ -19,6 +19,7 @@ __all__ = [
     "RETRY_COUNT",
     "RETRY_COUNT_LIMIT",
     "SNOOZES",
+    "SNOOZE_LIMIT",
     "AttemptKey",
     "attempt_key",
     "has_local_origin",
@@ -38,6 +39,9 @@ ORIGIN = "x-mtrio-origin"
 
 RETRY_COUNT_LIMIT = 1000
 """Retry counts are clamped to 0..1000: a forged header must neither loop for ever nor overflow (DESIGN.md 5)."""
+
+SNOOZE_LIMIT = 2**31 - 1
+"""What an int32 header holds: a job that looks for something every minute may snooze for 4,000 years."""
 
 
 @frozen
@@ -70,7 +74,7 @@ def retry_count(headers: Mapping[str, HeaderValue]) -> int:
     value = headers.get(RETRY_COUNT)
     if isinstance(value, bytes | bytearray):
         value = int.from_bytes(value[:4], "little", signed=True) if len(value) >= 4 else 0
-    return _count(value)
+    return _count(value, RETRY_COUNT_LIMIT)
 
 
 def attempt_key(message: Message, occurrence: OccurrenceId) -> AttemptKey:
@@ -79,7 +83,7 @@ def attempt_key(message: Message, occurrence: OccurrenceId) -> AttemptKey:
     stamp = text(headers.get(DISPATCH_STAMP))
     if not stamp and message.timestamp is not None:
         stamp = str(message.timestamp)
-    return AttemptKey(occurrence, stamp or None, retry_count(headers), _count(headers.get(SNOOZES)))
+    return AttemptKey(occurrence, stamp or None, retry_count(headers), _count(headers.get(SNOOZES), SNOOZE_LIMIT))
 
 
 def has_local_origin(headers: Mapping[str, HeaderValue]) -> bool:
@@ -108,7 +112,7 @@ def without_death(headers: Mapping[str, HeaderValue]) -> dict[str, HeaderValue]:
     }
 
 
-def _count(value: HeaderValue) -> int:
+def _count(value: HeaderValue, limit: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         return 0
-    return min(max(value, 0), RETRY_COUNT_LIMIT)
+    return min(max(value, 0), limit)

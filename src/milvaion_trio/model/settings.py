@@ -7,12 +7,13 @@ A `WorkerSettings` or `JobSettings` that exists is valid; making one reports eve
 import math
 import re
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType, NoneType, UnionType
-from typing import Annotated, Self, TypeAlias, TypedDict, get_args, get_origin
+from types import MappingProxyType
+from typing import Annotated, Self, TypeAlias, TypedDict
 
-from attrs import AttrsInstance, evolve, field, fields, frozen, has
+from attrs import evolve, field, fields, frozen
 
 from milvaion_trio.model.errors import SettingsError
+from milvaion_trio.model.settings_rules import Form, Range, hidden, problems_of
 from milvaion_trio.model.wire import Dialect
 
 __all__ = [
@@ -28,35 +29,16 @@ __all__ = [
 ]
 
 
-# --- what values are allowed ----------------------------------------------------------------------------------------
-
-
-@frozen
-class _Range:
-    """Bounds of a number, both allowed."""
-
-    least: float
-    most: float = math.inf
-
-
-@frozen
-class _Form:
-    """A pattern a text must match as a whole, and how to say it."""
-
-    pattern: str
-    words: str
-
-
-Count: TypeAlias = Annotated[int, _Range(1)]
-WholeNumber: TypeAlias = Annotated[int, _Range(0)]
-Seconds: TypeAlias = Annotated[float, _Range(0)]
-Interval: TypeAlias = Annotated[float, _Range(0.001)]
-Fraction: TypeAlias = Annotated[float, _Range(0, 1)]
-Port: TypeAlias = Annotated[int, _Range(1, 65535)]
-Text: TypeAlias = Annotated[str, _Form(r"(?s).+", "a text that is not empty")]
+Count: TypeAlias = Annotated[int, Range(1)]
+WholeNumber: TypeAlias = Annotated[int, Range(0)]
+Seconds: TypeAlias = Annotated[float, Range(0)]
+Interval: TypeAlias = Annotated[float, Range(0.001)]
+Fraction: TypeAlias = Annotated[float, Range(0, 1)]
+Port: TypeAlias = Annotated[int, Range(1, 65535)]
+Text: TypeAlias = Annotated[str, Form(r"(?s).+", "a text that is not empty")]
 # WIRE.md 1.3: the API splits keys at `:` and its column has 100 characters; `*` and `#` are wildcards.
-GroupName: TypeAlias = Annotated[str, _Form(r"[A-Za-z0-9._-]{1,100}", "1 to 100 of the characters A-Z a-z 0-9 . _ -")]
-Durability: TypeAlias = Annotated[str, _Form("NORMAL|FULL", "NORMAL or FULL")]
+GroupName: TypeAlias = Annotated[str, Form(r"[A-Za-z0-9._-]{1,100}", "1 to 100 of the characters A-Z a-z 0-9 . _ -")]
+Durability: TypeAlias = Annotated[str, Form("NORMAL|FULL", "NORMAL or FULL")]
 
 
 def _listed(value: Iterable[object] | None) -> object:
@@ -66,10 +48,6 @@ def _listed(value: Iterable[object] | None) -> object:
 
 def _read_only(jobs: Mapping[str, "JobSettings"]) -> Mapping[str, "JobSettings"]:
     return MappingProxyType(dict(jobs))
-
-
-def _hidden(value: object) -> str:
-    return "'***'" if value else repr(value)
 
 
 def _without_password(value: object) -> str:
@@ -121,7 +99,7 @@ class JobSettings:
 
     def __attrs_post_init__(self) -> None:
         """Refuse values that mean nothing."""
-        if problems := _problems(self):
+        if problems := problems_of(self):
             raise SettingsError(problems)
 
     def over(self, other: "JobSettings") -> Self:
@@ -148,7 +126,7 @@ class RabbitMQSettings:
     """`Worker:RabbitMQ:Port`."""
     username: str = "guest"
     """`Worker:RabbitMQ:Username`."""
-    password: str = field(default="guest", repr=_hidden)
+    password: str = field(default="guest", repr=hidden)
     """`Worker:RabbitMQ:Password`; never shown."""
     virtual_host: Text = "/"
     """`Worker:RabbitMQ:VirtualHost`."""
@@ -160,7 +138,7 @@ class RedisSettings:
 
     connection_string: str = field(default="localhost:6379", repr=_without_password)
     """In StackExchange's form, `host:port[,password=…]…`; empty for none. `Worker:Redis:ConnectionString`."""
-    password: str = field(default="", repr=_hidden)
+    password: str = field(default="", repr=hidden)
     """`Worker:Redis:Password`; never shown. Empty for the one in the connection string, if any."""
     database: WholeNumber = 0
     """`Worker:Redis:Database`."""
@@ -224,7 +202,7 @@ class WorkerSettings:
     """Jobs that run at the same time in this process. `Worker:MaxParallelJobs`."""
     execution_timeout: Seconds = 300.0
     """Seconds a job may take unless it or its message says otherwise, 0 for ever. `Worker:ExecutionTimeoutSeconds`."""
-    startup_connection_timeout: Annotated[float, _Range(-math.inf)] = 30.0
+    startup_connection_timeout: Annotated[float, Range(-math.inf)] = 30.0
     """Seconds to try for the broker at start, 0 or less for ever. `Worker:StartupConnectionTimeoutSeconds`."""
     wire: Dialect = Dialect.V1_1
     """Which Milvaion the statuses and logs are written for. Ours: `Worker:Wire`."""
@@ -241,82 +219,5 @@ class WorkerSettings:
 
     def __attrs_post_init__(self) -> None:
         """Refuse values that mean nothing, those of the sections included."""
-        if problems := _problems(self):
+        if problems := problems_of(self):
             raise SettingsError(problems)
-
-
-# --- checking -------------------------------------------------------------------------------------------------------
-
-
-def _problems(settings: AttrsInstance, path: str = "") -> list[str]:
-    """One line per field whose value is not what its annotation says."""
-    problems: list[str] = []
-    for attribute in fields(type(settings)):
-        value = getattr(settings, attribute.name)
-        if has(type(value)) and type(value) is attribute.type:
-            problems += _problems(value, f"{path}{attribute.name}.")
-        elif not _fits(value, attribute.type):
-            shown = "not shown here" if attribute.repr is _hidden else repr(value)
-            problems.append(f"{path}{attribute.name} is {shown}; it must be {_words(attribute.type)}.")
-    return problems
-
-
-def _fits(value: object, annotation: object) -> bool:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _fits(value, arguments[0]) and all(_obeys(value, rule) for rule in arguments[1:])
-    if origin is UnionType or isinstance(annotation, UnionType) or type(None) in arguments:
-        return any(_fits(value, alternative) for alternative in arguments)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
-    if origin is Mapping:
-        return isinstance(value, Mapping) and all(_fits(item, arguments[1]) for item in value.values())
-    if origin is type:
-        return isinstance(value, type) and issubclass(value, arguments)
-    if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(annotation, type) and isinstance(value, annotation)
-
-
-def _obeys(value: object, rule: object) -> bool:
-    match rule:
-        case _Range(least, most):
-            return isinstance(value, int | float) and least <= value <= most
-        case _Form(pattern):
-            return isinstance(value, str) and re.fullmatch(pattern, value) is not None
-    return True
-
-
-_TYPE_WORDS: dict[object, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    bool: "true or false",
-    NoneType: "None",
-    Dialect: "one of " + ", ".join(repr(dialect.value) for dialect in Dialect),
-}
-
-
-def _words(annotation: object) -> str:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        match arguments[1]:
-            case _Form(_, words):
-                return words
-            case _Range(least, most) if math.isinf(least):
-                return f"{_words(arguments[0])}, not infinite"
-            case _Range(least, most):
-                return f"{_words(arguments[0])}, {least:g} " + ("or more" if math.isinf(most) else f"to {most:g}")
-    if origin is tuple:
-        return f"a list, each item {_words(arguments[0])}"
-    if origin is Mapping:
-        return f"a mapping of names to {_words(arguments[1])}"
-    if origin is type:
-        return f"a class derived from {arguments[0].__name__}"
-    if arguments:
-        return " or ".join(_words(alternative) for alternative in arguments)
-    if isinstance(annotation, type):
-        return _TYPE_WORDS.get(annotation, annotation.__name__)
-    return repr(annotation)

@@ -6,7 +6,7 @@ The runtime adds what it alone knows: ids, times, and the message to copy.
 
 from attrs import frozen
 
-from milvaion_trio.model.headers import RETRY_COUNT_LIMIT
+from milvaion_trio.model.headers import SNOOZE_LIMIT
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.occurrence import OccurrenceEvent, OccurrenceStatus, transition
 from milvaion_trio.model.outcome import (
@@ -34,7 +34,6 @@ from milvaion_trio.policy.system_logs import (
 )
 
 __all__ = [
-    "SNOOZE_LIMIT",
     "Conclusion",
     "DeadLetterFacts",
     "RetryCopy",
@@ -42,10 +41,6 @@ __all__ = [
     "conclude_cancelled_before_start",
     "conclude_refusal",
 ]
-
-SNOOZE_LIMIT = RETRY_COUNT_LIMIT
-"""The largest count that `model.headers` reads back. Beyond it two attempts would have one identity, and the second
-would be taken for concluded and lost."""
 
 
 @frozen
@@ -104,6 +99,7 @@ def conclude(
             return _cancelled(f"{job_name} was cancelled: {reason}", raised)
         case Interrupted():
             return Conclusion(event=OccurrenceEvent.INTERRUPT, status=_after(OccurrenceEvent.INTERRUPT), requeue=True)
+        # Beyond the limit two attempts would have one identity, and the second would be lost as concluded.
         case Snoozed(delay) if snoozes < SNOOZE_LIMIT:
             return _snoozed(bounded_delay(delay), job_name, retry_count, snoozes + 1, now)
         case Snoozed(delay):

@@ -301,9 +301,7 @@ class Dispatcher:
         elif conclusion.status is not None:
             name, attempt_number = admission.job.job_name_in_worker, admission.attempt.retry_count + 1
             occurrence_id, text = admission.occurrence_id, conclusion.result
-            self.observers.tell(
-                events.JobConcluded(name, occurrence_id, attempt_number, conclusion.status, 0.0, text)
-            )
+            self.observers.tell(events.JobConcluded(name, occurrence_id, attempt_number, conclusion.status, 0.0, text))
 
     async def _quarantine(self, problem: str, delivery: Delivery) -> None:
         await self.reporter.quarantine(delivery, problem)

@@ -14,7 +14,8 @@ from attrs import frozen
 
 from milvaion_trio.model.error_text import error_text, error_type
 from milvaion_trio.model.errors import InvalidJobData, JobCancelled, PermanentFailure, RetryLater, Snooze
-from milvaion_trio.model.json_text import jsonable, write
+from milvaion_trio.model.json_text import write
+from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.messages import LogLevel
 from milvaion_trio.model.outcome import (
     Cancelled,
@@ -30,8 +31,8 @@ from milvaion_trio.model.outcome import (
 )
 from milvaion_trio.policy.retry import RetryPolicy
 from milvaion_trio.runtime.context import JobContext, LogSink, enter
+from milvaion_trio.runtime.definition import RunMode
 from milvaion_trio.runtime.providers import Providers
-from milvaion_trio.runtime.registry import RunMode
 from milvaion_trio.runtime.run import Run
 from milvaion_trio.runtime.threads import ThreadSink, run_in_thread
 

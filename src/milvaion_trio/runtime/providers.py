@@ -15,7 +15,7 @@ import trio
 from attrs import define, field
 
 from milvaion_trio.model.errors import SettingsError
-from milvaion_trio.policy.binding import Parameters, inspect_parameters
+from milvaion_trio.policy.parameters import Parameters, inspect_parameters
 
 __all__ = ["ProviderFactory", "ProviderScope", "Providers"]
 

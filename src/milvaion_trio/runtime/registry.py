@@ -1,179 +1,32 @@
 """Which jobs a worker has, and under which names messages find them.
 
-A decorator only records; nothing is judged before all jobs are known, so that one report names every mistake.
+Each definition is looked at with the worker's settings, and all of them together, before any of them is served.
 """
 
-import difflib
-import enum
 import functools
-import inspect
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from typing import Final, Generic, Literal, ParamSpec, TypeAlias, TypeVar, Unpack, get_args
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
-from attrs import define, field, fields, frozen
+from attrs import frozen
 
 from milvaion_trio.model.errors import JobNotRegistered, SettingsError
-from milvaion_trio.model.ids import OccurrenceId
-from milvaion_trio.model.settings import JobPolicy, JobSettings, WorkerSettings
+from milvaion_trio.model.settings import JobSettings, WorkerSettings
 from milvaion_trio.model.topology import queue_name, routing_pattern
-from milvaion_trio.policy.binding import DataReader, Parameters, inspect_parameters
+from milvaion_trio.policy.binding import DataReader
+from milvaion_trio.policy.parameters import Parameters, inspect_parameters
 from milvaion_trio.policy.retry import RetryPolicy
+from milvaion_trio.runtime.definition import JobDefinition, definition_problems, suggestion
 
-__all__ = [
-    "Dispatch",
-    "EffectiveJob",
-    "Job",
-    "JobDefinition",
-    "RegisteredJob",
-    "Registry",
-    "RunMode",
-    "RunWord",
-    "define_job",
-    "job",
-    "resolve",
-]
-
-P = ParamSpec("P")
-R_co = TypeVar("R_co", covariant=True)
+__all__ = ["EffectiveJob", "RegisteredJob", "Registry", "resolve"]
 
 _DEFAULTS: Final = JobSettings(
     max_retries=3, base_retry_delay=60.0, retry_on_timeout=False, jitter=0.0, never_retry=(), routing_patterns=()
 )
 _NOTHING_SAID: Final = JobSettings()
-_LONGEST_NAME: Final = 200
-"""The width of the API's column (WIRE.md 1.3)."""
 _LONGEST_QUEUE_NAME: Final = 255
 """Bytes of an AMQP short string."""
 _CONSTRUCTOR: Final = "constructor "
 """Marks the constructor's parameters among all that a job needs; no parameter of `execute` has a blank in its name."""
-
-
-# --- what the decorators make ---------------------------------------------------------------------------------------
-
-
-class RunMode(enum.StrEnum):
-    """Where a job's code runs."""
-
-    TASK = "task"
-    """In Trio's thread, as a task: `async def`."""
-    THREAD = "thread"
-    """In a worker thread: `def`."""
-    PROCESS = "process"
-    """In a process of its own."""
-    ASYNCIO = "asyncio"
-    """An asyncio coroutine function, on the bridge."""
-
-
-RunWord: TypeAlias = Literal["task", "thread", "process", "asyncio"]
-
-
-class Job:
-    """Base of jobs written as classes: constructor parameters are provided, `execute` is called once per attempt.
-
-    Write `async def execute(self, ctx, data=None)`, or `def execute(…)` to run in a thread.
-    Its parameters follow the rules of functions.
-    """
-
-    execute: Callable[..., object]
-
-
-Dispatch: TypeAlias = Callable[["JobDefinition[..., object]", object, float | None], Awaitable[OccurrenceId]]
-"""What `enqueue` hands over to: the job, its data, and the seconds to wait before it may run."""
-
-
-@define(eq=False)
-class JobDefinition(Generic[P, R_co]):
-    """A job as its decorator saw it. Calling it calls the function, so it is tested like any function."""
-
-    name: str
-    target: Callable[P, R_co]
-    """The function, or the class."""
-    policy: JobSettings = field(factory=JobSettings)
-    mode: RunMode = field(kw_only=True)
-    _dispatch: Dispatch | None = field(default=None, init=False, repr=False)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the function, or make an instance of the class; no worker is involved."""
-        return self.target(*args, **kwargs)
-
-    @property
-    def __wrapped__(self) -> Callable[P, R_co]:
-        return self.target
-
-    @property
-    def is_class(self) -> bool:
-        """Whether the job is a class, made anew for each attempt."""
-        return isinstance(self.target, type)
-
-    @property
-    def code(self) -> Callable[..., object] | None:
-        """The function that does the work; `None` for a class without `execute`."""
-        return getattr(self.target, "execute", None) if self.is_class else self.target
-
-    async def enqueue(self, data: object = None, *, delay: float | None = None) -> OccurrenceId:
-        """Dispatch the job through the worker's client, to run after `delay` seconds; returns the occurrence's id.
-
-        Raises `SettingsError` while no worker has been bound.
-        If cancelled, the message may or may not have been sent.
-        """
-        if self._dispatch is None:
-            raise SettingsError(
-                [
-                    f"{self.name}.enqueue() was called, but no worker that has the job is being served, so there is no "
-                    "connection to send it with. Enqueue from inside a running worker, or from any program with "
-                    f"`async with Client.from_file(…) as client: await client.enqueue({self.name!r}, data)`."
-                ]
-            )
-        return await self._dispatch(self, data, delay)
-
-    def bind(self, dispatch: Dispatch | None) -> None:
-        """Set what `enqueue` sends with; `None` takes it away."""
-        self._dispatch = dispatch
-
-
-def define_job(
-    target: Callable[P, R_co], name: str | None = None, run: RunWord | None = None, policy: JobPolicy | None = None
-) -> JobDefinition[P, R_co]:
-    """What every decorator does: record a function or class with its name and policy."""
-    if not callable(target):
-        raise SettingsError([f"{target!r} is no job: decorate a function or a class with `execute`."])
-    policy, shown = policy or {}, _name_of(target)
-    known = [attribute.name for attribute in fields(JobSettings)]
-    problems = [f"{shown}: a job has no setting {key!r}{_suggestion(key, known)}" for key in policy if key not in known]
-    if run is not None and run not in get_args(RunWord):
-        problems.append(f"{shown}: run is {run!r}; it must be one of {', '.join(map(repr, get_args(RunWord)))}.")
-    if problems:
-        raise SettingsError(problems)
-    code = getattr(target, "execute", None) if isinstance(target, type) else target
-    mode = RunMode(run) if run is not None else RunMode.TASK if _is_async(code) else RunMode.THREAD
-    return JobDefinition(shown if name is None else name, target, JobSettings(**policy), mode=mode)
-
-
-def job(
-    name: str | None = None, *, run: RunWord | None = None, **policy: Unpack[JobPolicy]
-) -> Callable[[Callable[P, R_co]], JobDefinition[P, R_co]]:
-    """Make a function or a class a job of whichever worker discovers it."""
-    if callable(name):
-        raise SettingsError([f"{_name_of(name)}: write @job() with parentheses."])
-    return lambda target: define_job(target, name, run, policy)
-
-
-def _name_of(target: object) -> str:
-    target = getattr(target, "func", target)  # of a partial
-    return str(getattr(target, "__name__", None) or type(target).__name__)
-
-
-def _is_async(code: object) -> bool:
-    call = vars(type(code)).get("__call__")  # of an object that is called like a function
-    return inspect.iscoroutinefunction(code) or inspect.iscoroutinefunction(call)
-
-
-def _suggestion(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else "."
-
-
-# --- what a worker makes of them ------------------------------------------------------------------------------------
 
 
 @frozen
@@ -280,7 +133,7 @@ class Registry:
         queues: dict[str, str] = {}
         for definition in self._definitions:
             name = definition.name
-            problems += _name_problems(name) + _mode_problems(definition)
+            problems += definition_problems(definition)
             same = first.setdefault(name.lower(), definition)
             if same is not definition:
                 problems.append(f"Two jobs are called {same.name!r} and {name!r}; names are the same in any case.")
@@ -298,7 +151,7 @@ class Registry:
                     )
         for name in configured or {}:
             if name.lower() not in first:
-                hint = _suggestion(name, [definition.name for definition in self._definitions])
+                hint = suggestion(name, [definition.name for definition in self._definitions])
                 problems.append(f"The settings name a job {name!r} that this worker does not have{hint}")
         return problems
 
@@ -367,28 +220,3 @@ def _registered(
 
 def _patterns(worker_id: str, name: str, policy: JobSettings) -> tuple[str, ...]:
     return policy.routing_patterns or (routing_pattern(worker_id, name),)
-
-
-def _name_problems(name: str) -> list[str]:
-    if not name.strip() or name == "<lambda>":
-        return [f"A job is called {name!r}; give it a name."]
-    problems = [f"{name!r} contains {sign!r}; Milvaion separates names with it." for sign in ":*#" if sign in name]
-    if name.lower() == "job":
-        problems.append(f"A job cannot be called {name!r}: without its trailing `Job` nothing is left for its queue.")
-    if len(name) > _LONGEST_NAME:
-        problems.append(f"{name[:40]}… has {len(name)} characters; Milvaion stores {_LONGEST_NAME}.")
-    return problems
-
-
-def _mode_problems(definition: JobDefinition[..., object]) -> list[str]:
-    name, code = definition.name, definition.code
-    if inspect.isasyncgenfunction(code) or inspect.isgeneratorfunction(code):
-        return [f"{name!r} contains `yield`; a job returns its result."]
-    match definition.mode:
-        case RunMode.TASK if not _is_async(code):
-            return [f'{name!r} has run="task" but is no `async def`; write async def, or run="thread".']
-        case RunMode.THREAD if _is_async(code):
-            return [f'{name!r} has run="thread" but is an `async def`; write def, or run="task".']
-        case RunMode.PROCESS | RunMode.ASYNCIO as mode:
-            return [f'{name!r} has run="{mode}", which this version cannot do yet; use "task" or "thread".']
-    return []

@@ -16,7 +16,8 @@ from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.identity import Identity
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.instant import Instant
-from milvaion_trio.model.json_text import JsonValue, jsonable
+from milvaion_trio.model.json_text import JsonValue
+from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.messages import DeadLetter, JobMessage, LogEntry, LogLevel, LogRecord, StatusUpdate
 from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.model.wire import encode_dead_letter, encode_logs, encode_status

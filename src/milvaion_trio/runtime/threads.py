@@ -47,6 +47,7 @@ async def run_in_thread(run: Run, function: Callable[[], T], *, limiter: trio.Ca
     def ended() -> None:
         nonlocal alive
         alive = False
+        run.abandoned_thread = False  # it may have ended before anybody could wait for its end
         if run.thread_ended is not None:
             run.thread_ended()
 

@@ -13,15 +13,17 @@ from attrs import evolve, field, frozen
 from milvaion_trio.model.envelope import Message
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import JobId, OccurrenceId
-from milvaion_trio.model.json_text import jsonable, write
+from milvaion_trio.model.json_text import write
+from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.messages import JobMessage, LogEntry, LogLevel
 from milvaion_trio.model.outcome import Completed, Outcome, StopReason
 from milvaion_trio.model.settings import JobSettings, ShutdownSettings, WorkerSettings
 from milvaion_trio.policy.lifecycle import Conclusion, conclude
 from milvaion_trio.runtime.context import JobContext
+from milvaion_trio.runtime.definition import Job, JobDefinition, define_job
 from milvaion_trio.runtime.executor import Executor
 from milvaion_trio.runtime.providers import Providers
-from milvaion_trio.runtime.registry import Job, JobDefinition, RegisteredJob, Registry, define_job
+from milvaion_trio.runtime.registry import RegisteredJob, Registry
 from milvaion_trio.runtime.reporting import loggable
 from milvaion_trio.runtime.run import Run
 from milvaion_trio.testing.clock import instant_now

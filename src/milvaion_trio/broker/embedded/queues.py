@@ -4,9 +4,11 @@ Separate from the broker because a queue decides alone, and synchronously, who g
 it knows neither connections nor time nor routing.
 """
 
+import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from operator import itemgetter
 
 import trio
 from attrs import define, field, frozen
@@ -174,38 +176,34 @@ class EmbeddedQueue:
     """How many messages stay while nobody consumes; `None`: all."""
     bury: Callable[[EmbeddedDelivery], None]
     """What happens to a rejected message."""
-    _ready: deque[EmbeddedDelivery] = field(factory=deque, init=False)
+    _fresh: deque[EmbeddedDelivery] = field(factory=deque, init=False)
+    """Never handed out yet, in order."""
+    _returned: list[tuple[int, EmbeddedDelivery]] = field(factory=list, init=False)
+    """A heap by position: handed out before and back again, so all of it stands ahead of what is fresh."""
     _consumers: deque[EmbeddedDeliveries] = field(factory=deque, init=False)
     unacked: int = field(default=0, init=False)
     """How many messages are with consumers; those who were stopped keep what they received until it is settled."""
     _positions: int = field(default=0, init=False)
 
-    @property
-    def waiting(self) -> int:
-        """How many messages are ready."""
-        return len(self._ready)
-
     def put(self, publication: Publication) -> None:
         """Append a message, and hand it on where a consumer has room."""
         self._positions += 1
-        self._ready.append(EmbeddedDelivery(publication, publication.message, self.name, False, self._positions))
+        self._fresh.append(EmbeddedDelivery(publication, publication.message, self.name, False, self._positions))
         if self._consumers:
             self.feed()
-        elif self._keep is not None and len(self._ready) > self._keep:
-            self._ready.popleft()
+        elif self._keep is not None and self.ready > self._keep:
+            self._next()
 
     def feed(self) -> None:
         """Hand out what is ready, to the consumers in turn, as far as their prefetch allows."""
-        ready = self._ready
-        while ready and (consumer := self._next_consumer()) is not None:
-            consumer.take(ready.popleft())
+        while (self._returned or self._fresh) and (consumer := self._next_consumer()) is not None:
+            consumer.take(self._next())
 
     def take_back(self, deliveries: Iterable[EmbeddedDelivery]) -> None:
         """Return deliveries to their places, marked as redelivered, and hand them out again."""
-        # Last first: then each finds its place at the front, however many come back at once.
-        for returned in sorted(deliveries, key=_position, reverse=True):
+        for returned in deliveries:
             again = EmbeddedDelivery(returned.publication, returned.message, self.name, True, returned.position)
-            self._ready.insert(self._place(again.position), again)
+            heapq.heappush(self._returned, (again.position, again))
         self.feed()
 
     def add(self, consumer: EmbeddedDeliveries) -> None:
@@ -220,23 +218,25 @@ class EmbeddedQueue:
 
     def purge(self) -> int:
         """Drop what is ready, and say how much it was."""
-        count = len(self._ready)
-        self._ready.clear()
+        count = self.ready
+        self._fresh.clear()
+        self._returned.clear()
         return count
 
     @property
     def ready(self) -> int:
         """How many messages wait to be delivered."""
-        return len(self._ready)
+        return len(self._returned) + len(self._fresh)
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is with a consumer and nothing waits that a consumer could take."""
-        return not self.unacked and not (self._ready and self._consumers)
+        return not self.unacked and not (self.ready and self._consumers)
 
     def view(self) -> QueueView:
         """What it holds now."""
-        ready = tuple(delivery.message for delivery in self._ready)
+        returned = (delivery.message for _, delivery in sorted(self._returned, key=itemgetter(0)))
+        ready = (*returned, *(delivery.message for delivery in self._fresh))
         return QueueView(name=self.name, ready=ready, unacked=self.unacked, consumers=len(self._consumers))
 
     def _next_consumer(self) -> EmbeddedDeliveries | None:
@@ -247,10 +247,5 @@ class EmbeddedQueue:
                 return consumer
         return None
 
-    def _place(self, position: int) -> int:
-        # Only returned messages can stand ahead of it, so the search is short.
-        return next((index for index, ready in enumerate(self._ready) if ready.position > position), len(self._ready))
-
-
-def _position(delivery: EmbeddedDelivery) -> int:
-    return delivery.position
+    def _next(self) -> EmbeddedDelivery:
+        return heapq.heappop(self._returned)[1] if self._returned else self._fresh.popleft()

@@ -1,0 +1,111 @@
+"""The rules that the fields of settings obey, written in their annotations.
+
+Separate because they are said once, `Annotated[int, Range(1, 65535)]`, and used twice: to check, and to tell people.
+"""
+
+import enum
+import math
+import re
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Annotated, get_args, get_origin
+
+from attrs import AttrsInstance, fields, frozen, has
+
+__all__ = ["Form", "Range", "hidden", "problems_of"]
+
+
+@frozen
+class Range:
+    """Bounds of a number, both allowed."""
+
+    least: float
+    most: float = math.inf
+
+
+@frozen
+class Form:
+    """A pattern a text must match as a whole, and how to say it."""
+
+    pattern: str
+    words: str
+
+
+def hidden(value: object) -> str:
+    """The `repr` of a secret; a field that has it is never shown."""
+    return "'***'" if value else repr(value)
+
+
+def problems_of(settings: AttrsInstance, path: str = "") -> list[str]:
+    """One line per field whose value is not what its annotation says."""
+    problems: list[str] = []
+    for attribute in fields(type(settings)):
+        value = getattr(settings, attribute.name)
+        if has(type(value)) and type(value) is attribute.type:
+            problems += problems_of(value, f"{path}{attribute.name}.")
+        elif not _fits(value, attribute.type):
+            shown = "not shown here" if attribute.repr is hidden else repr(value)
+            problems.append(f"{path}{attribute.name} is {shown}; it must be {_words(attribute.type)}.")
+    return problems
+
+
+def _fits(value: object, annotation: object) -> bool:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _fits(value, arguments[0]) and all(_obeys(value, rule) for rule in arguments[1:])
+    if origin is UnionType or isinstance(annotation, UnionType) or type(None) in arguments:
+        return any(_fits(value, alternative) for alternative in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_fits(item, arguments[1]) for item in value.values())
+    if origin is type:
+        return isinstance(value, type) and issubclass(value, arguments)
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(annotation, type) and isinstance(value, annotation)
+
+
+def _obeys(value: object, rule: object) -> bool:
+    match rule:
+        case Range(least, most):
+            return isinstance(value, int | float) and least <= value <= most
+        case Form(pattern):
+            return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+    return True
+
+
+_TYPE_WORDS: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    NoneType: "None",
+}
+
+
+def _words(annotation: object) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        match arguments[1]:
+            case Form(_, words):
+                return words
+            case Range(least, most) if math.isinf(least):
+                return f"{_words(arguments[0])}, not infinite"
+            case Range(least, most):
+                return f"{_words(arguments[0])}, {least:g} " + ("or more" if math.isinf(most) else f"to {most:g}")
+    if origin is tuple:
+        return f"a list, each item {_words(arguments[0])}"
+    if origin is Mapping:
+        return f"a mapping of names to {_words(arguments[1])}"
+    if origin is type:
+        return f"a class derived from {arguments[0].__name__}"
+    if arguments:
+        return " or ".join(_words(alternative) for alternative in arguments)
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return "one of " + ", ".join(repr(member.value) for member in annotation)
+    if isinstance(annotation, type):
+        return _TYPE_WORDS.get(annotation, annotation.__name__)
+    return repr(annotation)

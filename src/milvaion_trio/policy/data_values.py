@@ -1,0 +1,152 @@
+"""How single values in a job's data are read: texts, numbers, dates, one of a list of values.
+
+Reading is strict, since data that almost fits is a mistake somebody wants to hear about.
+"""
+
+import functools
+import re
+import typing
+from collections.abc import Callable, Hashable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Final, TypeAlias
+from uuid import UUID
+
+from milvaion_trio.model.instant import Instant
+from milvaion_trio.model.time_span import parse_time_span
+from milvaion_trio.policy.annotations import PLAIN_WORDS, words_for
+
+__all__ = ["PLAIN_READINGS", "Misfit", "Reading", "enum_reading", "folded", "literal_reading"]
+
+Reading: TypeAlias = Callable[[object, object], object]
+"""A hook as cattrs calls it: the decoded JSON and the type, which ours know already."""
+
+
+class Misfit(ValueError):
+    """A value is not what its place asks for."""
+
+    def __init__(self, found: object, expected: str) -> None:
+        super().__init__(f"found {_shown(found)}, expected {expected}")
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None | True | False:
+            return {None: "null", True: "true", False: "false"}[value]
+        case str():
+            return f'the text "{value[:40]}…"' if len(value) > 40 else f'the text "{value}"'
+        case list():
+            return f"a list of {len(value)}"
+        case dict():
+            return "an object"
+    return f"the number {value}"
+
+
+def _as_it_is(value: object, _: object) -> object:
+    return value
+
+
+def _null(value: object, _: object) -> None:
+    if value is not None:
+        raise Misfit(value, "null")
+
+
+def _text(value: object, _: object) -> str:
+    if type(value) is not str:
+        raise Misfit(value, "a text")
+    return value
+
+
+def _whole_number(value: object, _: object) -> int:
+    if type(value) is not int:
+        raise Misfit(value, "a whole number")
+    return value
+
+
+def _number(value: object, _: object) -> float:
+    if type(value) is float:
+        return value
+    if type(value) is not int:
+        raise Misfit(value, "a number")
+    return float(value)
+
+
+def _boolean(value: object, _: object) -> bool:
+    if type(value) is not bool:
+        raise Misfit(value, "true or false")
+    return value
+
+
+def _from_text(kind: type, pattern: str, parse: Callable[[str], object]) -> Reading:
+    form = re.compile(pattern, re.ASCII)
+
+    def reading(value: object, _: object) -> object:
+        if type(value) is str and form.fullmatch(value):
+            try:
+                return parse(value)
+            except (ValueError, ArithmeticError):
+                pass
+        raise Misfit(value, PLAIN_WORDS[kind])
+
+    return reading
+
+
+PLAIN_READINGS: Final[dict[object, Reading]] = {
+    object: _as_it_is,
+    typing.Any: _as_it_is,
+    type(None): _null,
+    str: _text,
+    int: _whole_number,
+    float: _number,
+    bool: _boolean,
+    datetime: _from_text(datetime, r"\d.*", lambda text: Instant.parse(text).to_datetime()),
+    date: _from_text(date, r"\d{4}-\d\d-\d\d", date.fromisoformat),
+    time: _from_text(time, r"\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?", time.fromisoformat),
+    timedelta: _from_text(timedelta, r"-?\d.*", parse_time_span),
+    UUID: _from_text(UUID, r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", UUID),
+    Decimal: _from_text(Decimal, r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,4})?", Decimal),
+}
+
+
+def literal_reading(values: tuple[object, ...]) -> Reading:
+    """One of these values; an enum's member by its name, too."""
+    allowed = {(type(value), value): value for value in values if not isinstance(value, Enum)}
+    for value in values:
+        if isinstance(value, Enum):
+            allowed[str, value.name] = allowed[type(value.value), value.value] = value
+    words = "one of " + ", ".join(map(repr, values))
+
+    def reading(value: object, _: object) -> object:
+        try:
+            return allowed[type(value), value]
+        except (KeyError, TypeError):
+            raise Misfit(value, words) from None
+
+    return reading
+
+
+def enum_reading(kind: type[Enum]) -> Reading:
+    """A member, by its value or by its name in any spelling."""
+    by_value = {(type(member.value), member.value): member for member in kind if isinstance(member.value, Hashable)}
+    # .NET writes member names in its own spelling: InProgress is IN_PROGRESS.
+    by_name = {folded(name): member for name, member in kind.__members__.items()}
+    by_name |= dict(kind.__members__)
+    words = words_for(kind)
+
+    def reading(value: object, _: object) -> object:
+        if isinstance(value, str | int | float):
+            member = by_value.get((type(value), value))
+            if member is None and isinstance(value, str):
+                member = by_name.get(value) or by_name.get(folded(value))
+            if member is not None:
+                return member
+        raise Misfit(value, words)
+
+    return reading
+
+
+@functools.lru_cache(maxsize=1024)
+def folded(name: str) -> str:
+    """The name without what its spellings differ in: case, and `_`."""
+    return name.replace("_", "").lower()

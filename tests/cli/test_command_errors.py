@@ -1,0 +1,143 @@
+"""Every mistake that can be expected is one message on stderr, no traceback, and the exit code of DESIGN.md 2."""
+
+from pathlib import Path
+
+import pytest
+from tests.support.commands import HERE, Ended, environment, run_commands
+
+QUEUE = "scheduled_jobs_queue.twin-worker.sendemail.wildcard"
+
+MISTAKES: dict[str, tuple[list[str], int, str]] = {
+    "module missing": (
+        ["run", "no_such_module:worker"],
+        2,
+        f"error: There is no module 'no_such_module' here ({HERE}) or among the installed packages.",
+    ),
+    "no attribute named": (
+        ["run", "sample_worker"],
+        2,
+        "error: 'sample_worker' names no worker. Write MODULE:WORKER, e.g. app.jobs:worker.",
+    ),
+    "attribute missing": (
+        ["dev", "sample_worker:wroker"],
+        2,
+        "error: The module sample_worker has no 'wroker'. Did you mean sample_worker:worker?",
+    ),
+    "no worker": (
+        ["list", "sample_worker:not_a_worker"],
+        2,
+        "error: sample_worker:not_a_worker is no Worker but a dict. Name the variable that holds your Worker(…).",
+    ),
+    "shared queue": (
+        ["list", "sample_worker:twins"],
+        2,
+        f"error: 'SendEmail' and 'SendEmailJob' share the queue {QUEUE}, so each gets messages of the other. "
+        "Rename one (a trailing `Job` does not count) or give it routing_patterns of its own.",
+    ),
+    "unknown option": (
+        ["run", "sample_worker:worker", "--brust"],
+        2,
+        "error: Unknown option: --brust. Did you mean --burst? See milvaion-trio --help.",
+    ),
+    "unknown command": (
+        ["lits"],
+        2,
+        'error: Unknown command "lits". Did you mean "list"? Available commands: demo, dev, enqueue, cancel, run, '
+        "list. See milvaion-trio --help.",
+    ),
+    "argument missing": (
+        ["run"],
+        2,
+        'error: Command "run" parameter MODULE:WORKER requires an argument. See milvaion-trio --help.',
+    ),
+    "negative budget": (
+        ["run", "sample_worker:worker", "--drain-timeout", "-1"],
+        2,
+        "error: shutdown.drain_timeout is -1.0; it must be a number, 0 or more.",
+    ),
+    "module raises": (
+        ["run", "raising:worker"],
+        1,
+        "error: The module raising cannot be imported: ZeroDivisionError: division by zero\n"
+        "It was raised in {folder}/raising.py, line 3.",
+    ),
+    "module imports what is not there": (
+        ["run", "importing:worker"],
+        1,
+        "error: The module importing imports no_such_library, which is not installed.\n"
+        "It was raised in {folder}/importing.py, line 1.",
+    ),
+    "worker made with bad settings": (
+        ["list", "misnamed:worker"],
+        2,
+        "error: worker_id is 'a b'; it must be 1 to 100 of the characters A-Z a-z 0-9 . _ -.",
+    ),
+    "broker unreachable": (
+        ["run", "sample_worker:lonely", "--log-level", "error"],
+        1,
+        "This worker runs on the embedded broker: its queues are in this process and end with it.\n"
+        "error: Could not reach the embedded broker within 0.1 s; the last attempt ended with: the embedded broker "
+        "refuses connections. Check that it runs and that host, port and password are right, or allow more time "
+        "(StartupConnectionTimeoutSeconds; 0 waits for ever).",
+    ),
+    "no job to enqueue": (
+        ["enqueue"],
+        2,
+        "error: Name a job or a message file: milvaion-trio enqueue JOB, or enqueue --message FILE.",
+    ),
+    "job and message": (
+        ["enqueue", "CleanupJob", "--message", "x.json"],
+        2,
+        "error: A message file says itself which job and data it is: leave JOB, --data and --delay out.",
+    ),
+    "message file missing": (
+        ["enqueue", "--message", "/no/such/file"],
+        2,
+        "error: The message file /no/such/file cannot be read: No such file or directory.",
+    ),
+    "data is no JSON": (
+        ["enqueue", "CleanupJob", "--data", "{to: 1}"],
+        2,
+        "error: --data is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1). "
+        "Quote it for the shell, e.g. --data '{\"to\": 1}'.",
+    ),
+    "negative delay": (
+        ["enqueue", "CleanupJob", "--delay=-1"],
+        2,
+        "error: --delay is -1; it must be a number of seconds, 0 or more.",
+    ),
+    "no occurrence id": (
+        ["cancel", "123"],
+        2,
+        "error: '123' is no occurrence id; that is the 36 characters which enqueue prints.",
+    ),
+    "no dev worker": (
+        ["enqueue", "CleanupJob", "--socket", "/tmp/no-such-milvaion.sock"],
+        1,
+        "error: No dev worker listens on /tmp/no-such-milvaion.sock. Start one in another terminal: "
+        "milvaion-trio dev MODULE:WORKER",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Modules that fail while they are imported."""
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "raising.py").write_text("from milvaion_trio import Worker\n\nnumber = 1 / 0\nworker = Worker()\n")
+    (folder / "importing.py").write_text("import no_such_library\n")
+    (folder / "misnamed.py").write_text("from milvaion_trio import Worker\n\nworker = Worker('a b')\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ended(folder: Path) -> dict[str, Ended]:
+    arguments = {name: arguments for name, (arguments, _, _) in MISTAKES.items()}
+    return run_commands(arguments, env=environment(PYTHONPATH=str(folder)))
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_message_and_an_exit_code(name: str, ended: dict[str, Ended], folder: Path) -> None:
+    _, code, text = MISTAKES[name]
+
+    assert ended[name] == Ended(code, "", text.replace("{folder}", str(folder)) + "\n")

@@ -1,0 +1,150 @@
+"""The real command line as its user runs it: processes, their output and their exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import define, frozen
+
+__all__ = ["HERE", "DevWorker", "Ended", "command", "environment", "run_command", "run_commands", "serving_dev"]
+
+HERE = Path(__file__).parents[1] / "cli"
+"""Where `sample_worker` can be imported from."""
+
+PATIENCE = 60
+"""Seconds after which a command counts as hanging."""
+
+
+@frozen
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of stdout."""
+        return self.out.splitlines()
+
+
+def command(*arguments: str | os.PathLike[str]) -> list[str]:
+    """The command line, for the interpreter that runs the tests."""
+    return [sys.executable, "-m", "milvaion_trio", *map(os.fspath, arguments)]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment without what changes how output looks, and with the changes."""
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")
+    }
+    return {**inherited, "PYTHONIOENCODING": "utf-8", **changes}
+
+
+def start(
+    arguments: Sequence[str | os.PathLike[str]], *, cwd: Path = HERE, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a command whose output is read later."""
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        env=environment() if env is None else env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> Ended:
+    """Wait for the end of a command."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return Ended(process.returncode, out, err)
+
+
+def run_command(*arguments: str | os.PathLike[str], cwd: Path = HERE, env: Mapping[str, str] | None = None) -> Ended:
+    """Run one command to its end."""
+    return finish(start(arguments, cwd=cwd, env=env))
+
+
+def run_commands(cases: Mapping[str, Sequence[str]], *, cwd: Path = HERE, env: Mapping[str, str]) -> dict[str, Ended]:
+    """Run many commands, four at a time: starting Python is most of the time each takes."""
+    ended: dict[str, Ended] = {}
+    names = list(cases)
+    for first in range(0, len(names), 4):
+        processes = {name: start(cases[name], cwd=cwd, env=env) for name in names[first : first + 4]}
+        ended |= {name: finish(process) for name, process in processes.items()}
+    return ended
+
+
+@define(eq=False)
+class DevWorker:
+    """A running `dev --messages`."""
+
+    process: subprocess.Popen[str]
+    socket: Path | None
+    env: Mapping[str, str]
+    _messages: Path
+
+    def ask(self, *arguments: str | os.PathLike[str]) -> Ended:
+        """Run `enqueue` or `cancel` against this worker."""
+        place = () if self.socket is None else ("--socket", self.socket)
+        return run_command(*arguments, *place, env=self.env)
+
+    def read_until(self, text: str) -> str:
+        """Read what it tells up to the first line with this text, and return that line."""
+        assert self.process.stderr is not None
+        told = ""
+        for line in self.process.stderr:
+            told += line
+            if text in line:
+                return line
+        raise AssertionError(f"dev ended without telling {text!r}:\n{told}")
+
+    def stop(self, signal: int) -> Ended:
+        """Send the signal and wait for the end."""
+        self.process.send_signal(signal)
+        ended = finish(self.process)
+        return Ended(ended.code, self._messages.read_text("utf-8"), ended.err)
+
+    @property
+    def messages(self) -> list[dict[str, object]]:
+        """What it has published so far."""
+        return [json.loads(line) for line in self._messages.read_text("utf-8").splitlines()]
+
+
+@contextmanager
+def serving_dev(
+    target: str, folder: Path, *, socket: Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[DevWorker]:
+    """A dev worker that is killed on leaving, if it still runs; call `read_until("ready")` before asking it."""
+    env = environment() if env is None else env
+    place = () if socket is None else ("--socket", socket)
+    messages = folder / "messages.jsonl"
+    with messages.open("w", encoding="utf-8") as stdout:
+        process = subprocess.Popen(
+            command("dev", target, "--messages", *place),
+            cwd=HERE,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+    with process:
+        try:
+            yield DevWorker(process, socket, env, messages)
+        finally:
+            if process.poll() is None:
+                process.kill()
