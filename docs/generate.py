@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import NOTHING, Attribute, AttrsInstance, fields, frozen, has
 
-from milvaion_trio.model import settings
+from milvaion_trio.model import settings, settings_rules
 from milvaion_trio.model.wire import Dialect
 from milvaion_trio.runtime import serve as serve_module
 
@@ -89,7 +89,7 @@ def _allowed(attribute: "Attribute[object]") -> str:
     if section is not None:
         return f"[`{section.__name__}`](#{section.__name__.lower()})"
     # The words of the very check that refuses anything else.
-    return settings._words(attribute.type).removesuffix(" or None").replace("'", "`")
+    return settings_rules._words(attribute.type).removesuffix(" or None").replace("'", "`")
 
 
 def _section(attribute: "Attribute[object]") -> type[AttrsInstance] | None:

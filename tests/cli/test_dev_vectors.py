@@ -136,9 +136,8 @@ def failing(kind: str, folder: Path) -> tuple[Path, str]:
     occurrence_id = str(uuid.uuid4())
     text = json.dumps(example).replace(example["properties"]["correlation_id"], occurrence_id)
     changed = json.loads(text)
-    changed["body_raw"] = changed["body_raw"].replace(
-        "{\\u0022reportType", f"{{\\u0022{kind}\\u0022:true,\\u0022reportType"
-    )
+    member = f"{{\\u0022{kind}\\u0022:true,\\u0022"
+    changed["body_raw"] = changed["body_raw"].replace("{\\u0022", member)
     path = folder / f"{kind}.json"
     path.write_text(json.dumps(changed), "utf-8")
     return path, occurrence_id
@@ -179,7 +178,7 @@ def test_a_dead_letter_has_the_form_of_the_example(
 
 def test_a_retry_copy_carries_the_dispatched_bytes_and_int_headers(devs: list[DevWorker], tmp_path: Path) -> None:
     """This also shows that the file's body went in byte for byte."""
-    path, occurrence_id = failing("fail", tmp_path)
+    path, _ = failing("fail", tmp_path)
     body = json.loads(path.read_text("utf-8"))["body_raw"]
 
     ended = devs[0].ask("enqueue", "--message", path, "--wait")

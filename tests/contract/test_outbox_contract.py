@@ -331,6 +331,18 @@ async def test_the_start_of_the_next_attempt_never_overtakes_a_refused_conclusio
     assert await send_all(outbox, reception) == ["final", "running again"]
 
 
+async def test_the_conclusion_of_the_next_attempt_never_overtakes_a_refused_one(
+    outbox: Outbox, reception: Reception, autojump_clock: MockClock
+) -> None:
+    """Not even when the start between them was superseded."""
+    outbox.add(report(FINAL, "final"))
+    outbox.add(report(RUNNING, "running again"))
+    outbox.add(report(FINAL, "final again"))
+    reception.broker.refuse_next(1)
+
+    assert await send_all(outbox, reception) == ["final", "final again"]
+
+
 async def test_conclude_does_not_wait_for_the_next_attempt(
     outbox: Outbox, reception: Reception, autojump_clock: MockClock
 ) -> None:

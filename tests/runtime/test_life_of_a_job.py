@@ -2,7 +2,7 @@
 
 import pytest
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from tests.support.workers import JOB_ID, OCCURRENCE, at, job_message, story
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -10,6 +10,7 @@ from milvaion_trio import JobContext, JobResult, Worker, WorkerSettings
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Publication
+from milvaion_trio.model.ids import WorkerId
 from milvaion_trio.model.messages import StatusUpdate
 from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.model.outcome import StopReason
@@ -49,24 +50,24 @@ async def test_a_job_is_told_as_running_and_then_as_completed(worker: Worker, au
         kit.dispatch(job_message("work"))
         await kit.run_until_idle()
 
-    who = {
-        "occurrence_id": OCCURRENCE,
-        "job_id": JOB_ID,
-        "worker_id": "tests",
-        "instance_id": worker.instance_id,
-        "start_time": at(2),
-    }
-    assert kit.statuses == (
-        StatusUpdate(status=OccurrenceStatus.RUNNING, message_timestamp=at(2), **who),
-        StatusUpdate(
-            status=OccurrenceStatus.COMPLETED,
-            end_time=at(3.5),
-            duration_ms=1500,
-            result="done",
-            message_timestamp=at(3.5),
-            **who,
-        ),
+    running = StatusUpdate(
+        occurrence_id=OCCURRENCE,
+        job_id=JOB_ID,
+        worker_id=WorkerId("tests"),
+        instance_id=worker.instance_id,
+        status=OccurrenceStatus.RUNNING,
+        start_time=at(2),
+        message_timestamp=at(2),
     )
+    completed = evolve(
+        running,
+        status=OccurrenceStatus.COMPLETED,
+        end_time=at(3.5),
+        duration_ms=1500,
+        result="done",
+        message_timestamp=at(3.5),
+    )
+    assert kit.statuses == (running, completed)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Lost connections: jobs run on, reports wait, and both connections come back."""
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
@@ -23,9 +24,11 @@ class CountingBroker(EmbeddedBroker):
 
     asked: list[float] = field(factory=list, init=False)
 
-    def publishing(self) -> AbstractAsyncContextManager[EmbeddedPublisher]:
+    @asynccontextmanager
+    async def publishing(self) -> AsyncIterator[EmbeddedPublisher]:
         self.asked.append(trio.current_time())
-        return super().publishing()
+        async with EmbeddedBroker.publishing(self) as publisher:
+            yield publisher
 
 
 @pytest.fixture

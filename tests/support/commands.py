@@ -35,7 +35,7 @@ class Ended:
 
 def command(*arguments: str | os.PathLike[str]) -> list[str]:
     """The command line, for the interpreter that runs the tests."""
-    return [sys.executable, "-m", "milvaion_trio", *map(os.fspath, arguments)]
+    return [sys.executable, "-m", "milvaion_trio", *(os.fspath(argument) for argument in arguments)]
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -26,8 +26,6 @@ INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 
 
-# --- reading --------------------------------------------------------------------------------------------------------
-
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -132,8 +130,6 @@ def _without_surrogates(value: JsonValue) -> JsonValue:
         )
     return value
 
-
-# --- writing --------------------------------------------------------------------------------------------------------
 
 _SPECIAL = re.compile(r"[^ !#-%(-*,-;=?-_a-~]")
 """What is escaped besides the double quote and the backslash."""

@@ -28,7 +28,6 @@ __all__ = [
     "ShutdownSettings",
 ]
 
-
 Count: TypeAlias = Annotated[int, Range(1)]
 WholeNumber: TypeAlias = Annotated[int, Range(0)]
 Seconds: TypeAlias = Annotated[float, Range(0)]
@@ -52,9 +51,6 @@ def _read_only(jobs: Mapping[str, "JobSettings"]) -> Mapping[str, "JobSettings"]
 
 def _without_password(value: object) -> str:
     return re.sub(r"(?i)(password\s*=)[^,]*", r"\1***", repr(value)[1:-1]).join("''")
-
-
-# --- jobs -----------------------------------------------------------------------------------------------------------
 
 
 class JobPolicy(TypedDict, total=False):
@@ -112,7 +108,6 @@ class JobSettings:
         return evolve(self, **inherited)
 
 
-# --- the worker -----------------------------------------------------------------------------------------------------
 # Sections are checked by the WorkerSettings they are part of, so that one report names the mistakes of all of them.
 
 

@@ -8,6 +8,8 @@ from datetime import timedelta
 
 __all__ = ["parse_time_span", "time_span_text"]
 
+_FORM = re.compile(r"(-?)(?:(\d+)\.)?(\d\d):(\d\d):(\d\d)(?:\.(\d{1,7}))?", re.ASCII)
+
 
 def time_span_text(span: timedelta) -> str:
     """The text of a duration; without a fraction where there is none."""
@@ -19,9 +21,6 @@ def time_span_text(span: timedelta) -> str:
     day_part = f"{days}." if days else ""
     fraction = f".{microseconds:06d}0" if microseconds else ""
     return f"{sign}{day_part}{hours:02d}:{minutes:02d}:{seconds:02d}{fraction}"
-
-
-_FORM = re.compile(r"(-?)(?:(\d+)\.)?(\d\d):(\d\d):(\d\d)(?:\.(\d{1,7}))?", re.ASCII)
 
 
 def parse_time_span(text: str) -> timedelta:

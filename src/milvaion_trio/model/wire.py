@@ -32,7 +32,15 @@ from milvaion_trio.model.messages import (
 from milvaion_trio.model.sanitise import clean_text
 from milvaion_trio.model.wire_fields import Casing
 from milvaion_trio.model.wire_reading import decoder, member_of, message_reader
-from milvaion_trio.model.wire_writing import Writer, class_writer, date_text, members_of, storable, worker_id_text
+from milvaion_trio.model.wire_writing import (
+    Writer,
+    class_writer,
+    date_text,
+    members_of,
+    members_with_old_name,
+    storable,
+    worker_id_text,
+)
 
 __all__ = [
     "Casing",
@@ -119,7 +127,7 @@ def encode_job(job: JobMessage, casing: Casing = Casing.PASCAL) -> bytes:
     return _JOB_WRITERS[casing](job).encode()
 
 
-_STATUS_MEMBERS = [("OccurrenceId", "occurrence_id"), ("CorrelationId", "occurrence_id"), *members_of(StatusUpdate)[1:]]
+_STATUS_MEMBERS = members_with_old_name(StatusUpdate)
 _STATUS_WRITERS = {
     Dialect.V1_1: class_writer(StatusUpdate, _STATUS_MEMBERS),
     Dialect.V1_0: class_writer(
@@ -136,9 +144,7 @@ def encode_status(status: StatusUpdate, dialect: Dialect = Dialect.V1_1) -> byte
 
 
 _write_record = class_writer(LogRecord)
-_write_old_record = class_writer(
-    LogRecord, [("OccurrenceId", "occurrence_id"), ("CorrelationId", "occurrence_id"), *members_of(LogRecord)[1:]]
-)
+_write_old_record = class_writer(LogRecord, members_with_old_name(LogRecord))
 
 
 def encode_logs(records: Sequence[LogRecord], sent_at: Instant, dialect: Dialect = Dialect.V1_1) -> list[bytes]:

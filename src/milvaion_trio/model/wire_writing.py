@@ -26,7 +26,7 @@ from milvaion_trio.model.sanitise import (
 )
 from milvaion_trio.model.wire_fields import Casing, camel_name, is_nullable, is_tuple, pascal_name
 
-__all__ = ["Writer", "class_writer", "date_text", "members_of", "storable", "worker_id_text"]
+__all__ = ["Writer", "class_writer", "date_text", "members_of", "members_with_old_name", "storable", "worker_id_text"]
 
 Writer: TypeAlias = Callable[[Any], str]
 
@@ -61,6 +61,12 @@ def class_writer(
 def members_of(kind: Any, *left_out: str) -> list[tuple[str, str]]:
     """Wire name and attribute of all fields but those left out."""
     return [(pascal_name(field.name), field.name) for field in attrs.fields(kind) if field.name not in left_out]
+
+
+def members_with_old_name(kind: Any) -> list[tuple[str, str]]:
+    """All fields, the first of which is the occurrence's id, with its name in 1.0 right after it."""
+    first, *rest = members_of(kind)
+    return [first, ("CorrelationId", first[1]), *rest]
 
 
 def _field_writer(attribute: str, kind: Any, casing: Casing) -> Writer:

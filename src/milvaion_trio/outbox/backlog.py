@@ -32,8 +32,6 @@ class Row:
     """What must stay in order: the rows of an occurrence, or those of one kind that belong to none."""
     stage: Stage | None
     """`None` for rows of no occurrence."""
-    follows_conclusion: bool = False
-    """Whether it starts the next attempt while the conclusion of the last one is pending."""
     times_refused: int = 0
 
     @property
@@ -70,7 +68,6 @@ class Backlog:
         """Take a row, as one of that occurrence; `False` for a heartbeat of an attempt that is concluded already."""
         kind = report.kind
         stage = None
-        follows_conclusion = False
         if occurrence_id is not None:
             stage = self._stages.get(occurrence_id)
             if stage is None:
@@ -80,7 +77,6 @@ class Backlog:
                     return False
                 if kind is ReportKind.RUNNING:
                     stage = self._stages[occurrence_id] = Stage(occurrence_id, stage)
-                    follows_conclusion = True
             stage.pending += 1
             if kind is ReportKind.FINAL:
                 stage.is_concluded = True
@@ -88,7 +84,7 @@ class Backlog:
             self.pending_logs += 1
         self.pending += 1
         self._last_number += 1
-        self._waiting.append(Row(report, self._last_number, occurrence_id or kind, stage, follows_conclusion))
+        self._waiting.append(Row(report, self._last_number, occurrence_id or kind, stage))
         return True
 
     def stage(self, occurrence_id: OccurrenceId) -> Stage | None:
@@ -112,14 +108,14 @@ class Backlog:
         batch: list[Row] = []
         waiting = self._waiting
         while waiting and len(batch) < limit:
-            if waiting[0].follows_conclusion and batch:
-                # It leaves after the conclusion before it is confirmed: in one batch, a refusal would swap the two.
-                break
-            row = waiting.popleft()
+            row = waiting[0]
             if self._refused and row.lane in self._refused:
-                self._wait_behind(row)
+                self._wait_behind(waiting.popleft())
+            elif batch and row.stage is not None and row.stage.must_wait:
+                # What it waits for is in this batch: a refusal would swap the two.
+                break
             else:
-                batch.append(row)
+                batch.append(waiting.popleft())
         return batch
 
     def settle(self, batch: Sequence[Row], answers: Sequence[Confirmation], now: float) -> None:
@@ -179,16 +175,9 @@ class Backlog:
         self.pending -= 1
         if row.report.kind is ReportKind.LOG:
             self.pending_logs -= 1
-        if row.stage is not None and row.stage.settle_one():
-            self._close(row.stage)
-
-    def _close(self, stage: Stage) -> None:
-        if self._stages.get(stage.occurrence_id) is not stage:
-            return
-        if (earlier := stage.unsettled_before()) is None:
+        stage = row.stage
+        if stage is not None and stage.settle_one() and self._stages.get(stage.occurrence_id) is stage:
             del self._stages[stage.occurrence_id]
-        else:
-            self._stages[stage.occurrence_id] = earlier
 
 
 def retry_delay(times_refused: int) -> float:

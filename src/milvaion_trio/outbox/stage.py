@@ -16,8 +16,9 @@ class Stage:
     """The pending rows of an occurrence from the start of an attempt to its conclusion.
 
     The next attempt can start here before the conclusion of the last one is confirmed: a confirm and the delivery of
-    the retry copy take different ways. It then opens its own stage, so that the end of one attempt waits neither for
-    the next one nor takes its start for a late message of its own.
+    the retry copy take different ways. It then opens its own stage. So the end of one attempt neither waits for the
+    next one nor takes its start for a late message of its own; and the rows of a stage leave only when the stage before
+    it is settled, so that whoever waits for the newest stage waits for all.
     """
 
     occurrence_id: OccurrenceId
@@ -29,6 +30,11 @@ class Stage:
     _settled: trio.Event | None = None
     """Made by the first who waits, because most stages end unwatched."""
 
+    @property
+    def must_wait(self) -> bool:
+        """Whether the stage before has rows pending."""
+        return self.earlier is not None and self.earlier.pending > 0
+
     def settle_one(self) -> bool:
         """Count a row out; `True` when it was the last."""
         self.pending -= 1
@@ -38,23 +44,8 @@ class Stage:
             self._settled.set()
         return True
 
-    def unsettled_before(self) -> "Stage | None":
-        """The newest earlier stage that has rows pending."""
-        stage = self.earlier
-        while stage is not None and not stage.pending:
-            stage = stage.earlier
-        return stage
-
     async def settled(self) -> None:
-        """Return when no row of it or of an earlier stage is pending. If cancelled, nothing changes."""
-        stage: Stage | None = self if self.pending else self.unsettled_before()
-        if stage is None:
-            await trio.lowlevel.checkpoint()
-        while stage is not None:
-            await stage._last_row()
-            stage = stage.unsettled_before()
-
-    async def _last_row(self) -> None:
+        """Return when the last row that is pending now or comes meanwhile is out. If cancelled, nothing changes."""
         if self._settled is None:
             self._settled = trio.Event()
         await self._settled.wait()

@@ -141,6 +141,17 @@ def job(
     return lambda target: define_job(target, name, run, policy)
 
 
+def definition_problems(definition: JobDefinition[..., object]) -> list[str]:
+    """One line per mistake in a job's name and run mode, whatever other jobs there are."""
+    return _name_problems(definition.name) + _mode_problems(definition)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown word, with the nearest known one where one is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
 def _name_of(target: object) -> str:
     target = getattr(target, "func", target)  # of a partial
     return str(getattr(target, "__name__", None) or type(target).__name__)
@@ -149,11 +160,6 @@ def _name_of(target: object) -> str:
 def _is_async(code: object) -> bool:
     call = vars(type(code)).get("__call__")  # of an object that is called like a function
     return inspect.iscoroutinefunction(code) or inspect.iscoroutinefunction(call)
-
-
-def definition_problems(definition: JobDefinition[..., object]) -> list[str]:
-    """One line per mistake in a job's name and run mode, whatever other jobs there are."""
-    return _name_problems(definition.name) + _mode_problems(definition)
 
 
 def _name_problems(name: str) -> list[str]:
@@ -179,9 +185,3 @@ def _mode_problems(definition: JobDefinition[..., object]) -> list[str]:
         case RunMode.PROCESS | RunMode.ASYNCIO as mode:
             return [f'{name!r} has run="{mode}", which this version cannot do yet; use "task" or "thread".']
     return []
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown word, with the nearest known one where one is near."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else "."

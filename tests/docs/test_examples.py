@@ -1,0 +1,151 @@
+"""What the README and the documentation show runs."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.docs.markdown import PAGES, ROOT, blocks, module_of, shown
+
+PATIENCE = 60.0
+"""Seconds until a program that should have answered is given up: long, as machines that run tests are busy."""
+
+WALKS = (ROOT / "README.md", ROOT / "docs" / "tutorial" / "first-worker.md")
+"""Pages whose blocks are files to write and commands to type, one after the other, in one empty folder."""
+
+MODULES = tuple(page for page in PAGES if module_of(page))
+
+
+@pytest.mark.parametrize("page", MODULES, ids=shown)
+def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    """The blocks of a page are one module, in order; its tests pass, and no warning is raised."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntrio_mode = true\nfilterwarnings = error\n")
+    (tmp_path / "test_page.py").write_text(module_of(page), encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    assert done.returncode in (0, pytest.ExitCode.NO_TESTS_COLLECTED), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_no_python_is_left_out_without_a_reason(page: Path) -> None:
+    """A block that names a file belongs to a page that is walked; only then is it run by the test below."""
+    files = [block for block in blocks(page) if "file" in block.marks]
+
+    assert not files or page in WALKS
+
+
+@pytest.mark.parametrize("page", WALKS, ids=shown)
+async def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
+    """In an empty folder: its files are written, its workers served, its jobs enqueued, its tests run."""
+    (tmp_path / "run").mkdir()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    walk = _Walk(folder, _environment(tmp_path / "run"))
+    with trio.fail_after(PATIENCE):
+        async with walk.to_its_end():
+            for block in blocks(page):
+                if "file" in block.marks:
+                    (folder / block.marks["file"]).write_text(block.code, encoding="utf-8")
+                elif block.language == "console":
+                    for line in block.code.splitlines():
+                        await walk.type(line, exits=int(block.marks.get("exits", 0)))
+
+    assert "ended Completed" in walk.printed
+
+
+def _environment(runtime_directory: Path) -> Mapping[str, str]:
+    """This one's, with our programs first, and with a place for sockets that no other worker uses."""
+    programs = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join([programs, os.environ.get("PATH", "")]),
+        "XDG_RUNTIME_DIR": str(runtime_directory),
+        "PYTHONDONTWRITEBYTECODE": "1",  # files are replaced faster than the clock of their dates ticks
+    }
+
+
+class _Walk:
+    """Somebody who types the commands of a page: one worker in the background, all else in the foreground."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environment = environment
+        self._dev: trio.Process | None = None
+        self.printed = ""
+        """Everything that the foreground has printed."""
+
+    async def type(self, line: str, *, exits: int) -> None:
+        """Run a command; those that install things or make folders were done before."""
+        match shlex.split(line, comments=True):
+            case ["milvaion-trio", "dev", *_]:
+                await self._stop_dev()
+                await self._start_dev(line)
+            case ["milvaion-trio", *_] | ["python", "-m", "pytest", *_]:
+                done = await trio.run_process(
+                    line,
+                    shell=True,
+                    cwd=self._folder,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    capture_stdout=True,
+                    stderr=subprocess.STDOUT,
+                    check=False,
+                )
+                printed = done.stdout.decode()
+                assert done.returncode == exits, printed
+                self.printed += printed
+
+    @asynccontextmanager
+    async def to_its_end(self) -> AsyncIterator[None]:
+        """Leave no process behind."""
+        try:
+            yield
+            await self._stop_dev()
+        finally:
+            if self._dev is not None and self._dev.poll() is None:
+                self._dev.kill()
+
+    async def _start_dev(self, line: str) -> None:
+        self._dev = await trio.lowlevel.open_process(
+            shlex.split(line),
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert self._dev.stdout is not None
+        said = b""
+        while b"ready" not in said:
+            chunk = await self._dev.stdout.receive_some()
+            assert chunk, said.decode()
+            said += chunk
+
+    async def _stop_dev(self) -> None:
+        """Ctrl-C, as the page says."""
+        dev, self._dev = self._dev, None
+        if dev is None:
+            return
+        dev.send_signal(signal.SIGINT)
+        try:
+            assert dev.stdout is not None
+            said = b"".join([chunk async for chunk in dev.stdout])
+            assert await dev.wait() == 0, said.decode()
+        finally:
+            if dev.poll() is None:
+                dev.kill()
