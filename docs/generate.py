@@ -6,6 +6,7 @@ Only values and syntax trees are read, so what a page shows is what the code say
 
 import ast
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def _meanings(kind: type[AttrsInstance]) -> dict[str, str]:
     """The text under each field, which Python does not keep at run time."""
     (body,) = (node.body for node in ast.parse(inspect.getsource(kind)).body if isinstance(node, ast.ClassDef))
     texts: dict[str, str] = {}
-    for statement, text in zip(body, body[1:], strict=False):
+    for statement, text in itertools.pairwise(body):
         match statement, text:
             case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(meaning))):
                 texts[name] = " ".join(meaning.split())

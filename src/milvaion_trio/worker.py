@@ -39,6 +39,7 @@ from milvaion_trio.runtime.providers import ProviderFactory, Providers, Provider
 from milvaion_trio.runtime.registry import Registry
 from milvaion_trio.runtime.reporting import Reporter
 from milvaion_trio.runtime.run import Run
+from milvaion_trio.runtime.runs import Runs
 from milvaion_trio.runtime.serve import House, serve
 from milvaion_trio.runtime.shutdown import Shutdown
 from milvaion_trio.runtime.supervisor import SupervisedLink
@@ -232,7 +233,7 @@ class Worker:
                 waiting = -1
             received = house.dispatcher.received
             # A delivery may be on its way between the two looks, so the same must be seen twice.
-            if waiting == 0 and house.dispatcher.is_settled and received == seen:
+            if waiting == 0 and house.runs.is_settled and received == seen:
                 await house.outbox.drained()
                 return
             seen = received
@@ -290,7 +291,7 @@ class Worker:
             identity=identity,
             registration=registration_of(identity, self.registry.jobs, settings, __version__),
             publishing=publishing,
-            current_jobs=lambda: dispatcher.running,
+            current_jobs=lambda: runs.running,
             now=self._instant,
             interval=settings.heartbeat.interval if settings.heartbeat.enabled else 0.0,
         )
@@ -303,8 +304,7 @@ class Worker:
             job_heartbeats.unwatch(run)
             presence.changed()
 
-        dispatcher = Dispatcher(
-            registry=self.registry,
+        runs = Runs(
             ledger=ledger,
             outbox=outbox,
             reporter=reporter,
@@ -316,8 +316,6 @@ class Worker:
             ),
             observers=observers,
             now=self._instant,
-            wall_clock=lambda: self.clock_ns() / 1e9,
-            worker_slots=Slots(settings.max_parallel_jobs),
             report_local=settings.reporting.local_occurrences,
             on_start=job_starts,
             on_end=job_ends,
@@ -331,7 +329,8 @@ class Worker:
             job_heartbeats=job_heartbeats,
             reporter=reporter,
             listener=CancelListener(self.signals, ledger, lambda: self.clock_ns() / 1e9),
-            dispatcher=dispatcher,
+            runs=runs,
+            dispatcher=Dispatcher(registry=self.registry, runs=runs, worker_slots=Slots(settings.max_parallel_jobs)),
             shutdown=shutdown,
             observers=observers,
         )

@@ -122,8 +122,8 @@ def test_ctrl_c_drains_and_shows_what_there_is() -> None:
 
     assert ended.code == 0
     assert ended.err == ""
-    assert re.search(r"^SendEmail +1 +completed", ended.out, re.MULTILINE)
-    assert ended.lines[-1] == "Stopped before the end, so not every job has ended."
+    assert re.search(r"^ResizeImage +1 +completed", ended.out, re.MULTILINE)
+    assert ended.lines[-1] == "Stopped early, so not every job ended as it would have."
 
 
 def test_an_ending_that_was_not_promised_is_named() -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from tests.support.commands import DevWorker, environment, run_command, serving_dev
 
+from milvaion_trio.cli.control import Cancel, Done, Enqueue, Lines, encode_request, read_answer
+from milvaion_trio.cli.sockets import connected
+
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
@@ -59,13 +62,26 @@ def test_a_running_job_can_be_cancelled_from_another_terminal(dev: DevWorker) ->
     dev.read_until("cancelled after")
 
 
-def test_a_job_cancelled_before_its_time_never_starts(dev: DevWorker) -> None:
-    occurrence_id = dev.ask("enqueue", "CleanupJob", "--delay", "0.5").out.strip()
-    assert len(occurrence_id) == 36
+async def test_a_job_cancelled_before_its_time_never_starts(dev: DevWorker) -> None:
+    """Both requests go over one connection: the time between two commands would be longer than a test may take."""
+    assert dev.socket is not None
+    async with connected(dev.socket) as stream:
+        lines = Lines(stream)
+        enqueued = await asked(lines, Enqueue(job="CleanupJob", delay=0.3))
+        cancelled = await asked(lines, Cancel(occurrence_id=str(enqueued.occurrence_id)))
 
-    dev.ask("cancel", occurrence_id)
-
+    assert cancelled.occurrence_id == enqueued.occurrence_id
     assert "CleanupJob" in dev.read_until("cancelled after 0.00 s")
+
+
+async def asked(lines: Lines, request: Enqueue | Cancel) -> Done:
+    """The answer to a request that is done at once."""
+    await lines.send(encode_request(request))
+    line = await lines.receive()
+    assert line is not None
+    answer = read_answer(line)
+    assert isinstance(answer, Done)
+    return answer
 
 
 def test_an_unknown_job_is_answered_with_the_nearest_name(dev: DevWorker) -> None:

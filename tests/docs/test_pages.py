@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from docs.generate import renewed
 from tests.docs.markdown import PAGES, ROOT, anchors, links, shown
 

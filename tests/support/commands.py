@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,10 +106,15 @@ class DevWorker:
         """Read what it tells up to the first line with this text, and return that line."""
         assert self.process.stderr is not None
         told = ""
-        for line in self.process.stderr:
-            told += line
-            if text in line:
-                return line
+        too_late = threading.Timer(PATIENCE, self.process.kill)  # which ends the lines
+        too_late.start()
+        try:
+            for line in self.process.stderr:
+                told += line
+                if text in line:
+                    return line
+        finally:
+            too_late.cancel()
         raise AssertionError(f"dev ended without telling {text!r}:\n{told}")
 
     def stop(self, signal: int) -> Ended:

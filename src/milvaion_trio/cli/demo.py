@@ -40,10 +40,10 @@ def demo() -> int:
     console.print()
     console.print(closing_table(record))
     console.print()
-    fates = {fate.job_name: fate for fate in record.fates.values()}
-    if len(fates) < len(STORY) or any(fate.ending is None for fate in fates.values()):
-        console.print(Text("Stopped before the end, so not every job has ended.", style=WAITING))
+    if not record.is_complete:
+        console.print(Text("Stopped early, so not every job ended as it would have.", style=WAITING))
         return ExitCode.DONE
+    fates = {fate.job_name: fate for fate in record.fates.values()}
     broken = [line for scene in STORY for line in broken_promises(scene, fates[scene.job.name])]
     if broken:
         raise CommandFailed("Not everything ended as promised:" + "".join(f"\n  - {line}" for line in broken))
@@ -87,5 +87,6 @@ async def _tell_story(record: Record) -> None:
         await client.cancel(occurrences[CANCELLED], "nobody wants it any more")
         await record.until_all_ended_but(stays)
         await trio.sleep(PACE)
+    record.is_complete = not record.is_leaving
     worker.drain()
     await trio.sleep_forever()  # until the worker has left

@@ -70,6 +70,8 @@ class Record:
     fates: dict[OccurrenceId, Fate] = field(factory=dict, init=False)
     is_leaving: bool = field(default=False, init=False)
     """Whether the worker was asked to leave."""
+    is_complete: bool = field(default=False, init=False)
+    """Whether everything was played before the worker was asked to leave."""
     _one_ended: trio.Event = field(factory=trio.Event, init=False)
 
     def happened(self, event: events.Event) -> None:

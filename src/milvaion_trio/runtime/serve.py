@@ -16,6 +16,7 @@ from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.presence import JobHeartbeats, Presence
 from milvaion_trio.runtime.reporting import Reporter
+from milvaion_trio.runtime.runs import Runs
 from milvaion_trio.runtime.shutdown import Shutdown, wind_down
 from milvaion_trio.runtime.supervisor import SupervisedLink
 
@@ -36,6 +37,7 @@ class House:
     job_heartbeats: JobHeartbeats
     reporter: Reporter
     listener: CancelListener
+    runs: Runs
     dispatcher: Dispatcher
     shutdown: Shutdown
     observers: Observers
@@ -62,7 +64,7 @@ async def serve(house: House, started: Callable[[], None]) -> None:
                                     house.observers.tell(WorkerReady(house.identity.instance_id, queues))
                                     started()
                                     await shutdown.requested()
-                                unstoppable = await wind_down(dispatcher, shutdown, house.observers)
+                                unstoppable = await wind_down(house.runs, shutdown, house.observers)
         names = tuple(run.registered.name for run in unstoppable)
         house.observers.tell(WorkerStopped(house.identity.instance_id, names))
         jobs.cancel_scope.cancel()
@@ -77,7 +79,7 @@ async def _courier(house: House) -> AsyncIterator[None]:
         house.reporter.flush_logs()
         with house.shutdown.flush_scope():
             await house.outbox.drained()
-            await house.dispatcher.until_all_settled()
+            await house.runs.until_all_settled()
         nursery.cancel_scope.cancel()
 
 

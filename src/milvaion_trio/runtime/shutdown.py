@@ -12,9 +12,9 @@ import trio
 from milvaion_trio.model.events import ShutdownBegan
 from milvaion_trio.model.outcome import StopReason
 from milvaion_trio.model.settings import ShutdownSettings
-from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.run import Run
+from milvaion_trio.runtime.runs import Runs
 
 __all__ = ["Shutdown", "wind_down"]
 
@@ -62,25 +62,25 @@ class Shutdown:
         return trio.CancelScope(deadline=self._flush_until)
 
 
-async def wind_down(dispatcher: Dispatcher, shutdown: Shutdown, observers: Observers) -> tuple[Run, ...]:
+async def wind_down(runs: Runs, shutdown: Shutdown, observers: Observers) -> tuple[Run, ...]:
     """Let running jobs end, then cancel them, then give back what ignores that; returns the latter.
 
     Takes at most `drain_timeout + cleanup_timeout`, and nothing of the first once `stop` was requested.
     If cancelled, jobs are left as they are; their messages return with the connection.
     """
-    observers.tell(ShutdownBegan(shutdown.is_stopping, dispatcher.running))
+    observers.tell(ShutdownBegan(shutdown.is_stopping, runs.running))
     with trio.move_on_after(shutdown.budgets.drain_timeout):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_stopping, shutdown, nursery.cancel_scope)
-            await dispatcher.until_none_runs()
+            await runs.until_none_runs()
             nursery.cancel_scope.cancel()
-    if dispatcher.running:
+    if runs.running:
         if not shutdown.is_stopping:
-            observers.tell(ShutdownBegan(hard=True, running=dispatcher.running))
-        dispatcher.stop_running(StopReason.SHUTDOWN, "the worker shuts down")
+            observers.tell(ShutdownBegan(hard=True, running=runs.running))
+        runs.stop_running(StopReason.SHUTDOWN, "the worker shuts down")
         with trio.move_on_after(shutdown.budgets.cleanup_timeout):
-            await dispatcher.until_none_runs()
-    return dispatcher.give_back_unstoppable()
+            await runs.until_none_runs()
+    return runs.give_back_unstoppable()
 
 
 async def _cancel_when_stopping(shutdown: Shutdown, scope: trio.CancelScope) -> None:
