@@ -90,7 +90,7 @@ def _allowed(attribute: "Attribute[object]") -> str:
     if section is not None:
         return f"[`{section.__name__}`](#{section.__name__.lower()})"
     # The words of the very check that refuses anything else.
-    return settings_rules._words(attribute.type).removesuffix(" or None").replace("'", "`")
+    return settings_rules.words_of(attribute.type).removesuffix(" or None").replace("'", "`")
 
 
 def _section(attribute: "Attribute[object]") -> type[AttrsInstance] | None:
@@ -141,7 +141,7 @@ _WORDS = {
         "(serves here until asked to leave)",
         "Somebody asks the worker to leave.",
     ),
-    "wind_down(dispatcher, shutdown, house.observers)": (
+    "wind_down(house.runs, shutdown, house.observers)": (
         "(here running jobs end)",
         "Running jobs get the drain time, then are cancelled and get the clean-up time; "
         "what then still runs has its message given back.",

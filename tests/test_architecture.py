@@ -47,11 +47,15 @@ ARGUED_FOR: dict[str, int] = {}
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_names_are_roles(path: Path) -> None:
     """No module is a drawer for whatever fits nowhere else."""
-    assert path.stem.lstrip("_") not in {"utils", "util", "helpers", "helper", "common", "base", "manager", "handler", "misc"}
+    drawers = {"utils", "util", "helpers", "helper", "common", "base", "manager", "handler", "misc"}
+
+    assert path.stem.lstrip("_") not in drawers
 
 
 def public_coroutines() -> Iterator[tuple[str, ast.AsyncFunctionDef]]:
     for path in MODULES:
+        if path.name == "demo_jobs.py":  # jobs as a user writes them, not an API
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.AsyncFunctionDef) and not node.name.startswith("_") and ast.get_docstring(node):
                 yield f"{path.relative_to(PACKAGE)}:{node.name}", node

@@ -115,7 +115,7 @@ class Client:
         self._broker = broker
         self._worker_id = worker_id
         self._signals = signals
-        self._destinations = {destination.job_name.casefold(): destination for destination in destinations}
+        self._destinations = {destination.job_name.lower(): destination for destination in destinations}
         self._stack = AsyncExitStack()
         self._publisher: Publisher | None = None
 
@@ -140,7 +140,7 @@ class Client:
         if self._publisher is None:
             raise NotPublished("The client is not open. Use it as `async with Client(...) as client:`.")
         name = job if isinstance(job, str) else job.name
-        to = self._destinations.get(name.casefold()) or Destination(
+        to = self._destinations.get(name.lower()) or Destination(
             worker_id=self._worker_id, job_name=name, pattern=topology.routing_pattern(self._worker_id, name)
         )
         publication = dispatch_message(to, data, delay=delay, now_ns=self._clock_ns())

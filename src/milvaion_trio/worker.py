@@ -18,6 +18,7 @@ from milvaion_trio.client import Client, Destination
 from milvaion_trio.logs import log_event
 from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.model.events import Observer
+from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.identity import Identity
 from milvaion_trio.model.ids import InstanceId, OccurrenceId, WorkerId
 from milvaion_trio.model.instant import Instant
@@ -202,8 +203,8 @@ class Worker:
             with os_signals.handled(shutdown) if handled else contextlib.nullcontext():
                 await self._serve(shutdown, lambda: task_status.started(self))
         except BaseExceptionGroup as group:
-            sole = _sole(group)
-            raise sole from sole.__cause__  # not from None: that would erase what caused it
+            error = sole(group)
+            raise error from error.__cause__  # not from None: that would erase what caused it
         finally:
             self._serving = self._house = None
 
@@ -344,11 +345,3 @@ class Worker:
 
     def _instant(self) -> Instant:
         return Instant.from_unix_ns(self.clock_ns())
-
-
-def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error inside nested groups of one, so that a caller can name it in an `except`; else the group."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

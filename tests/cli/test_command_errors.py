@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.support.commands import HERE, Ended, environment, run_commands
+from tests.support.commands import HERE, Ended, environment, run_command
 
 QUEUE = "scheduled_jobs_queue.twin-worker.sendemail.wildcard"
 
@@ -130,14 +130,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def ended(folder: Path) -> dict[str, Ended]:
-    arguments = {name: arguments for name, (arguments, _, _) in MISTAKES.items()}
-    return run_commands(arguments, env=environment(PYTHONPATH=str(folder)))
-
-
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_message_and_an_exit_code(name: str, ended: dict[str, Ended], folder: Path) -> None:
-    _, code, text = MISTAKES[name]
+def test_a_mistake_is_one_message_and_an_exit_code(name: str, folder: Path) -> None:
+    arguments, code, text = MISTAKES[name]
 
-    assert ended[name] == Ended(code, "", text.replace("{folder}", str(folder)) + "\n")
+    ended = run_command(*arguments, env=environment(PYTHONPATH=str(folder)))
+
+    assert ended == Ended(code, "", text.replace("{folder}", str(folder)) + "\n")

@@ -11,7 +11,18 @@ from pathlib import Path
 
 from attrs import define, frozen
 
-__all__ = ["HERE", "DevWorker", "Ended", "command", "environment", "run_command", "run_commands", "serving_dev"]
+__all__ = [
+    "HERE",
+    "PATIENCE",
+    "DevWorker",
+    "Ended",
+    "command",
+    "environment",
+    "finish",
+    "run_command",
+    "serving_dev",
+    "start",
+]
 
 HERE = Path(__file__).parents[1] / "cli"
 """Where `sample_worker` can be imported from."""
@@ -76,16 +87,6 @@ def finish(process: subprocess.Popen[str]) -> Ended:
 def run_command(*arguments: str | os.PathLike[str], cwd: Path = HERE, env: Mapping[str, str] | None = None) -> Ended:
     """Run one command to its end."""
     return finish(start(arguments, cwd=cwd, env=env))
-
-
-def run_commands(cases: Mapping[str, Sequence[str]], *, cwd: Path = HERE, env: Mapping[str, str]) -> dict[str, Ended]:
-    """Run many commands, four at a time: starting Python is most of the time each takes."""
-    ended: dict[str, Ended] = {}
-    names = list(cases)
-    for first in range(0, len(names), 4):
-        processes = {name: start(cases[name], cwd=cwd, env=env) for name in names[first : first + 4]}
-        ended |= {name: finish(process) for name, process in processes.items()}
-    return ended
 
 
 @define(eq=False)

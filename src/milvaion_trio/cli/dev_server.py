@@ -33,11 +33,11 @@ from milvaion_trio.model.errors import JobNotRegistered, MilvaionError
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import OccurrenceId, parse_guid
 from milvaion_trio.model.messages import Cancellation
-from milvaion_trio.model.occurrence import OccurrenceStatus
+from milvaion_trio.model.occurrence import OccurrenceStatus, status_name
 from milvaion_trio.ports import Publisher
 from milvaion_trio.worker import Worker
 
-__all__ = ["DevServer", "status_name"]
+__all__ = ["DevServer"]
 
 UNREAD = 10_000
 """Answers that may wait for a slow terminal: about 10 MB of statuses. Then it is told that it was too slow."""
@@ -216,8 +216,3 @@ class DevServer:
             self._watchers[occurrence_id].remove(sending)
             if not self._watchers[occurrence_id]:
                 del self._watchers[occurrence_id]
-
-
-def status_name(status: OccurrenceStatus) -> str:
-    """Milvaion's name of a status, e.g. `TimedOut`."""
-    return status.name.title().replace("_", "")

@@ -8,8 +8,9 @@ import traceback
 
 from milvaion_trio.loading import ModuleRaised
 from milvaion_trio.model.errors import MilvaionError, SettingsError
+from milvaion_trio.model.exception_groups import sole
 
-__all__ = ["CommandFailed", "ExitCode", "UsageError", "explain", "only_error"]
+__all__ = ["CommandFailed", "ExitCode", "UsageError", "explain"]
 
 
 class ExitCode(enum.IntEnum):
@@ -35,7 +36,7 @@ class UsageError(MilvaionError):
 
 def explain(error: BaseException) -> tuple[str, ExitCode] | None:
     """The text and exit code of an error that can be expected; `None` for any other."""
-    error = only_error(error)
+    error = sole(error)
     match error:
         case ModuleRaised() if isinstance(error.__cause__, SettingsError):
             return explain(error.__cause__)
@@ -48,13 +49,6 @@ def explain(error: BaseException) -> tuple[str, ExitCode] | None:
         case MilvaionError():
             return str(error), ExitCode.FAILED
     return None
-
-
-def only_error(error: BaseException) -> BaseException:
-    """The one error inside groups of one, which the nurseries of a command wrap around it; else the group."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def _place(cause: BaseException | None) -> str:

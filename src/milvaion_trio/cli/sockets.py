@@ -118,7 +118,7 @@ def _remove(path: Path) -> None:
 
 @asynccontextmanager
 async def connected(path: Path) -> AsyncIterator[trio.abc.Stream]:
-    """A connection to the dev worker; raises `CommandFailed` when there is none."""
+    """A connection to the dev worker; raises `CommandFailed` when there is none. If cancelled, it is closed."""
     try:
         stream = await trio.open_unix_socket(path)
     except OSError as error:

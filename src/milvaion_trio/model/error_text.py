@@ -22,14 +22,17 @@ _FRAMES = 100
 """Innermost frames told; a runaway recursion has a thousand."""
 
 
-def error_text(error: BaseException, *, skip_frames_in: str | None = None) -> str:
+def error_text(
+    error: BaseException, *, skip_frames_in: str | None = None, without: tuple[type[BaseException], ...] = ()
+) -> str:
     """The exception, and what caused it, in the form of a .NET worker.
 
     An exception group is told with its leaves; the groups in between say nothing new.
     `skip_frames_in` is a folder: the outermost frames are left out as long as their files are in it.
+    Inner exceptions of the types in `without` are not told.
     """
     try:
-        found = list(_with_inner(error))
+        found = [each for each in _with_inner(error) if each is error or not isinstance(each, without)]
         texts = [_text_of_one(each, skip_frames_in) for each in found[: _INNER_LIMIT + 1]]
     except Exception as obstacle:
         # Not even its attributes can be read, which takes a property or a metaclass that raises.

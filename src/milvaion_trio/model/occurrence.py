@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from milvaion_trio.model.errors import InvalidTransition
 
-__all__ = ["FINAL", "TRANSITIONS", "OccurrenceEvent", "OccurrenceStatus", "mermaid", "transition"]
+__all__ = ["FINAL", "TRANSITIONS", "OccurrenceEvent", "OccurrenceStatus", "mermaid", "status_name", "transition"]
 
 
 class OccurrenceStatus(enum.IntEnum):
@@ -132,11 +132,13 @@ def mermaid() -> str:
         arrows.setdefault((before, after), []).append(event.value)
     lines = ["stateDiagram-v2", "    [*] --> Queued"]
     lines += [
-        f"    {_title(before)} --> {_title(after)}: {', '.join(events)}" for (before, after), events in arrows.items()
+        f"    {status_name(before)} --> {status_name(after)}: {', '.join(events)}"
+        for (before, after), events in arrows.items()
     ]
-    lines += [f"    {_title(status)} --> [*]" for status in OccurrenceStatus if status in FINAL]
+    lines += [f"    {status_name(status)} --> [*]" for status in OccurrenceStatus if status in FINAL]
     return "\n".join(lines) + "\n"
 
 
-def _title(status: OccurrenceStatus) -> str:
+def status_name(status: OccurrenceStatus) -> str:
+    """Milvaion's name of a status, e.g. `TimedOut`."""
     return status.name.title().replace("_", "")

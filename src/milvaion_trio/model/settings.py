@@ -171,8 +171,6 @@ class ReportingSettings:
 
     local_occurrences: bool = False
     """Whether occurrences of our own clients are reported too; a Milvaion API does not know them."""
-    running_after: Seconds = 0.0
-    """Seconds to hold back a Running status; a job that ends before it reports only how it ended."""
 
 
 @frozen(kw_only=True)

@@ -12,7 +12,7 @@ from typing import Annotated, get_args, get_origin
 
 from attrs import AttrsInstance, fields, frozen, has
 
-__all__ = ["Form", "Range", "hidden", "problems_of"]
+__all__ = ["Form", "Range", "hidden", "problems_of", "words_of"]
 
 
 @frozen
@@ -32,7 +32,7 @@ class Form:
 
 
 def hidden(value: object) -> str:
-    """The `repr` of a secret; a field that has it is never shown."""
+    """The `repr` of a secret."""
     return "'***'" if value else repr(value)
 
 
@@ -44,8 +44,9 @@ def problems_of(settings: AttrsInstance, path: str = "") -> list[str]:
         if has(type(value)) and type(value) is attribute.type:
             problems += problems_of(value, f"{path}{attribute.name}.")
         elif not _fits(value, attribute.type):
-            shown = "not shown here" if attribute.repr is hidden else repr(value)
-            problems.append(f"{path}{attribute.name} is {shown}; it must be {_words(attribute.type)}.")
+            # A field with a repr of its own holds a secret, and what does not fit may hold it in any form.
+            shown = "not shown here" if callable(attribute.repr) else repr(value)
+            problems.append(f"{path}{attribute.name} is {shown}; it must be {words_of(attribute.type)}.")
     return problems
 
 
@@ -86,24 +87,25 @@ _TYPE_WORDS: dict[object, str] = {
 }
 
 
-def _words(annotation: object) -> str:
+def words_of(annotation: object) -> str:
+    """What the check allows, in words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         match arguments[1]:
             case Form(_, words):
                 return words
             case Range(least, most) if math.isinf(least):
-                return f"{_words(arguments[0])}, not infinite"
+                return f"{words_of(arguments[0])}, not infinite"
             case Range(least, most):
-                return f"{_words(arguments[0])}, {least:g} " + ("or more" if math.isinf(most) else f"to {most:g}")
+                return f"{words_of(arguments[0])}, {least:g} " + ("or more" if math.isinf(most) else f"to {most:g}")
     if origin is tuple:
-        return f"a list, each item {_words(arguments[0])}"
+        return f"a list, each item {words_of(arguments[0])}"
     if origin is Mapping:
-        return f"a mapping of names to {_words(arguments[1])}"
+        return f"a mapping of names to {words_of(arguments[1])}"
     if origin is type:
         return f"a class derived from {arguments[0].__name__}"
     if arguments:
-        return " or ".join(_words(alternative) for alternative in arguments)
+        return " or ".join(words_of(alternative) for alternative in arguments)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return "one of " + ", ".join(repr(member.value) for member in annotation)
     if isinstance(annotation, type):

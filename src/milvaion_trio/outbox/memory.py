@@ -65,7 +65,7 @@ class MemoryOutbox:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Serve while open. What is not confirmed on leaving is gone with the process, which the log is told."""
+        """Serve while open. What is not confirmed on leaving, cancelled or not, is gone; the log is told."""
         self._is_open = True
         try:
             yield

@@ -60,7 +60,7 @@ class DataReader:
                 # Names of a dict may differ in case only; for fields `record_reading` notices it.
                 value = read_json(text, case_matters=True)
             except InvalidMessage as error:
-                raise InvalidJobData(self.job_name, [f"$: {error.problem}"]) from error
+                raise InvalidJobData(self.job_name, [f"$: {error.problem}"]) from None
         if value is None:
             if self._absent is REQUIRED:
                 raise InvalidJobData(self.job_name, [f"$: there is no data, expected {words_for(self._annotation)}"])
@@ -70,7 +70,7 @@ class DataReader:
         try:
             return self._reading(value, self._annotation)
         except Exception as error:  # validators and converters of user classes raise what they want
-            raise InvalidJobData(self.job_name, list(_mistakes(error, "$"))) from error
+            raise InvalidJobData(self.job_name, list(_mistakes(error, "$"))) from None  # all is said
 
 
 def _mistakes(error: Exception, path: str) -> Iterator[str]:

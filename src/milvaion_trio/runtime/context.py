@@ -145,8 +145,8 @@ class JobContext:
             value = self._decoded()
             if not isinstance(value, dict):
                 return default
-            wanted = key_or_type.casefold()
-            return next((member for name, member in value.items() if name.casefold() == wanted), default)
+            wanted = key_or_type.lower()
+            return next((member for name, member in value.items() if name.lower() == wanted), default)
         return DataReader.for_type(self._run.registered.name, key_or_type).read(self._run.job.job_data)
 
     @property

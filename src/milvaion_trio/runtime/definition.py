@@ -102,9 +102,8 @@ class JobDefinition(Generic[P, R_co]):
         if self._dispatch is None:
             raise SettingsError(
                 [
-                    f"{self.name}.enqueue() was called, but no worker that has the job is being served, so there is no "
-                    "connection to send it with. Enqueue from inside a running worker, or from any program with "
-                    f"`async with Client.from_file(…) as client: await client.enqueue({self.name!r}, data)`."
+                    f"{self.name}.enqueue() was called, but no worker has this job, so it has no broker to send it to. "
+                    "Make it with `@worker.job()`, or add it with `worker.add(...)` or `worker.discover(...)`."
                 ]
             )
         return await self._dispatch(self, data, delay)

@@ -6,7 +6,7 @@ The barrier around job code is complete: whatever a job raises fails that job al
 
 import math
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import cast
 
 import trio
@@ -14,6 +14,7 @@ from attrs import frozen
 
 from milvaion_trio.model.error_text import error_text, error_type
 from milvaion_trio.model.errors import InvalidJobData, JobCancelled, PermanentFailure, RetryLater, Snooze
+from milvaion_trio.model.exception_groups import leaves
 from milvaion_trio.model.json_text import write
 from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.messages import LogLevel
@@ -57,7 +58,7 @@ class Executor:
         try:
             with run.scope:
                 value = await self._call(run)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103  # the barrier; what comes from outside is raised again
             if _from_outside(error):
                 raise
             raised = error
@@ -98,7 +99,9 @@ class Executor:
         reason = run.stop_reason
         if reason is not None:
             text = (
-                None if isinstance(raised, _ScopeCancelled | JobCancelled) else error_text(raised, skip_frames_in=_HERE)
+                None
+                if isinstance(raised, _ScopeCancelled | JobCancelled)
+                else error_text(raised, skip_frames_in=_HERE, without=(trio.Cancelled,))
             )
             match reason:
                 case StopReason.CANCELLED:
@@ -146,23 +149,15 @@ def _failed(raised: BaseException, policy: RetryPolicy) -> Outcome:
         text = "Type: Cancelled\nMessage: the job cancelled its own scope, so it has no result\nStackTrace: \n"
         return Failed(text, "Cancelled")
     # A nursery in the job wraps what its children raise; a request inside a group is still a request.
-    leaves = tuple(_leaves(raised))
-    only = leaves[0] if len(leaves) == 1 else raised
+    inner = tuple(leaves(raised))
+    only = inner[0] if len(inner) == 1 else raised
     if isinstance(only, Snooze):
         return Snoozed(only.delay)
-    text = error_text(raised if len(leaves) > 1 else only, skip_frames_in=_HERE)
+    text = error_text(raised if len(inner) > 1 else only, skip_frames_in=_HERE)
     if isinstance(only, RetryLater):
         return RetryRequested(only.delay, text, error_type(only))
-    permanent = any(isinstance(leaf, PermanentFailure | InvalidJobData) or policy.forbids(leaf) for leaf in leaves)
+    permanent = any(isinstance(leaf, PermanentFailure | InvalidJobData) or policy.forbids(leaf) for leaf in inner)
     return Failed(text, error_type(only), permanent=permanent)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def _from_outside(error: BaseException) -> bool:
@@ -171,7 +166,7 @@ def _from_outside(error: BaseException) -> bool:
     `Cancelled` that reaches us while nothing around us is cancelled was leaked by job code: that is its failure.
     """
     return trio.current_effective_deadline() == -math.inf and all(
-        isinstance(leaf, trio.Cancelled) for leaf in _leaves(error)
+        isinstance(leaf, trio.Cancelled) for leaf in leaves(error)
     )
 
 

@@ -40,7 +40,7 @@ class _Provider:
         return str(getattr(self.kind, "__name__", self.kind))
 
     async def open(self, values: Mapping[object, object], stack: AsyncExitStack) -> object:
-        """Make the value and leave on the stack whatever closes it."""
+        """Make the value and leave on the stack whatever closes it. If cancelled, there is nothing to close."""
         try:
             made = self.factory(**{name: values[kind] for name, kind in self.needs.items()})
             if inspect.iscoroutine(made):

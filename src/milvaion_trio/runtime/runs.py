@@ -96,7 +96,10 @@ class Runs:
     # --- the life of a job ------------------------------------------------------------------------------------------
 
     async def live(self, run: Run, give_slots: Callable[[], None]) -> None:
-        """From Running to the ack. The delivery is settled here, or void, when this returns."""
+        """From Running to the ack. The delivery is settled here, or void, when this returns.
+
+        If cancelled, which only the end of the whole tree does, the message returns to its queue with the connection.
+        """
         name = run.registered.name
         attempt_number = run.attempt.retry_count + 1
         try:

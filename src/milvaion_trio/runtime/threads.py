@@ -62,7 +62,8 @@ async def run_in_thread(run: Run, function: Callable[[], T], *, limiter: trio.Ca
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
         with trio.CancelScope(shield=True) as patience:
-            nursery.start_soon(_tell_when_cancelled, run, patience, grace)
+            # The task ends with the nursery, later than this scope; all it may do then is set its deadline.
+            nursery.start_soon(_tell_when_cancelled, run, patience, grace)  # noqa: ASYNC111
             try:
                 results.append(await trio.to_thread.run_sync(body, abandon_on_cancel=True, limiter=limiter))
             except trio.Cancelled:

@@ -1,25 +1,19 @@
 """What jobs and workers are tested with: in this process, on an embedded broker, hours in milliseconds.
 
-    run_job     one attempt of one job, and how it ended
-    under_test  a whole worker, to enqueue to, to cancel in, and to read the messages of
-    virtual     `trio.run` with a clock that jumps ahead as soon as everybody waits
-
-Names are looked up when they are used, because pytest imports this package for its plugin before any test is found.
+run_job     one attempt of one job, and how it ended
+under_test  a whole worker, to enqueue to, to cancel in, and to read the messages of
+virtual     `trio.run` with a clock that jumps ahead as soon as everybody waits
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from milvaion_trio.testing.clock import VIRTUAL_START as VIRTUAL_START
-    from milvaion_trio.testing.clock import virtual as virtual
-    from milvaion_trio.testing.job_run import JobRun as JobRun
-    from milvaion_trio.testing.job_run import run_job as run_job
-    from milvaion_trio.testing.recorder import OccurrenceView as OccurrenceView
-    from milvaion_trio.testing.recorder import Published as Published
-    from milvaion_trio.testing.recorder import WaitingRetry as WaitingRetry
-    from milvaion_trio.testing.worker_kit import WorkerUnderTest as WorkerUnderTest
-    from milvaion_trio.testing.worker_kit import under_test as under_test
+from milvaion_trio.testing.clock import VIRTUAL_START as VIRTUAL_START
+from milvaion_trio.testing.clock import virtual as virtual
+from milvaion_trio.testing.job_run import JobRun as JobRun
+from milvaion_trio.testing.job_run import run_job as run_job
+from milvaion_trio.testing.recorder import OccurrenceView as OccurrenceView
+from milvaion_trio.testing.recorder import Published as Published
+from milvaion_trio.testing.recorder import WaitingRetry as WaitingRetry
+from milvaion_trio.testing.worker_kit import WorkerUnderTest as WorkerUnderTest
+from milvaion_trio.testing.worker_kit import under_test as under_test
 
 __all__ = [
     "run_job",
@@ -32,22 +26,3 @@ __all__ = [
     "virtual",
     "VIRTUAL_START",
 ]
-
-_HOMES = {
-    "run_job": "job_run",
-    "JobRun": "job_run",
-    "under_test": "worker_kit",
-    "WorkerUnderTest": "worker_kit",
-    "OccurrenceView": "recorder",
-    "Published": "recorder",
-    "WaitingRetry": "recorder",
-    "virtual": "clock",
-    "VIRTUAL_START": "clock",
-}
-
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -16,6 +16,7 @@ from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.errors import NotPublished
 from milvaion_trio.model.events import Event
+from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.ports import Confirmation
@@ -72,7 +73,7 @@ async def under_test(
                     raise
                 kit.drain()
         except BaseExceptionGroup as group:
-            failure = _sole(group)
+            failure = sole(group)
     if failure is not None:  # raised out here, so that it keeps its own context
         raise failure
 
@@ -225,11 +226,3 @@ def _standing_on(kit: WorkerUnderTest, provided: Mapping[type, object], local_oc
 
 def _name(job: str | Named) -> str:
     return job if isinstance(job, str) else job.name
-
-
-def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What the test itself raised, instead of groups of one around it."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

@@ -62,13 +62,13 @@ class EmbeddedBroker:
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[EmbeddedPublisher]:
-        """Open a publishing connection."""
+        """Open a publishing connection. If cancelled, none was opened."""
         async with self._open(EmbeddedPublisher("publishing", self.publish_nowait, self._confirms)) as link:
             yield link
 
     @asynccontextmanager
     async def consuming(self) -> AsyncIterator[EmbeddedConsumer]:
-        """Open a consuming connection; leaving it returns every unsettled delivery to its queue."""
+        """Open a consuming connection; leaving it, also by cancellation, returns every unsettled delivery."""
         async with self._open(EmbeddedConsumer("consuming", self.declare_nowait, self._vhost, self._delays)) as link:
             yield link
 
@@ -156,7 +156,7 @@ class EmbeddedBroker:
                 nursery.start_soon(self._delays.keep_time, partial(getattr, link, "is_gone"))
                 try:
                     yield link
-                except BaseException as error:
+                except BaseException as error:  # noqa: ASYNC103  # raised again below, out of the nursery
                     failure = error
                 # Shielded, so that a cancellation from outside, which the body got already, is not raised again by
                 # the nursery in place of what the body raised.

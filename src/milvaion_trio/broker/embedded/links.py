@@ -114,7 +114,7 @@ class EmbeddedConsumer(EmbeddedLink):
 
     @asynccontextmanager
     async def consume(self, queue: str, *, prefetch: int) -> AsyncIterator[EmbeddedDeliveries]:
-        """Consume a queue; one that does not exist raises `SettingsError`."""
+        """Consume a queue; one that does not exist raises `SettingsError`. If cancelled, nothing is consumed."""
         await trio.lowlevel.checkpoint()
         self.check()
         deliveries = EmbeddedDeliveries(self._consumable(queue), _checked(prefetch))

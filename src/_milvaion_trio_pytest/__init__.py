@@ -1,6 +1,7 @@
 """Pytest fixtures for tests of jobs and workers; pytest finds this module by itself (entry point `pytest11`).
 
-It imports nothing but pytest until a fixture is used, so that having the package installed costs other tests nothing.
+Outside of `milvaion_trio`, as pytest imports it at every start, and a module inside would bring all of the package
+along: it imports nothing but pytest until a fixture is used.
 The fixtures are plain ones: they need neither pytest-trio nor a running Trio.
 
 With pytest-trio (`trio_mode = true`), in real time or, with its fixture `autojump_clock`, in virtual time:
