@@ -6,14 +6,14 @@ Values and lines only: `dev_server` answers, `remote` asks, `sockets` knows wher
 """
 
 import json
-import math
 from collections.abc import Mapping
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
 import trio
 from attrs import asdict, field, frozen
 
 from milvaion_trio.cli.failures import CommandFailed
+from milvaion_trio.cli.members import Members
 
 __all__ = [
     "LONGEST_LINE",
@@ -22,7 +22,6 @@ __all__ = [
     "Done",
     "Enqueue",
     "Lines",
-    "Members",
     "Problem",
     "Publish",
     "Reported",
@@ -110,63 +109,6 @@ def read_request(line: bytes) -> Request:
             raise CommandFailed(f"A request cannot ask to {word!r}; it can ask to {', '.join(_WORDS.values())}.")
     members.check_empty()
     return request
-
-
-class Members:
-    """The members of a JSON object that somebody else wrote: each is taken once, with its type, and none may be left.
-
-    Every method raises `CommandFailed` that names the member and says what it must be.
-    """
-
-    def __init__(self, what: str, members: Mapping[str, object]) -> None:
-        self._what = what
-        self._left = dict(members)
-
-    def text(self, name: str) -> str:
-        """A text that must be there."""
-        value = self._left.pop(name, None)
-        return value if isinstance(value, str) else self._refuse(name, value, "a text")
-
-    def text_or_null(self, name: str) -> str | None:
-        """A text, or `None` where it is absent or null."""
-        value = self._left.pop(name, None)
-        return value if value is None or isinstance(value, str) else self._refuse(name, value, "a text or null")
-
-    def whole_number(self, name: str) -> int | None:
-        """A whole number, or `None` where it is absent or null."""
-        value = self._left.pop(name, None)
-        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-            return value
-        return self._refuse(name, value, "a whole number")
-
-    def seconds(self, name: str) -> float | None:
-        """A duration, or `None` where it is absent or null."""
-        value = self._left.pop(name, None)
-        if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf):
-            return value
-        return self._refuse(name, value, "a number of seconds, 0 or more")
-
-    def flag(self, name: str) -> bool:
-        """True or false; false where it is absent."""
-        value = self._left.pop(name, False)
-        return value if isinstance(value, bool) else self._refuse(name, value, "true or false")
-
-    def mapping(self, name: str) -> Mapping[str, object]:
-        """An object; an empty one where it is absent."""
-        value = self._left.pop(name, {})
-        return value if isinstance(value, dict) else self._refuse(name, value, "an object")
-
-    def anything(self, name: str) -> object:
-        """Whatever it is, or `None`."""
-        return self._left.pop(name, None)
-
-    def check_empty(self) -> None:
-        """Refuse what nobody has taken."""
-        if self._left:
-            raise CommandFailed(f"The {self._what} has a member {min(self._left)!r} that nobody reads.")
-
-    def _refuse(self, name: str, value: object, expected: str) -> NoReturn:
-        raise CommandFailed(f"The member {name!r} of the {self._what} is {value!r}; it must be {expected}.")
 
 
 # --- answers --------------------------------------------------------------------------------------------------------

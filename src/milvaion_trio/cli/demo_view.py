@@ -13,12 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from milvaion_trio.cli.demo_record import Fate, Record
-from milvaion_trio.cli.narration import Mood, Remark
-from milvaion_trio.cli.terminal import BAD, GOOD, QUIET, WAITING, table
+from milvaion_trio.cli.narration import Remark
+from milvaion_trio.cli.terminal import QUIET, STYLES, table
 
-__all__ = ["STYLES", "closing_table", "is_live", "live_table", "remark_line", "shown_live"]
-
-STYLES = {Mood.PLAIN: "", Mood.GOOD: GOOD, Mood.WAITING: WAITING, Mood.BAD: BAD, Mood.QUIET: QUIET}
+__all__ = ["closing_table", "is_live", "live_table", "remark_line", "shown_live"]
 
 REFRESH = 0.1
 """Seconds between two pictures: tenths of seconds are what they show."""
@@ -26,8 +24,11 @@ REFRESH = 0.1
 NAMES = 12
 """Columns for the longest name of a job in the demo."""
 
-ROOM_FOR_WORDS = 110
-"""Columns of a terminal that has some left when the other three have theirs."""
+ROOM_FOR_WORDS = 30
+"""Columns without which a job's last word is not worth showing."""
+
+GAP = 2
+"""Columns between two columns of a table."""
 
 
 def is_live(console: Console) -> bool:
@@ -54,20 +55,26 @@ async def _redraw(live: Live, console: Console, record: Record, shows: Mapping[s
 def live_table(record: Record, shows: Mapping[str, str], width: int) -> Table:
     """The table at this moment: what each job shows, where it stands, and where there is room what it said last."""
     now = record.clock()
-    has_room = width >= ROOM_FOR_WORDS
+    needed = NAMES, max(map(len, shows.values())), len("running, attempt 3  0.0 s")
+    room = width - sum(needed) - GAP * len(needed)
+    has_room = room >= ROOM_FOR_WORDS
     made = table("Job", "What it shows", "Now", *(["Last word"] if has_room else []))
-    needed = (NAMES, max(map(len, shows.values())), len("running, attempt 3  0.0 s"))
-    for column, least in zip(made.columns, (*needed, None), strict=False):
-        column.no_wrap, column.overflow, column.min_width = True, "ellipsis", least if has_room else None
+    for column, least in zip(made.columns, needed, strict=False):
+        column.min_width = least
     fates = {fate.job_name: fate for fate in record.fates.values()}
     for name, what in shows.items():
         fate = fates.get(name, Fate(name))
         cells = [Text(what, QUIET), Text(_state(fate, now), STYLES[fate.mood])]
-        made.add_row(name, *cells, *([Text(fate.latest, QUIET)] if has_room else []))
+        made.add_row(name, *cells, *([Text(_cut(fate.latest, room), QUIET)] if has_room else []))
     footer = "the worker leaves" if record.is_leaving else "Ctrl-C drains, twice cancels"
     made.caption = Text(f"{now:4.1f} s  shop-worker on the embedded broker; {footer}", QUIET)
     made.caption_justify = "left"
     return made
+
+
+def _cut(text: str, room: int) -> str:
+    # Left to rich, a text that is too long would take the room of all columns, the first one's whole.
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 def _state(fate: Fate, now: float) -> str:

@@ -17,11 +17,11 @@ from milvaion_trio.cli.dev_server import DevServer
 from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.logging_setup import set_up_logging
 from milvaion_trio.cli.message_lines import message_line
-from milvaion_trio.cli.narration import Mood, Remark
+from milvaion_trio.cli.narration import Remark
 from milvaion_trio.cli.options import SocketOption, WorkerArgument, load
 from milvaion_trio.cli.serving import serve_and_end
 from milvaion_trio.cli.sockets import listening, socket_place
-from milvaion_trio.cli.terminal import BAD, GOOD, QUIET, WAITING, error_console, output_console, write_line
+from milvaion_trio.cli.terminal import QUIET, STYLES, error_console, output_console, write_line
 from milvaion_trio.logs import log_event
 from milvaion_trio.model import events
 from milvaion_trio.model.envelope import Publication
@@ -29,9 +29,7 @@ from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.signals.local import LocalSignals
 from milvaion_trio.worker import Worker
 
-__all__ = ["STYLES", "dev"]
-
-STYLES = {Mood.PLAIN: "", Mood.GOOD: GOOD, Mood.WAITING: WAITING, Mood.BAD: BAD, Mood.QUIET: QUIET}
+__all__ = ["dev"]
 
 
 def dev(

@@ -9,8 +9,9 @@ import time
 import uuid
 from pathlib import Path
 
-from milvaion_trio.cli.control import Members, Publish
+from milvaion_trio.cli.control import Publish
 from milvaion_trio.cli.failures import CommandFailed, UsageError
+from milvaion_trio.cli.members import Members
 from milvaion_trio.model import headers, topology
 from milvaion_trio.model.envelope import HeaderValue, Message, Publication
 from milvaion_trio.model.errors import InvalidMessage

@@ -132,5 +132,5 @@ def outcome_line(text: str) -> str:
     first = next((index for index, line in enumerate(lines) if line.startswith("Message: ")), 0)
     found = lines[first].removeprefix("Message: ") if lines else ""
     if found.endswith(":"):
-        found += "; ".join(line.replace("-", "", 1) for line in lines[first + 1 :] if line.startswith("- "))
+        found += " " + "; ".join(line.removeprefix("- ") for line in lines[first + 1 :] if line.startswith("- "))
     return found[:WIDEST_TEXT]

@@ -13,10 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from milvaion_trio.cli.narration import Mood
+
 __all__ = [
     "BAD",
     "GOOD",
     "QUIET",
+    "STYLES",
     "WAITING",
     "error_console",
     "fail",
@@ -30,6 +33,9 @@ GOOD = "green"
 BAD = "red"
 WAITING = "yellow"
 QUIET = "dim"
+
+STYLES = {Mood.PLAIN: "", Mood.GOOD: GOOD, Mood.WAITING: WAITING, Mood.BAD: BAD, Mood.QUIET: QUIET}
+"""What a remark's mood looks like."""
 
 PLENTY = 1000
 """Columns where nobody looks: a table in a pipe is as wide as it needs to be."""
