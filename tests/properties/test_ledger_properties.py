@@ -76,7 +76,7 @@ class LedgerAgainstLists(RuleBasedStateMachine):
     def start(self, attempt: AttemptKey) -> None:
         before = dict(self.starts).get(attempt, 0)
 
-        assert self.ledger.started(attempt) == before + 1
+        assert self.ledger.redelivered(attempt) == before + 1
 
         self.starts = [each for each in self.starts if each[0] != attempt]
         self.starts = [*self.starts, (attempt, before + 1)][-STARTS:]

@@ -213,20 +213,25 @@ def test_the_newest_100_000_cancels_are_remembered() -> None:
 # --- how often an attempt was started -------------------------------------------------------------------------------
 
 
-def test_starts_of_an_attempt_are_counted_from_1() -> None:
+def test_starts_from_redeliveries_are_counted_from_1() -> None:
     ledger = Ledger[Handle]()
 
-    assert [ledger.started(FIRST), ledger.started(FIRST), ledger.started(SECOND), ledger.started(FIRST)] == [1, 2, 1, 3]
+    assert [
+        ledger.redelivered(FIRST),
+        ledger.redelivered(FIRST),
+        ledger.redelivered(SECOND),
+        ledger.redelivered(FIRST),
+    ] == [1, 2, 1, 3]
 
 
-def test_the_starts_of_the_newest_10_000_attempts_are_remembered() -> None:
+def test_the_redeliveries_of_the_newest_10_000_attempts_are_remembered() -> None:
     ledger = Ledger[Handle]()
-    ledger.started(FIRST)
-    ledger.started(OTHER)
-    ledger.started(FIRST)
+    ledger.redelivered(FIRST)
+    ledger.redelivered(OTHER)
+    ledger.redelivered(FIRST)
 
     for number in range(ATTEMPTS_REMEMBERED - 1):
-        ledger.started(AttemptKey(A, "2000", number, 0))
+        ledger.redelivered(AttemptKey(A, "2000", number, 0))
 
-    assert ledger.started(FIRST) == 3
-    assert ledger.started(OTHER) == 1
+    assert ledger.redelivered(FIRST) == 3
+    assert ledger.redelivered(OTHER) == 1

@@ -295,4 +295,4 @@ def test_a_decision_changes_nothing() -> None:
 
     assert isinstance(first, Run)
     assert len(ledger) == 0
-    assert ledger.started(STAMPED) == 1
+    assert ledger.redelivered(STAMPED) == 1

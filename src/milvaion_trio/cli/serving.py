@@ -2,6 +2,7 @@
 
 import trio
 
+from milvaion_trio.cli.collector import suit_the_collector
 from milvaion_trio.worker import Worker
 
 __all__ = ["serve_and_end"]
@@ -14,5 +15,6 @@ async def serve_and_end(
 
     Handles signals. If cancelled, the running jobs are cancelled and go back to their queues.
     """
+    suit_the_collector()
     await worker.serve(handle_signals=True, task_status=task_status)
     scope.cancel()

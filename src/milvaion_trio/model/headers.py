@@ -44,7 +44,7 @@ SNOOZE_LIMIT = 2**31 - 1
 """What an int32 header holds: a job that looks for something every minute may snooze for 4,000 years."""
 
 
-@frozen
+@frozen(cache_hash=True)
 class AttemptKey:
     """What makes two deliveries the same attempt (DESIGN.md 5, identity of an attempt).
 

@@ -93,7 +93,7 @@ def _class_reader(kind: Any) -> Reader:
         name = ""
         try:
             for name, item in checked(value, dict, "an object").items():
-                member = members[name] if name in members else folded.get(name.lower())
+                member = members.get(name) or folded.get(name.lower())
                 if member is None:
                     unknown += 1
                     continue

@@ -45,11 +45,11 @@ def class_writer(
     if casing is Casing.CAMEL:
         pairs = [(camel_name(member), attribute) for member, attribute in pairs]
     table = [(f'"{member}":', writer) for (member, _), writer in zip(pairs, writers, strict=True)]
+    template = f"{{{','.join([f'{prefix}%s' for prefix, _ in table])}}}"  # no member's name holds a percent sign
 
     def write_all(value: Any) -> str:
-        found = zip(table, values_of(value), strict=True)
-        parts = [prefix + ("null" if item is None else writer(item)) for (prefix, writer), item in found]
-        return f"{{{','.join(parts)}}}"
+        found = zip(writers, values_of(value), strict=True)
+        return template % tuple(["null" if item is None else writer(item) for writer, item in found])
 
     def write_present(value: Any) -> str:
         found = zip(table, values_of(value), strict=True)

@@ -49,7 +49,7 @@ class Tombstone:
 class Ledger(Generic[R]):
     """Running attempts with the runtime's handle `R` of each, tombstones, and counts of starts."""
 
-    __slots__ = ("_count", "_running", "_starts", "_tombstones")
+    __slots__ = ("_count", "_running", "_redelivered", "_tombstones")
 
     def __init__(self) -> None:
         # A list, since an attempt stays here until everything it published is confirmed, and its own retry copy may
@@ -58,7 +58,7 @@ class Ledger(Generic[R]):
         self._count = 0
         # Ordered dicts, because finding the oldest key of a plain one means stepping over all that were deleted.
         self._tombstones: OrderedDict[OccurrenceId, Tombstone] = OrderedDict()
-        self._starts: OrderedDict[AttemptKey, int] = OrderedDict()
+        self._redelivered: OrderedDict[AttemptKey, int] = OrderedDict()
 
     def __len__(self) -> int:
         """How many attempts run here."""
@@ -125,12 +125,15 @@ class Ledger(Generic[R]):
         tombstone = self._tombstones.get(attempt.occurrence_id)
         return tombstone.reason if tombstone is not None and tombstone.covers(attempt.dispatch_stamp) else None
 
-    def started(self, attempt: AttemptKey) -> int:
-        """Count a start of this attempt and return how often it was started here: 1 for the first time."""
-        run_number = self._starts.get(attempt, 0) + 1
-        self._starts[attempt] = run_number
-        if run_number > 1:
-            self._starts.move_to_end(attempt)
-        elif len(self._starts) > ATTEMPTS_REMEMBERED:
-            self._starts.popitem(last=False)
-        return run_number
+    def redelivered(self, attempt: AttemptKey) -> int:
+        """Count a start of this attempt from a redelivered message: 1 for the first, which is its second start at least.
+
+        Starts from fresh messages need no counting, and they are nearly all.
+        """
+        count = self._redelivered.get(attempt, 0) + 1
+        self._redelivered[attempt] = count
+        if count > 1:
+            self._redelivered.move_to_end(attempt)
+        elif len(self._redelivered) > ATTEMPTS_REMEMBERED:
+            self._redelivered.popitem(last=False)
+        return count

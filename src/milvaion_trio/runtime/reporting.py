@@ -131,6 +131,7 @@ class Reporter:
         attempt: AttemptKey,
         job: JobMessage,
         conclusion: Conclusion,
+        ended_at: Instant,
         *,
         reported: bool,
         max_retries: int = 0,
@@ -143,7 +144,6 @@ class Reporter:
         """
         reports: list[Report] = []
         occurrence_id = attempt.occurrence_id
-        ended_at = self._now()
         if reported:
             for line in conclusion.logs:
                 self.system_log(occurrence_id, line)

@@ -57,14 +57,13 @@ class Runs:
         job, attempt = admission.job, admission.attempt
         limit = _time_limit(job.execution_timeout_seconds, registered)
         started = trio.current_time()
-        run_number = self.ledger.started(attempt)
         run = Run(
             occurrence_id=admission.occurrence_id,
             attempt=attempt,
             job=job,
             registered=registered,
             delivery=delivery,
-            run_number=max(run_number, 2) if delivery.redelivered else run_number,
+            run_number=1 + self.ledger.redelivered(attempt) if delivery.redelivered else 1,
             reported=self.report_local or not headers.has_local_origin(delivery.message.headers),
             started_at=self.now(),
             started_clock=started,
@@ -111,6 +110,7 @@ class Runs:
             self.on_start(run)
             outcome = await self.executor.execute(run)
             elapsed = trio.current_time() - run.started_clock
+            ended_at = self.now()
         finally:
             self.on_end(run)
             if run.abandoned_thread:
@@ -123,41 +123,42 @@ class Runs:
         if run.phase is Phase.DISOWNED:
             _log.error("job %s ended after its message was given back; its outcome is ignored", name)
             return
-        conclusion = self._conclude(run, outcome)
+        conclusion = self._conclude(run, outcome, ended_at)
         if conclusion.requeue:
             run.requeue()
             self._settled(run)
             self.observers.tell(events.JobReturned(name, run.occurrence_id, attempt_number, "the worker shuts down"))
             return
         try:
-            await self._report(run, conclusion, elapsed)
+            await self._report(run, conclusion, ended_at, elapsed)
         except Exception as error:
             # A defect of ours, and one job must not stop the others: it ends as a failure that says so.
             _log.exception("the outcome of job %s could not be reported, it is reported as failed instead", name)
-            conclusion = self._conclude(run, Failed(error_text(error), error_type(error), permanent=True))
-            await self._report(run, conclusion, elapsed)
+            conclusion = self._conclude(run, Failed(error_text(error), error_type(error), permanent=True), ended_at)
+            await self._report(run, conclusion, ended_at, elapsed)
         run.ack()
         self._settled(run)
         if self.observers:
             self._tell_conclusion(run, conclusion, elapsed)
 
-    def _conclude(self, run: Run, outcome: Outcome) -> lifecycle.Conclusion:
+    def _conclude(self, run: Run, outcome: Outcome, ended_at: Instant) -> lifecycle.Conclusion:
         return lifecycle.conclude(
             outcome,
             job_name=run.registered.name,
             retry_count=run.attempt.retry_count,
             snoozes=run.attempt.snoozes,
             policy=run.registered.effective.retry,
-            now=self.now(),
+            now=ended_at,
             draw=random.random(),
         )
 
-    async def _report(self, run: Run, conclusion: lifecycle.Conclusion, elapsed: float) -> None:
+    async def _report(self, run: Run, conclusion: lifecycle.Conclusion, ended_at: Instant, elapsed: float) -> None:
         await self.reporter.conclude(
             run.delivery,
             run.attempt,
             run.job,
             conclusion,
+            ended_at,
             reported=run.reported,
             max_retries=run.registered.effective.retry.max_retries,
             started_at=run.started_at,
@@ -189,7 +190,9 @@ class Runs:
         else:
             conclusion = lifecycle.conclude_cancelled_before_start(admission)
         reported = self.report_local or not headers.has_local_origin(delivery.message.headers)
-        await self.reporter.conclude(delivery, admission.attempt, admission.job, conclusion, reported=reported)
+        await self.reporter.conclude(
+            delivery, admission.attempt, admission.job, conclusion, self.now(), reported=reported
+        )
         delivery.ack()
         self._settled(None)
         if isinstance(admission, lifecycle.Refuse):
