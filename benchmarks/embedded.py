@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
@@ -91,6 +92,27 @@ def throughput(jobs: int, in_flight: int) -> dict[str, float]:
     return trio.run(main)
 
 
+def bare(jobs: int) -> dict[str, float]:
+    """What Python and Trio alone take for a job: a task, a scope with a deadline, the JSON. It measures the machine."""
+    body = dispatch_message(build(1)[2], None).message.body
+
+    async def job() -> None:
+        with trio.CancelScope(deadline=trio.current_time() + 60):
+            json.loads(body)
+            await trio.lowlevel.checkpoint()
+
+    async def main() -> float:
+        suit_the_collector()
+        started = time.process_time()
+        for _ in range(jobs // 100):
+            async with trio.open_nursery() as nursery:
+                for _ in range(100):
+                    nursery.start_soon(job)
+        return (time.process_time() - started) / (jobs // 100 * 100) * 1e6
+
+    return {"cpu_us_per_job": trio.run(main)}
+
+
 def sleepers(jobs: int) -> dict[str, float]:
     """Resident memory with so many jobs running, and how long it takes to cancel them all."""
     worker, broker, to = build(jobs)
@@ -143,9 +165,15 @@ def main() -> None:
     if options.one:
         what, *numbers = options.one
         arguments = [int(number) for number in numbers]
-        print(json.dumps(throughput(*arguments) if what == "throughput" else sleepers(*arguments)))
+        measures: dict[str, Callable[..., dict[str, float]]]
+        measures = {"throughput": throughput, "bare": bare, "sleepers": sleepers}
+        print(json.dumps(measures[what](*arguments)))
         return
-    rounds = [in_fresh_process("throughput", options.jobs, options.in_flight) for _ in range(ROUNDS)]
+    rounds, bare_rounds = [], []
+    for _ in range(ROUNDS):  # in turn, since the speed of a shared machine drifts
+        rounds.append(in_fresh_process("throughput", options.jobs, options.in_flight))
+        bare_rounds.append(in_fresh_process("bare", options.jobs)["cpu_us_per_job"])
+    ratios = [one["cpu_us_per_job"] / bare for one, bare in zip(rounds, bare_rounds, strict=True)]
     report = {
         "python": platform.python_version(),
         "trio": trio.__version__,
@@ -156,6 +184,12 @@ def main() -> None:
             for key in rounds[0]
             for values in [[one[key] for one in rounds]]
         },
+        "bare_cpu_us_per_job": {
+            "median": statistics.median(bare_rounds),
+            "min": min(bare_rounds),
+            "max": max(bare_rounds),
+        },
+        "times_bare": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
         "sleepers": {"jobs": options.sleepers, **in_fresh_process("sleepers", options.sleepers)},
     }
     if options.json:
@@ -167,6 +201,11 @@ def main() -> None:
     print(f"{options.jobs} no-op jobs, {options.in_flight} in flight, median of {ROUNDS} rounds:")
     print(f"  {speed['median']:,.0f} reported jobs/s ({speed['min']:,.0f} to {speed['max']:,.0f})")
     print(f"  {cost['median']:.0f} us of CPU per job ({cost['min']:.0f} to {cost['max']:.0f})")
+    bare_cost, ratio = report["bare_cpu_us_per_job"], report["times_bare"]
+    print(
+        f"  {ratio['median']:.1f} times ({ratio['min']:.1f} to {ratio['max']:.1f}) a bare task with scope and json.loads,"
+    )
+    print(f"  which takes {bare_cost['median']:.0f} us here ({bare_cost['min']:.0f} to {bare_cost['max']:.0f})")
     print(f"{options.sleepers} sleeping jobs:")
     print(f"  {asleep['megabytes']:.0f} MB of resident memory, {asleep['kilobytes_per_job']:.1f} kB per job")
     print(f"  all cancelled and back in their queue after {asleep['cancel_seconds']:.2f} s")

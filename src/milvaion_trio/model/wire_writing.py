@@ -26,7 +26,16 @@ from milvaion_trio.model.sanitise import (
 )
 from milvaion_trio.model.wire_fields import Casing, camel_name, is_nullable, is_tuple, pascal_name
 
-__all__ = ["Writer", "class_writer", "date_text", "members_of", "members_with_old_name", "storable", "worker_id_text"]
+__all__ = [
+    "Writer",
+    "class_writer",
+    "date_text",
+    "identifier_text",
+    "members_of",
+    "members_with_old_name",
+    "storable",
+    "worker_id_text",
+]
 
 Writer: TypeAlias = Callable[[Any], str]
 
@@ -91,7 +100,8 @@ def _cleaned_to(limit: int) -> Writer:
 
 
 @lru_cache(maxsize=1024)
-def _identifier(text: str) -> str:
+def identifier_text(text: str) -> str:
+    """An id; those of running jobs come again and again."""
     return quote(clean_text(text))
 
 
@@ -129,10 +139,10 @@ def _json(value: Any) -> str:
 
 _WRITERS: dict[Any, Writer] = {
     str: _cleaned,
-    OccurrenceId: _identifier,
-    JobId: _identifier,
+    OccurrenceId: identifier_text,
+    JobId: identifier_text,
     WorkerId: worker_id_text,
-    InstanceId: _identifier,
+    InstanceId: identifier_text,
     bool: lambda flag: "true" if flag else "false",
     int: int.__repr__,  # also of enums, where repr() would give the name
     Instant: date_text,

@@ -49,7 +49,7 @@ class Tombstone:
 class Ledger(Generic[R]):
     """Running attempts with the runtime's handle `R` of each, tombstones, and counts of starts."""
 
-    __slots__ = ("_count", "_running", "_redelivered", "_tombstones")
+    __slots__ = ("_count", "_redelivered", "_running", "_tombstones")
 
     def __init__(self) -> None:
         # A list, since an attempt stays here until everything it published is confirmed, and its own retry copy may
@@ -126,7 +126,7 @@ class Ledger(Generic[R]):
         return tombstone.reason if tombstone is not None and tombstone.covers(attempt.dispatch_stamp) else None
 
     def redelivered(self, attempt: AttemptKey) -> int:
-        """Count a start of this attempt from a redelivered message: 1 for the first, which is its second start at least.
+        """Count a start of this attempt from a redelivered message; the first such is its second start, at least.
 
         Starts from fresh messages need no counting, and they are nearly all.
         """
