@@ -202,9 +202,7 @@ def main() -> None:
     print(f"  {speed['median']:,.0f} reported jobs/s ({speed['min']:,.0f} to {speed['max']:,.0f})")
     print(f"  {cost['median']:.0f} us of CPU per job ({cost['min']:.0f} to {cost['max']:.0f})")
     bare_cost, ratio = report["bare_cpu_us_per_job"], report["times_bare"]
-    print(
-        f"  {ratio['median']:.1f} times ({ratio['min']:.1f} to {ratio['max']:.1f}) what a bare task takes that has a scope"
-    )
+    print(f"  {ratio['median']:.1f} times ({ratio['min']:.1f} to {ratio['max']:.1f}) a bare task that has a scope")
     print(
         f"  and does json.loads: {bare_cost['median']:.0f} us here ({bare_cost['min']:.0f} to {bare_cost['max']:.0f})"
     )

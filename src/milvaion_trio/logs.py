@@ -31,8 +31,11 @@ def log_event(event: events.Event) -> None:
                 duration,
                 summary,
             )
-        case events.JobRetried(job_name, occurrence_id, attempt, delay, why):
-            _log.warning("job %s: %s %s, attempt %d, next in %g s", why, job_name, occurrence_id, attempt, delay)
+        case events.JobRetried(job_name, occurrence_id, attempt, delay, why, text):
+            summary = _first_line(text)
+            _log.warning(
+                "job %s: %s %s, attempt %d, next in %g s%s", why, job_name, occurrence_id, attempt, delay, summary
+            )
         case events.JobReturned(job_name, occurrence_id, attempt, why):
             _log.warning("job given back: %s %s, attempt %d, because %s", job_name, occurrence_id, attempt, why)
         case events.DeliveryRefused(queue, occurrence_id, why):

@@ -297,7 +297,7 @@ async def test_events_tell_the_life_of_a_job(worker: Worker, autojump_clock: Moc
     async def work(ctx: JobContext) -> str:
         await trio.sleep(2)
         if ctx.attempt == 1:
-            raise ValueError
+            raise ValueError("not yet")
         return "done"
 
     async with under_test(worker) as kit:
@@ -307,7 +307,7 @@ async def test_events_tell_the_life_of_a_job(worker: Worker, autojump_clock: Moc
 
     assert told == [
         events.JobStarted("work", occurrence, 1, 1),
-        events.JobRetried("work", occurrence, 1, 60, "retry"),
+        events.JobRetried("work", occurrence, 1, 60, "retry", "not yet"),
         events.JobStarted("work", occurrence, 2, 1),
         events.JobConcluded("work", occurrence, 2, OccurrenceStatus.COMPLETED, 2, "done"),
     ]

@@ -23,12 +23,15 @@ _FRAMES = 100
 
 
 def error_text(
-    error: BaseException, *, skip_frames_in: str | None = None, without: tuple[type[BaseException], ...] = ()
+    error: BaseException,
+    *,
+    skip_frames_in: str | tuple[str, ...] | None = None,
+    without: tuple[type[BaseException], ...] = (),
 ) -> str:
     """The exception, and what caused it, in the form of a .NET worker.
 
     An exception group is told with its leaves; the groups in between say nothing new.
-    `skip_frames_in` is a folder: the outermost frames are left out as long as their files are in it.
+    `skip_frames_in` is a folder, or several: the outermost frames are left out as long as their files are in them.
     Inner exceptions of the types in `without` are not told.
     """
     try:
@@ -89,7 +92,7 @@ def _with_inner(error: BaseException) -> Iterator[BaseException]:
             waiting.extend((leaf, depth + 1) for leaf in reversed(each.exceptions[: _INNER_LIMIT + 2]))
 
 
-def _text_of_one(error: BaseException, skip_frames_in: str | None) -> str:
+def _text_of_one(error: BaseException, skip_frames_in: str | tuple[str, ...] | None) -> str:
     return f"Type: {_full_type(error)}\nMessage: {_message(error)}\n{_STACK_LABEL}{_stack(error, skip_frames_in)}\n"
 
 
@@ -109,7 +112,7 @@ def _message(error: BaseException) -> str:
     return message
 
 
-def _stack(error: BaseException, skip_frames_in: str | None) -> str:
+def _stack(error: BaseException, skip_frames_in: str | tuple[str, ...] | None) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     first = 0
     if skip_frames_in is not None:

@@ -102,6 +102,9 @@ class JobRetried:
     attempt: int
     delay: float
     why: str
+    """The event of the occurrence: `retry` or `snooze`."""
+    text: str | None = None
+    """What went wrong, in one sentence."""
 
 
 @frozen

@@ -177,5 +177,6 @@ def _safe_repr(value: object) -> str:
         return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
 
 
-_HERE = os.path.dirname(__file__)
-"""Frames of the runtime stand at the head of every stack and tell a job's author nothing."""
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
+_HERE = (os.path.join(_PACKAGE, "runtime"), os.path.join(_PACKAGE, "policy"))
+"""Frames of ours stand at the head of every stack and tell a job's author nothing."""

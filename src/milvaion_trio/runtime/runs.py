@@ -173,8 +173,9 @@ class Runs:
             self.observers.tell(event)
         elif conclusion.retry is not None:
             retry = conclusion.retry
+            why = conclusion.logs[0].message if conclusion.logs else None
             self.observers.tell(
-                events.JobRetried(name, run.occurrence_id, attempt_number, retry.delay, conclusion.event.value)
+                events.JobRetried(name, run.occurrence_id, attempt_number, retry.delay, conclusion.event.value, why)
             )
 
     async def _ack_when_settled(self, attempt: headers.AttemptKey, delivery: Delivery) -> None:
