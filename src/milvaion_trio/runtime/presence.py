@@ -5,7 +5,6 @@ would be lies. A lost connection is followed by a new registration (WIRE.md 4.7)
 """
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 
 import trio
@@ -131,7 +130,8 @@ class JobHeartbeats:
     reporter: Reporter
     interval: float
     """Seconds; 0 or below sends none."""
-    _due: OrderedDict[Run, float] = field(factory=OrderedDict, init=False)
+    _due: dict[Run, float] = field(factory=dict, init=False)
+    """In order of the due times. Its first key may lie behind many deleted ones, but it is asked for only when due."""
     _first: trio.Event = field(factory=trio.Event, init=False)
 
     def watch(self, run: Run) -> None:
@@ -156,5 +156,5 @@ class JobHeartbeats:
                 await trio.sleep_until(due)
                 continue  # the run may have ended meanwhile
             self.reporter.heartbeat(run)
-            self._due[run] = due + self.interval
-            self._due.move_to_end(run)
+            del self._due[run]
+            self._due[run] = due + self.interval  # last now
