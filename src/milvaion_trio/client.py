@@ -22,6 +22,7 @@ from milvaion_trio.model.json_text import write
 from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.messages import Cancellation, JobMessage
 from milvaion_trio.model.wire import Casing, encode_job
+from milvaion_trio.policy.backoff import LONGEST_DELAY
 from milvaion_trio.ports import Broker, Confirmation, Publisher, Signals
 
 __all__ = ["Client", "Destination", "dispatch_message", "publish_dispatch"]
@@ -42,9 +43,12 @@ def dispatch_message(
 ) -> Publication:
     """The message that makes the job run once, with a new occurrence id.
 
-    Raises `TypeError` when the data has no JSON form.
+    Raises `TypeError` or `ValueError` when the data has no JSON form, or the delay is none.
     """
+    if delay is not None and not 0 <= delay <= LONGEST_DELAY:  # also NaN
+        raise ValueError(f"delay is {delay!r}; it must be a number of seconds from 0 to {LONGEST_DELAY:.0f} (30 days).")
     now = Instant.from_unix_ns(time.time_ns() if now_ns is None else now_ns)
+    execute_at = now.plus(delay or 0.0)
     occurrence_id = OccurrenceId(str(uuid.uuid4()))
     routing_key = topology.routing_key(to.pattern)
     job = JobMessage(
@@ -52,7 +56,7 @@ def dispatch_message(
         display_name=to.job_name,
         job_name_in_worker=to.job_name,
         job_data=None if data is None else write(jsonable(data)),
-        execute_at=now,
+        execute_at=execute_at,
         is_active=True,
         worker_id=to.worker_id,
         routing_pattern=to.pattern,
@@ -63,7 +67,7 @@ def dispatch_message(
         body=encode_job(job, Casing.CAMEL),
         headers={
             "JobType": to.job_name,
-            "ExecuteAt": now.round_trip,
+            "ExecuteAt": execute_at.round_trip,
             "IsRecurring": False,
             headers.OCCURRENCE_ID: occurrence_id,
             "RoutingKey": routing_key,
@@ -134,7 +138,8 @@ class Client:
     async def enqueue(self, job: "str | Named", data: object = None, *, delay: float | None = None) -> OccurrenceId:
         """Dispatch the job, to start at once or after `delay` seconds, and return its occurrence id once confirmed.
 
-        `data` is anything JSON-able. Raises `NotPublished`, `LinkLost`, or `TypeError` for data without a JSON form.
+        `data` is anything JSON-able. Raises `NotPublished`, `LinkLost`, or `TypeError`
+        or `ValueError` for data without a JSON form.
         If cancelled, the message may have been published.
         """
         if self._publisher is None:

@@ -6,11 +6,15 @@ ERROR means that a person must act; a change of state is said once.
 import logging
 
 from milvaion_trio.model import events
+from milvaion_trio.model.error_text import error_summary
 from milvaion_trio.model.occurrence import OccurrenceStatus
 
 __all__ = ["log_event"]
 
 _log = logging.getLogger("milvaion_trio")
+
+SUMMARY = 1000
+"""Characters of an error in a log line; all of it is in the occurrence's own log."""
 
 
 def log_event(event: events.Event) -> None:
@@ -20,7 +24,7 @@ def log_event(event: events.Event) -> None:
             _log.debug("job started: %s %s, attempt %d, run %d", job_name, occurrence_id, attempt, run_number)
         case events.JobConcluded(job_name, occurrence_id, attempt, status, duration, text):
             level = logging.INFO if status is OccurrenceStatus.COMPLETED else logging.WARNING
-            summary = _first_line(text)
+            summary = _summary(text)
             _log.log(
                 level,
                 "job %s: %s %s, attempt %d, %.3f s%s",
@@ -32,7 +36,7 @@ def log_event(event: events.Event) -> None:
                 summary,
             )
         case events.JobRetried(job_name, occurrence_id, attempt, delay, why, text):
-            summary = _first_line(text)
+            summary = _summary(text)
             _log.warning(
                 "job %s: %s %s, attempt %d, next in %g s%s", why, job_name, occurrence_id, attempt, delay, summary
             )
@@ -47,11 +51,15 @@ def log_event(event: events.Event) -> None:
         case events.WorkerReady(instance_id, queues):
             _log.info("worker ready: %s consumes %s", instance_id, ", ".join(queues) or "nothing")
         case events.ShutdownBegan(hard, running):
-            _log.info("shutdown: %d running jobs %s", running, "are cancelled" if hard else "may end")
+            _log.info(
+                "shutdown: %s %s",
+                "1 running job" if running == 1 else f"{running} running jobs",
+                "cancelled" if hard else "may end",
+            )
         case events.WorkerStopped(instance_id, unstoppable_jobs):
             if unstoppable_jobs:
                 _log.error(
-                    "worker stopped: %s, but these jobs ignore their cancellation and keep the program from ending: %s",
+                    "worker stopped: %s; these jobs ignored their cancellation, their messages went back: %s",
                     instance_id,
                     ", ".join(unstoppable_jobs),
                 )
@@ -59,10 +67,10 @@ def log_event(event: events.Event) -> None:
                 _log.info("worker stopped: %s", instance_id)
 
 
-def _first_line(text: str | None) -> str:
-    if not text:
-        return ""
-    # Error texts have the form of WIRE.md 3.1, whose second line says what happened.
-    lines = text.splitlines()
-    line = next((line for line in lines if line.startswith("Message: ")), lines[0] if lines else "")
-    return f": {line.removeprefix('Message: ')[:200]}"
+def _summary(text: str | None) -> str:
+    return f": {error_summary(text)[:SUMMARY]}" if text else ""
+
+
+def _facts(job_name: str, occurrence_id: str, attempt: int, **more: object) -> dict[str, object]:
+    """For formatters that write more than the message: the same facts, each under its name."""
+    return {"job": job_name, "occurrence_id": occurrence_id, "attempt": attempt, **more}

@@ -1,6 +1,8 @@
 """`Worker`: what a user builds. It collects jobs, providers and settings, and composes the tree when serving starts."""
 
 import contextlib
+import inspect
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -43,7 +45,7 @@ from milvaion_trio.runtime.run import Run
 from milvaion_trio.runtime.runs import Runs
 from milvaion_trio.runtime.serve import House, serve
 from milvaion_trio.runtime.shutdown import Shutdown
-from milvaion_trio.runtime.supervisor import SupervisedLink
+from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
 from milvaion_trio.signals.local import LocalSignals
 
 __all__ = ["Worker"]
@@ -55,6 +57,11 @@ T = TypeVar("T")
 Lifespan: TypeAlias = Callable[["Worker"], AbstractAsyncContextManager[None]]
 
 __version__ = version("milvaion-trio")
+
+_log = logging.getLogger("milvaion_trio")
+
+CLOSING_GRACE = 1.0
+"""Seconds beyond the budgets for what stands around the tree: closing what was provided, leaving the lifespan."""
 
 IDLE_POLL = 0.05
 """Seconds between two looks at the queues' depths: a broker answers thousands of these a second."""
@@ -78,6 +85,8 @@ class Worker:
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         given = settings or WorkerSettings()
+        if worker_id is not None and given.worker_id not in (worker_id, WorkerSettings().worker_id):
+            raise SettingsError([f"The worker is called {worker_id!r} here and {given.worker_id!r} in its settings."])
         self.settings = given if worker_id is None else evolve(given, worker_id=worker_id)
         self.broker: Broker = broker or EmbeddedBroker()
         self.signals: Signals = signals or LocalSignals()
@@ -122,23 +131,33 @@ class Worker:
 
     def lifespan(self, manager: Lifespan) -> Lifespan:
         """Decorate an async context manager function that is entered before serving and left after it."""
+        if self._lifespan is not None:
+            raise SettingsError(["This worker has a lifespan already; enter both in one async context manager."])
+        if inspect.isasyncgenfunction(manager):
+            name = getattr(manager, "__name__", "the lifespan")
+            raise SettingsError([f"{name} has a `yield`; decorate it with contextlib.asynccontextmanager as well."])
         self._lifespan = manager
         return manager
 
     def observe(self, observer: Observer) -> None:
         """Call this with every event of the worker (`milvaion_trio.model.events`)."""
         self.observers = (*self.observers, observer)
+        if self._house is not None:
+            self._house.observers.add(observer)
 
-    def discover(self, package: str) -> None:
+    def discover(self, package: str | None = None) -> None:
         """Add the jobs that the package's modules define with the free `@job` or as classes deriving from `Job`.
 
-        Raises `SettingsError` when a module cannot be imported.
+        Without a package, the jobs that installed distributions announce in the entry-point group
+        `milvaion_trio.jobs`. Raises `SettingsError` when a module cannot be imported.
         """
-        for definition in loading.discover(package):
+        for definition in loading.entry_point_jobs() if package is None else loading.discover(package):
             self.add(definition)
 
     def add(self, definition: JobDefinition[P, R]) -> None:
-        """Add a job that was defined elsewhere."""
+        """Add a job that was defined elsewhere; its `enqueue` sends through the worker it was added to last."""
+        if not isinstance(definition, JobDefinition):
+            raise SettingsError([f"{definition!r} is no job definition: decorate it with @job() first."])
         self.registry.add(definition)
         definition.bind(self._enqueue)
 
@@ -197,10 +216,10 @@ class Worker:
         shutdown = Shutdown(self.settings.shutdown)
         if self._serving is not None:
             raise SettingsError(["This worker serves already. Make a second Worker to serve twice in one process."])
-        handled = os_signals.default_handlers_in_place() if handle_signals is None else handle_signals
+        numbers = os_signals.to_handle(handle_signals)
         self._serving = (trio.lowlevel.current_trio_token(), shutdown)
         try:
-            with os_signals.handled(shutdown) if handled else contextlib.nullcontext():
+            with os_signals.handled(shutdown, numbers):
                 await self._serve(shutdown, lambda: task_status.started(self))
         except BaseExceptionGroup as group:
             error = sole(group)
@@ -213,8 +232,9 @@ class Worker:
 
         Without effect while the worker does not serve.
         """
-        if self._serving is not None:
-            token, shutdown = self._serving
+        serving = self._serving  # once: another thread asks, and the worker may leave meanwhile
+        if serving is not None:
+            token, shutdown = serving
             with contextlib.suppress(trio.RunFinishedError):  # it has left already
                 token.run_sync_soon(shutdown.drain)
 
@@ -227,40 +247,59 @@ class Worker:
         seen = -1
         while self._house is not None:
             house = self._house
-            try:
-                consumer = await house.consuming.get()
-                waiting = sum([await consumer.depth(job.queue) for job in self.registry.jobs])
-            except LinkLost:
-                waiting = -1
+            waiting = await self._waiting(house)
             received = house.dispatcher.received
             # A delivery may be on its way between the two looks, so the same must be seen twice.
             if waiting == 0 and house.runs.is_settled and received == seen:
-                await house.outbox.drained()
-                return
+                with trio.move_on_after(IDLE_POLL):
+                    await house.outbox.drained()
+                    return
             seen = received
             await trio.sleep(IDLE_POLL)
+
+    async def _waiting(self, house: House) -> int | None:
+        """How many messages wait in queues, in delays, or here for a slot; `None` while nobody can tell."""
+        consumer = house.consuming.current
+        if consumer is None:
+            return None
+        try:
+            return house.dispatcher.waiting + sum([await consumer.depth(job.queue) for job in self.registry.jobs])
+        except LinkLost:
+            return None
 
     async def _serve(self, shutdown: Shutdown, started: Callable[[], None]) -> None:
         self.prepare()
         if isinstance(self.broker, EmbeddedBroker):  # a new one has no queues, and a lifespan may enqueue at once
             self.broker.declare_nowait(topology_of(self.registry.jobs))
-        is_up = False
+        budgets = self.settings.shutdown
+        is_working = has_started = False
+
+        def working() -> None:
+            nonlocal is_working
+            is_working = True
 
         def up() -> None:
-            nonlocal is_up
-            is_up = True
+            nonlocal has_started
+            has_started = True
             started()
+
+        def end_within(seconds: float) -> None:
+            inside.deadline = min(inside.deadline, trio.current_time() + seconds + CLOSING_GRACE)
 
         async def heed_requests() -> None:
             try:
                 await shutdown.requested()
-                if is_up:
-                    await trio.sleep_forever()  # a cancellation may still follow
+                if is_working:
+                    end_within(budgets.drain_timeout + budgets.cleanup_timeout + budgets.flush_timeout)
+                    await shutdown.stop_requested()
+                    end_within(budgets.cleanup_timeout + budgets.flush_timeout)
+                    await trio.sleep_forever()  # a cancellation may still follow, and changes nothing any more
             except trio.Cancelled:
                 shutdown.stop()
+                end_within(budgets.cleanup_timeout + budgets.flush_timeout)
                 raise
             finally:
-                if not is_up:  # nothing has to be wound down yet, and a broker may be tried for ever
+                if not is_working:  # nothing has to be wound down yet, and a broker may be tried for ever
                     inside.cancel()
 
         async with trio.open_nursery() as nursery:
@@ -269,10 +308,12 @@ class Worker:
                 async with self._lifespan(self) if self._lifespan is not None else contextlib.nullcontext():
                     async with self.providers.worker_scope():
                         self._house = self._compose(shutdown)
-                        await serve(self._house, up)
-                        if shutdown.is_stopping:  # whoever cancelled us waits for no more than the promised budgets
-                            inside.deadline = trio.current_time() + self.settings.shutdown.cleanup_timeout
+                        await serve(self._house, working, up)
             nursery.cancel_scope.cancel()
+        if is_working and inside.cancelled_caught:
+            _log.error("the lifespan or what the worker was provided with took too long to close and was cancelled")
+        if not has_started:
+            started()  # told to leave before it was up; who waits for the start must not wait for ever
 
     def _compose(self, shutdown: Shutdown) -> House:
         """Build the house: which adapter stands behind which port is decided here and nowhere else."""
@@ -282,11 +323,9 @@ class Worker:
         outbox = MemoryOutbox()
         reporter = Reporter(identity, outbox, self._instant)
         ledger = Ledger[Run]()
-        startup = settings.startup_connection_timeout
-        publishing = SupervisedLink(
-            "publishing", self.broker.name, self.broker.publishing, observers, startup_timeout=startup
-        )
-        consuming = SupervisedLink("consuming", self.broker.name, self._consuming, observers, startup_timeout=startup)
+        startup = Startup(settings.startup_connection_timeout, trio.current_time())
+        publishing = SupervisedLink("publishing", self.broker.name, self.broker.publishing, observers, startup)
+        consuming = SupervisedLink("consuming", self.broker.name, self._consuming, observers, startup)
         job_heartbeats = JobHeartbeats(reporter, settings.heartbeat.job_interval)
         presence = Presence(
             identity=identity,

@@ -4,13 +4,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 from cyclopts.help import DefaultFormatter, PanelSpec
 from rich.box import HORIZONTALS
 
 from milvaion_trio.cli.demo import demo
 from milvaion_trio.cli.dev import dev
-from milvaion_trio.cli.failures import ExitCode, explain
+from milvaion_trio.cli.failures import ExitCode, explain, own_traceback
 from milvaion_trio.cli.list_jobs import list_jobs
 from milvaion_trio.cli.remote import cancel, enqueue
 from milvaion_trio.cli.run import run
@@ -37,8 +37,10 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "run": run,
     "list": list_jobs,
 }
+_USAGES = {"enqueue": "Usage: milvaion-trio enqueue [OPTIONS] [JOB]"}
+"""Where the generated one does not name the argument."""
 for _order, (_name, _command) in enumerate(_COMMANDS.items()):
-    app.command(_command, name=_name, sort_key=_order)
+    app.command(_command, name=_name, sort_key=_order, usage=_USAGES.get(_name))
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -50,15 +52,24 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     try:
         result: object = app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        fail(f"{error} See milvaion-trio --help.")
+        fail(f"{_words(error)} See {' '.join(['milvaion-trio', *(error.command_chain or ())])} --help.")
         return ExitCode.USAGE
     except KeyboardInterrupt:  # outside a worker's own handling of signals
         return ExitCode.FORCED
     except Exception as error:
         explained = explain(error)
         if explained is None:
-            raise
+            shown = own_traceback(error)
+            if shown is None:  # a bug of ours, whose frames are all there is
+                raise
+            explained = f"Your code raised this outside of a job:\n{shown}", ExitCode.FAILED
         text, code = explained
         fail(text)
         return code
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _words(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"Nothing takes {' '.join(map(repr, error.unused_tokens))}: there are too many arguments."
+    return str(error)

@@ -128,6 +128,8 @@ class Done:
     occurrence_id: str | None = None
     ended: str | None = None
     """Milvaion's name of the final status, where the request was to wait for it."""
+    text: str | None = None
+    """The result or the error, as one line, where the occurrence has ended."""
     note: str | None = None
     """What to know about it."""
 
@@ -162,8 +164,8 @@ def read_answer(line: bytes) -> Answer:
         case {"error": str(text)}:
             return Problem(text)
         case {"done": {"occurrence_id": str() | None as occurrence, "ended": str() | None as ended, **rest}}:
-            note = rest.get("note")
-            return Done(occurrence_id=occurrence, ended=ended, note=note if isinstance(note, str) else None)
+            told = {name: value for name in ("text", "note") if isinstance(value := rest.get(name), str)}
+            return Done(occurrence_id=occurrence, ended=ended, **told)
     raise CommandFailed("The dev worker answered with something this version does not know. Are both of one version?")
 
 

@@ -30,8 +30,8 @@ def demo() -> int:
     """Watch sample jobs of every ending: success, retries, dead letters, timeout, cancel, shutdown.
 
     Needs nothing but this package: the broker is embedded. Takes about 10 seconds, checks that every job ended as it
-    should, and leaves with 0 if all did. Ctrl-C drains, twice cancels the running jobs. The jobs are an ordinary
-    worker, to be copied from: milvaion_trio/cli/demo_jobs.py.
+    should, and leaves with 0 if all did. Ctrl-C ends it early, also with 0: the running jobs may end, a second Ctrl-C
+    cancels them. The jobs are an ordinary worker, to be copied from: milvaion_trio/cli/demo_jobs.py.
 
         milvaion-trio demo
     """

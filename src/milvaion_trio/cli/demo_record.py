@@ -10,7 +10,8 @@ import trio
 from attrs import define, field
 
 from milvaion_trio.cli.message_lines import occurrences_of
-from milvaion_trio.cli.narration import Mood, Remark, logged, outcome_line, remark
+from milvaion_trio.cli.narration import Mood, Remark, logged, remark
+from milvaion_trio.cli.outcome_line import outcome_line
 from milvaion_trio.model import events, topology
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.ids import OccurrenceId

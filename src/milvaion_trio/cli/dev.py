@@ -1,5 +1,6 @@
 """`milvaion-trio dev`: a worker on the embedded broker, with everything it does told as it happens."""
 
+import shlex
 import time
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,12 @@ from rich.text import Text
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.cli import narration
+from milvaion_trio.cli.data_example import UNKNOWN, data_option
 from milvaion_trio.cli.dev_server import DevServer
 from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.logging_setup import set_up_logging
 from milvaion_trio.cli.message_lines import message_line
-from milvaion_trio.cli.narration import Remark
+from milvaion_trio.cli.narration import Mood, Remark
 from milvaion_trio.cli.options import SocketOption, WorkerArgument, load
 from milvaion_trio.cli.serving import serve_and_end
 from milvaion_trio.cli.sockets import listening, socket_place
@@ -48,7 +50,7 @@ def dev(
     """Run a worker without any server, and tell what happens in it.
 
     The worker gets an embedded broker in place of its own. From a second terminal give it jobs with enqueue and take
-    them back with cancel. Ctrl-C drains, twice cancels the running jobs.
+    them back with cancel. Ctrl-C drains, twice cancels the running jobs. Start it again after changing the code.
 
         milvaion-trio dev app.jobs:worker
         milvaion-trio dev app.jobs:worker --messages | jq .body
@@ -67,7 +69,7 @@ async def _serve(
     worker: Worker, broker: EmbeddedBroker, console: Console, *, messages: bool, socket: Path | None
 ) -> None:
     server = DevServer(worker, broker)
-    journal = _Journal(console, worker.settings.worker_id)
+    journal = _Journal(console, worker, broker)
     # The journal tells what the log would tell, in words for a person.
     others = tuple(observer for observer in worker.observers if observer is not log_event)
     worker.observers = (*others, journal.happened, server.happened)
@@ -78,7 +80,7 @@ async def _serve(
     async with listening(place, given=socket is not None) as listener:
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_and_end, worker, nursery.cancel_scope)
-            journal.introduce(worker, place if socket is not None else None)
+            journal.introduce(place if socket is not None else None)
             nursery.start_soon(server.serve, listener)
 
 
@@ -92,23 +94,36 @@ class _Journal:
     """What happens, a line each: when, which job, the head of its occurrence's id, what."""
 
     console: Console
-    worker_id: str
+    worker: Worker
+    broker: EmbeddedBroker
     _names: dict[OccurrenceId, str] = field(factory=dict, init=False)
     """The jobs of the occurrences that have started and not ended."""
 
-    def introduce(self, worker: Worker, socket: Path | None) -> None:
+    def introduce(self, socket: Path | None) -> None:
         """Say what serves here and what to do with it."""
-        names = worker.registry.names
+        names = self.worker.registry.names
         self._print(Remark(f"ready, with the jobs {', '.join(names)}" if names else "ready, without any job"))
-        place = f" --socket {socket}" if socket is not None else ""
-        job = names[0] if names else "JOB"
-        self.console.print(
-            Text(f"In a second terminal: milvaion-trio enqueue {job} --wait{place}. Ctrl-C drains.", style=QUIET)
+        place = ["--socket", shlex.quote(str(socket))] if socket is not None else []
+        # The command stands last and alone, so that it can be copied.
+        hint = (
+            f"Ctrl-C drains. In a second terminal: {' '.join(['milvaion-trio enqueue', *self._example(), *place])}"
+            if names
+            else "Decorate a function with @worker.job() and start again. Ctrl-C leaves."
         )
+        self.console.print(Text(hint, style=QUIET))
+
+    def _example(self) -> list[str]:
+        """A job with the data it needs: the first one for which an example is known."""
+        options = [(job.name, data_option(job)) for job in self.worker.registry.jobs]
+        name, data = next((each for each in options if each[1] != UNKNOWN), options[0])
+        return [shlex.quote(name), *([data] if data else []), "--wait"]
 
     def happened(self, event: events.Event) -> None:
         """Tell an event."""
-        remark = narration.remark(event)
+        if isinstance(event, events.WorkerStopped) and (waiting := self._waiting()):
+            messages = "1 message still waits and ends" if waiting == 1 else f"{waiting} messages still wait and end"
+            self._print(Remark(f"{messages} with this process", Mood.WAITING))
+        remark = narration.remark(event, self.worker.settings.shutdown.drain_timeout)
         if remark is None:
             return
         if remark.occurrence_id is not None and remark.job_name is not None:
@@ -120,6 +135,10 @@ class _Journal:
             remark = evolve(remark, text=f"{remark.text}  {event.occurrence_id}")
         self._print(remark)
 
+    def _waiting(self) -> int:
+        """The messages of jobs that are queued or wait for their time."""
+        return self.broker.delayed + sum(self.broker.queue(job.queue).depth for job in self.worker.registry.jobs)
+
     def published(self, publication: Publication) -> None:
         """Tell what jobs log."""
         for remark in narration.logged(publication):
@@ -129,7 +148,7 @@ class _Journal:
     def _print(self, remark: Remark) -> None:
         clock = time.strftime("%H:%M:%S")
         head = remark.occurrence_id[:8] if remark.occurrence_id is not None else ""
-        name = remark.job_name or ("" if head else self.worker_id)
+        name = remark.job_name or ("" if head else self.worker.settings.worker_id)
         self.console.print(
             Text.assemble(
                 (f"{clock}  ", QUIET), f"{name:<18} ", (f"{head:<8}  ", QUIET), (remark.text, STYLES[remark.mood])

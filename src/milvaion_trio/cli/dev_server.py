@@ -4,6 +4,7 @@ It sees what the worker publishes and what happens in it, and answers requests; 
 """
 
 import difflib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,7 @@ from milvaion_trio.cli.control import (
 )
 from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.cli.message_lines import message_line, occurrences_of
+from milvaion_trio.cli.outcome_line import outcome_line
 from milvaion_trio.client import Destination, dispatch_message, publish_dispatch
 from milvaion_trio.model import events, headers, topology
 from milvaion_trio.model.envelope import Publication
@@ -42,6 +44,11 @@ __all__ = ["DevServer"]
 UNREAD = 10_000
 """Answers that may wait for a slow terminal: about 10 MB of statuses. Then it is told that it was too slow."""
 
+ENDINGS_REMEMBERED = 10_000
+"""Occurrences of which it is known how they ended: about 2 MB."""
+
+ABOVE = "the messages above show all of it"
+
 
 @define(eq=False)
 class DevServer:
@@ -54,6 +61,10 @@ class DevServer:
     """The attempts that were asked for here and have not ended."""
     _ended: set[AttemptKey] = field(factory=set, init=False)
     """Those that have: the worker would not run them again."""
+    _running: dict[OccurrenceId, str] = field(factory=dict, init=False)
+    """The names of the jobs that run."""
+    _endings: dict[OccurrenceId, str] = field(factory=dict, init=False)
+    """Milvaion's names of the final statuses, oldest first."""
     _own: list[Publication] = field(factory=list, init=False)
     """What is being published here, so that it is not taken for the worker's."""
     _is_leaving: bool = field(default=False, init=False)
@@ -82,21 +93,31 @@ class DevServer:
     def happened(self, event: events.Event) -> None:
         """Notice how occurrences end."""
         match event:
-            case events.JobConcluded(occurrence_id=occurrence_id, status=status):
-                self._attempt_ended(occurrence_id)
-                self._show(occurrence_id, Done(occurrence_id=occurrence_id, ended=status_name(status)), last=True)
-            case events.DeliveryRefused(occurrence_id=str(occurrence_id)):
-                self._attempt_ended(occurrence_id)
-                ended = status_name(OccurrenceStatus.FAILED)
-                self._show(occurrence_id, Done(occurrence_id=occurrence_id, ended=ended), last=True)
+            case events.JobStarted(job_name, occurrence_id):
+                self._running[occurrence_id] = job_name
+                self._endings.pop(occurrence_id, None)  # dispatched once more
+            case events.JobConcluded(job_name, occurrence_id, _, status, _, text):
+                self._ended_as(occurrence_id, status, _shown(job_name, status, text))
+            case events.DeliveryRefused(occurrence_id=str(occurrence_id), why=why):
+                self._ended_as(occurrence_id, OccurrenceStatus.FAILED, outcome_line(why, ABOVE))
             case events.JobRetried(occurrence_id=occurrence_id):
                 self._attempt_ended(occurrence_id)
             case events.JobReturned(occurrence_id=occurrence_id, why=why):
+                self._running.pop(occurrence_id, None)
                 self._show(occurrence_id, Problem(f"{occurrence_id} went back to its queue: {why}."), last=True)
             case events.ShutdownBegan():
                 self._is_leaving = True
 
+    def _ended_as(self, occurrence_id: OccurrenceId, status: OccurrenceStatus, text: str | None) -> None:
+        self._attempt_ended(occurrence_id)
+        ended = status_name(status)
+        self._endings[occurrence_id] = ended
+        if len(self._endings) > ENDINGS_REMEMBERED:
+            del self._endings[next(iter(self._endings))]
+        self._show(occurrence_id, Done(occurrence_id=occurrence_id, ended=ended, text=text), last=True)
+
     def _attempt_ended(self, occurrence_id: OccurrenceId) -> None:
+        self._running.pop(occurrence_id, None)
         attempt = self._asked_for.pop(occurrence_id, None)
         if attempt is not None and attempt.dispatch_stamp is not None:  # without one, it would run again
             self._ended.add(attempt)
@@ -121,6 +142,11 @@ class DevServer:
                     await self._answer(line, lines, publisher)
                 except (MilvaionError, TypeError) as error:  # TypeError: data without a JSON form
                     await lines.send(encode_answer(Problem(str(error))))
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    raise
+                except Exception as error:  # no request may end the worker that others use
+                    problem = f"The dev worker could not do this: {type(error).__name__}: {error}"
+                    await lines.send(encode_answer(Problem(problem)))
         except CommandFailed as error:  # a line without end: nothing after it can be understood
             await lines.send(encode_answer(Problem(str(error))))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -202,8 +228,14 @@ class DevServer:
         cancellation = Cancellation(occurrence_id=OccurrenceId(occurrence_id))
         if request.reason is not None:
             cancellation = Cancellation(occurrence_id=OccurrenceId(occurrence_id), reason=request.reason)
+        if (ended := self._endings.get(cancellation.occurrence_id)) is not None:
+            raise CommandFailed(f"{occurrence_id} has already ended as {ended}; there is nothing to cancel.")
         await self.worker.signals.send(cancellation)
-        return Done(occurrence_id=occurrence_id)
+        job_name = self._running.get(cancellation.occurrence_id)
+        if job_name is not None:
+            return Done(occurrence_id=occurrence_id, note=f"{occurrence_id}: cancelled the running job {job_name}")
+        note = f"{occurrence_id} will be cancelled when it comes: it waits, or is not known here"
+        return Done(occurrence_id=occurrence_id, note=note)
 
     @contextmanager
     def _watching(self, occurrence_id: OccurrenceId) -> Iterator[trio.MemoryReceiveChannel[Answer]]:
@@ -216,3 +248,12 @@ class DevServer:
             self._watchers[occurrence_id].remove(sending)
             if not self._watchers[occurrence_id]:
                 del self._watchers[occurrence_id]
+
+
+def _shown(job_name: str, status: OccurrenceStatus, text: str | None) -> str | None:
+    """A result as it would stand in JSON, an error as one line."""
+    if status is not OccurrenceStatus.COMPLETED:
+        return outcome_line(text or "", ABOVE)
+    if text is None or text == f"{job_name} finished without a return value":
+        return "no return value"
+    return outcome_line(text if text[:1] in ("{", "[") else json.dumps(text, ensure_ascii=False), ABOVE)

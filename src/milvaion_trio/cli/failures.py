@@ -6,11 +6,12 @@ Every error that can be expected is one text on stderr; a traceback means a bug,
 import enum
 import traceback
 
+from milvaion_trio.cli.outcome_line import is_user_code
 from milvaion_trio.loading import ModuleRaised
 from milvaion_trio.model.errors import MilvaionError, SettingsError
 from milvaion_trio.model.exception_groups import sole
 
-__all__ = ["CommandFailed", "ExitCode", "UsageError", "explain"]
+__all__ = ["CommandFailed", "ExitCode", "UsageError", "explain", "own_traceback"]
 
 
 class ExitCode(enum.IntEnum):
@@ -49,6 +50,24 @@ def explain(error: BaseException) -> tuple[str, ExitCode] | None:
         case MilvaionError():
             return str(error), ExitCode.FAILED
     return None
+
+
+def own_traceback(error: BaseException) -> str | None:
+    """The traceback of an error of the user's code, from their first frame on; `None` where none of it is theirs."""
+    shown = traceback.TracebackException.from_exception(sole(error))
+    if not _leave_out_ours(shown):
+        return None
+    return "".join(shown.format()).rstrip()
+
+
+def _leave_out_ours(shown: traceback.TracebackException) -> bool:
+    """Cut the frames before the user's, in all that is shown; whether there is a frame of theirs."""
+    first = next((index for index, frame in enumerate(shown.stack) if is_user_code(frame.filename)), None)
+    if first is not None:
+        del shown.stack[:first]
+    inner = [each for each in (shown.__cause__, shown.__context__, *(shown.exceptions or ())) if each is not None]
+    found = [_leave_out_ours(each) for each in inner]
+    return first is not None or any(found)
 
 
 def _place(cause: BaseException | None) -> str:

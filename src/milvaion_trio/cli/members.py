@@ -1,12 +1,19 @@
 """Reading JSON objects that somebody else wrote, member by member, so that every mistake is named."""
 
-import math
 from collections.abc import Mapping
 from typing import NoReturn
 
 from milvaion_trio.cli.failures import CommandFailed
+from milvaion_trio.policy.backoff import LONGEST_DELAY
 
-__all__ = ["Members"]
+__all__ = ["DELAY_WORDS", "Members", "is_delay"]
+
+DELAY_WORDS = f"a number of seconds from 0 to {LONGEST_DELAY:.0f} (30 days)"
+
+
+def is_delay(seconds: float) -> bool:
+    """Whether a message may wait that long; NaN may not."""
+    return 0 <= seconds <= LONGEST_DELAY
 
 
 class Members:
@@ -37,11 +44,11 @@ class Members:
         return self._refuse(name, value, "a whole number")
 
     def seconds(self, name: str) -> float | None:
-        """A duration, or `None` where it is absent or null."""
+        """How long a message waits, or `None` where it is absent or null."""
         value = self._left.pop(name, None)
-        if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf):
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and is_delay(value)):
             return value
-        return self._refuse(name, value, "a number of seconds, 0 or more")
+        return self._refuse(name, value, DELAY_WORDS)
 
     def flag(self, name: str) -> bool:
         """True or false; false where it is absent."""

@@ -22,6 +22,9 @@ __all__ = ["dispatched", "publication", "read_message_file"]
 
 _MEMBERS = ("exchange", "routing_key", "properties", "body_raw")
 
+_JOB_NAME = "jobNameInWorker"
+"""The member by which the body of a job message is known."""
+
 _INTEGERS = "bBsuIilLT"
 """The letters of AMQP's field tables for whole numbers, and for time stamps, which are Unix seconds."""
 
@@ -36,6 +39,13 @@ def read_message_file(path: Path, *, wait: bool) -> Publish:
         value: object = json.loads(content)
     except (ValueError, RecursionError):
         value = None  # a body may be anything; the worker says what is wrong with it
+    if isinstance(value, dict) and not any(name.lower() == _JOB_NAME.lower() for name in value):
+        missing = [member for member in _MEMBERS if member not in value]
+        if missing:
+            raise UsageError(
+                f"The message file {path} has no {', no '.join(missing)}. A message has {', '.join(_MEMBERS)}; the "
+                f"bare body of a job message has at least id and {_JOB_NAME}."
+            )
     if not (isinstance(value, dict) and all(member in value for member in _MEMBERS)):
         return Publish(body_raw=content.decode("utf-8", "surrogateescape"), wait=wait)
     return Publish(**{member: value[member] for member in _MEMBERS}, wait=wait)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
+from milvaion_trio.cli.outcome_line import WIDEST_ERROR, WIDEST_TEXT, cut, error_line, outcome_line
 from milvaion_trio.model import events, topology
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import InvalidMessage
@@ -18,13 +19,13 @@ from milvaion_trio.model.messages import LogEntry, LogLevel
 from milvaion_trio.model.occurrence import OccurrenceEvent, OccurrenceStatus
 from milvaion_trio.model.wire import decode_logs
 
-__all__ = ["Mood", "Remark", "logged", "outcome_line", "remark"]
+__all__ = ["Mood", "Remark", "logged", "remark"]
 
-WIDEST_TEXT = 200
-"""Characters of a result, an error or a log entry's data that are shown; all of it is in the messages."""
+_OF_WORKER = "UserDefined"
+_NOT_RAISED = ("TimeoutError", "JobResult")
+"""Types of entries which, without a stack, tell of no exception: a time limit, a failure that was returned."""
 
-
-SHOWN = ("UserCode", "UserDefined")
+SHOWN = ("UserCode", _OF_WORKER)
 """Categories of log entries: what jobs log, and what the worker says about what they did wrong (WIRE.md 3.3)."""
 
 
@@ -53,8 +54,11 @@ class Remark:
     occurrence_id: OccurrenceId | None = None
 
 
-def remark(event: events.Event) -> Remark | None:
-    """The words for an event; `None` for those that need none where the broker is in the same process."""
+def remark(event: events.Event, drain_timeout: float | None = None) -> Remark | None:
+    """The words for an event; `None` for those that need none where the broker is in the same process.
+
+    `drain_timeout` is how long running jobs may go on when the worker leaves.
+    """
     match event:
         case events.JobStarted(job_name, occurrence_id, attempt, run_number):
             which = [f"attempt {attempt}"] if attempt > 1 else []
@@ -80,7 +84,11 @@ def remark(event: events.Event) -> Remark | None:
             return Remark("leaving", Mood.QUIET)
         case events.ShutdownBegan(hard, running):
             jobs = "1 running job" if running == 1 else f"{running} running jobs"
-            return Remark(f"leaving: {jobs} {'cancelled' if hard else 'may end'}", Mood.WAITING)
+            if hard:
+                return Remark(f"leaving: {jobs} cancelled", Mood.WAITING)
+            within = "" if drain_timeout is None else f" within {drain_timeout:g} s"
+            words = f"leaving: {jobs} may end{within}; Ctrl-C again cancels {'it' if running == 1 else 'them'}"
+            return Remark(words, Mood.WAITING)
         case events.WorkerStopped(_, ()):
             return Remark("stopped", Mood.QUIET)
         case events.WorkerStopped(_, unstoppable):
@@ -116,21 +124,17 @@ _MOODS: Mapping[str, Mood] = {LogLevel.WARNING: Mood.WAITING, LogLevel.ERROR: Mo
 
 
 def _entry(entry: LogEntry) -> str:
-    facts = {name: value for name, value in (entry.data or {}).items() if name not in TOLD}
-    data = "  ".join(f"{name}={_value(value)}" for name, value in facts.items())
-    return f"{outcome_line(entry.message)}  {data}".rstrip()[:WIDEST_TEXT]
+    data = entry.data or {}
+    kind, stack, inner = entry.exception_type, _text(data.get("StackTrace")), _text(data.get("InnerException"))
+    if entry.category == _OF_WORKER and kind is not None and not (stack is None and kind in _NOT_RAISED):
+        return cut(error_line(kind, entry.message, stack, inner), WIDEST_ERROR)
+    facts = "  ".join(f"{name}={_value(value)}" for name, value in data.items() if name not in TOLD)
+    return cut(f"{outcome_line(entry.message)}  {facts}".rstrip(), WIDEST_TEXT)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _value(value: object) -> str:
     return value if isinstance(value, str) else write(value)  # type: ignore[arg-type] # it was read from JSON
-
-
-def outcome_line(text: str) -> str:
-    """The one line of a result or an error text that says most."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # Error texts have the form of WIRE.md 3.1, whose second line says what happened, or begins to list it.
-    first = next((index for index, line in enumerate(lines) if line.startswith("Message: ")), 0)
-    found = lines[first].removeprefix("Message: ") if lines else ""
-    if found.endswith(":"):
-        found += " " + "; ".join(line.removeprefix("- ") for line in lines[first + 1 :] if line.startswith("- "))
-    return found[:WIDEST_TEXT]

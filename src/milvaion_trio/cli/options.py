@@ -1,10 +1,11 @@
 """What several commands take: the worker to load, and the socket to meet at."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, TypeAlias, TypeGuard
 
 from cyclopts import Parameter
 
+from milvaion_trio.cli.failures import UsageError
 from milvaion_trio.loading import load_worker
 from milvaion_trio.worker import Worker
 
@@ -26,7 +27,15 @@ SocketOption: TypeAlias = Annotated[
 
 
 def load(target: str) -> Worker:
-    """Import the module and return its worker; raises `SettingsError`."""
+    """Import the module and return its worker; raises `SettingsError`, and `UsageError` for a file's name."""
+    name, _, attribute = target.partition(":")
+    if name.endswith(".py") or "/" in name:
+        path = PurePath(name).with_suffix("") if name.endswith(".py") else PurePath(name)
+        parts = path.parts[-1:] if path.is_absolute() or ".." in path.parts else path.parts
+        where = "" if parts == path.parts else f" from the folder {path.parent}"
+        raise UsageError(
+            f"{target!r} names a file, not a module: write {'.'.join(parts)}:{attribute or 'worker'}{where}."
+        )
     return load_worker(target, _is_worker)
 
 

@@ -1,6 +1,5 @@
 """`milvaion-trio enqueue` and `cancel`: what a second terminal asks of a dev worker."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +21,14 @@ from milvaion_trio.cli.control import (
     read_answer,
 )
 from milvaion_trio.cli.failures import CommandFailed, ExitCode, UsageError
+from milvaion_trio.cli.members import DELAY_WORDS, is_delay
 from milvaion_trio.cli.message_file import read_message_file
 from milvaion_trio.cli.options import SocketOption
 from milvaion_trio.cli.sockets import connected, socket_place
 from milvaion_trio.cli.terminal import error_console, write_line
+from milvaion_trio.model.errors import InvalidMessage
 from milvaion_trio.model.ids import parse_guid
+from milvaion_trio.model.json_text import JsonValue, read
 from milvaion_trio.model.occurrence import OccurrenceStatus
 
 __all__ = ["cancel", "enqueue"]
@@ -85,7 +87,7 @@ def enqueue(
         write_line(done.occurrence_id or "")
         _note(done)
         return ExitCode.DONE
-    error_console().print(f"{done.occurrence_id} ended {done.ended}")
+    error_console().print(": ".join(filter(None, [f"{done.occurrence_id} ended {done.ended}", done.text])))
     return ExitCode.DONE if done.ended == COMPLETED else ExitCode.FAILED
 
 
@@ -98,13 +100,15 @@ def cancel(
 ) -> int:
     """Cancel an occurrence of a dev worker, from another terminal.
 
-    A running job is cancelled at its next checkpoint; one that waits for a retry or is still to come never starts.
+    A running job is cancelled at its next checkpoint. One that waits for a retry or is still to come never starts, and
+    is reported Cancelled when its message comes due. Exits with 1 if the occurrence has ended already.
 
         milvaion-trio cancel 0f8fad5b-d9cb-469f-a165-70867728950e --reason 'wrong address'
     """
     if parse_guid(occurrence_id) is None:
         raise UsageError(f"{occurrence_id!r} is no occurrence id; that is the 36 characters which enqueue prints.")
-    _note(trio.run(_ask, socket_place(socket), Cancel(occurrence_id=occurrence_id, reason=reason), False))
+    done = trio.run(_ask, socket_place(socket), Cancel(occurrence_id=occurrence_id, reason=reason), False)
+    write_line(done.note or occurrence_id)
     return ExitCode.DONE
 
 
@@ -133,19 +137,20 @@ async def _answered(lines: Lines, request: Request, show: Callable[[str], None])
     raise CommandFailed("The dev worker left before this ended.")
 
 
-def _parsed(data: str | None) -> object:
+def _parsed(data: str | None) -> JsonValue:
     if data is None:
         return None
     try:
-        value: object = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"--data is no JSON: {error}. Quote it for the shell, e.g. --data '{{\"to\": 1}}'.") from error
-    return value
+        return read(data, case_matters=True)
+    except InvalidMessage as error:
+        raise UsageError(
+            f"--data cannot be read. {error.problem} Quote it for the shell, e.g. --data '{{\"to\": 1}}'."
+        ) from error
 
 
 def _checked(delay: float | None) -> float | None:
-    if delay is not None and not 0 <= delay < math.inf:
-        raise UsageError(f"--delay is {delay:g}; it must be a number of seconds, 0 or more.")
+    if delay is not None and not is_delay(delay):
+        raise UsageError(f"--delay is {delay:g}; it must be {DELAY_WORDS}.")
     return delay
 
 

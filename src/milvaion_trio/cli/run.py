@@ -10,8 +10,10 @@ from cyclopts import Parameter
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.logging_setup import LogFormat, LogLevelName, set_up_logging
+from milvaion_trio.cli.narration import remark
 from milvaion_trio.cli.options import WorkerArgument, load
 from milvaion_trio.cli.terminal import error_console
+from milvaion_trio.model import events
 from milvaion_trio.worker import Worker
 
 __all__ = ["run"]
@@ -53,8 +55,17 @@ def run(
         error_console().print(
             "This worker runs on the embedded broker: its queues are in this process and end with it."
         )
+    if log_format == "text":
+        worker.observe(partial(_tell_leaving, worker.settings.shutdown.drain_timeout))
     trio.run(_serve_burst if burst else partial(Worker.serve, handle_signals=True), worker)
     return ExitCode.DONE
+
+
+def _tell_leaving(drain_timeout: float, event: events.Event) -> None:
+    """Say to who pressed Ctrl-C how long it may take, and what a second one does."""
+    if isinstance(event, events.ShutdownBegan) and event.running and not event.hard:
+        words = remark(event, drain_timeout)
+        error_console().print("" if words is None else words.text)
 
 
 async def _serve_burst(worker: Worker) -> None:

@@ -33,7 +33,8 @@ def socket_place(given: Path | None) -> Path:
 
 def _runtime_directory() -> Path:
     base = os.environ.get("XDG_RUNTIME_DIR")
-    if base:
+    # Containers and `su` keep the variable of a session whose directory is gone, or never was.
+    if base and Path(base).is_dir():
         return Path(base) / "milvaion-trio"
     return Path(tempfile.gettempdir()) / f"milvaion-trio-{os.getuid()}"
 
@@ -70,8 +71,13 @@ async def listening(path: Path, *, given: bool) -> AsyncIterator[trio.SocketList
 
 def _make_private(directory: Path) -> None:
     """Make the directory; where it exists, it must be this user's alone, for in /tmp anybody could have made it."""
-    with suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
+    try:
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+    except OSError as error:
+        raise CommandFailed(
+            f"The directory {directory} cannot be made: {error.strerror}. Name another place: --socket PATH."
+        ) from error
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise CommandFailed(
@@ -106,6 +112,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
         found = path.lstat()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise CommandFailed(f"The socket {path} cannot be used: {error.strerror}.") from error
     return found.st_dev, found.st_ino
 
 

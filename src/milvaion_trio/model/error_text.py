@@ -5,12 +5,14 @@ Separate because job code can raise anything: an exception whose `__str__` raise
 group with a million leaves. Whatever it is, there is a text of bounded length, and nothing is raised.
 """
 
+import os
+import re
 import traceback
 from collections.abc import Iterator
 
 from attrs import frozen
 
-__all__ = ["ErrorParts", "error_parts", "error_text", "error_type"]
+__all__ = ["ErrorParts", "error_parts", "error_summary", "error_text", "error_type"]
 
 _INNER_SEPARATOR = "\nInner Exception:\n"
 _STACK_LABEL = "StackTrace: "
@@ -18,6 +20,7 @@ _INNER_LIMIT = 20
 """Inner exceptions told; people read the first."""
 _GROUP_DEPTH = 8
 """Groups in groups that are opened. Nurseries nest, but nobody nests them deeper on purpose."""
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 _FRAMES = 100
 """Innermost frames told; a runaway recursion has a thousand."""
 
@@ -68,6 +71,22 @@ def error_parts(text: str) -> ErrorParts:
     if label and first.startswith("Type: "):
         message = rest
     return ErrorParts(message.strip(), stack.rstrip() or None, inner if found else None)
+
+
+def error_summary(text: str) -> str:
+    """An error text in one line: type, message, innermost frame, e.g. `KeyError: 'to' (mail.py, line 12, send)`.
+
+    Of any other text, its lines joined.
+    """
+    prefix, label, rest = text.partition("Type: ")
+    if not label or "\n" in prefix:
+        return "; ".join(line.strip(" -") for line in text.splitlines() if line.strip(" -"))
+    parts = error_parts(label + rest)
+    kind = rest.partition("\n")[0].rpartition(".")[2]
+    message = "; ".join(line.strip(" -") for line in parts.message.splitlines() if line.strip(" -"))
+    frames = _FRAME.findall(parts.stack_trace or "")
+    place = f" ({os.path.basename(frames[-1][0])}, line {frames[-1][1]}, {frames[-1][2]})" if frames else ""
+    return f"{prefix}{kind}: {message}{place}"
 
 
 def _with_inner(error: BaseException) -> Iterator[BaseException]:

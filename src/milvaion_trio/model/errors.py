@@ -56,8 +56,8 @@ class Snooze(MilvaionError):
         super().__init__(f"asked to be run again in {delay:g} s")
 
 
-def _positive_delay(name: str, delay: float) -> float:
-    if isinstance(delay, bool) or not 0 <= delay < float("inf"):  # also NaN
+def _positive_delay(name: str, delay: object) -> float:
+    if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < float("inf"):  # also NaN
         raise ValueError(f"{name}: delay is {delay!r}; it must be a finite number of seconds, 0 or more.")
     return float(delay)
 

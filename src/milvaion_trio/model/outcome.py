@@ -39,7 +39,8 @@ class JobResult:
 
     succeeded: bool
     value: object = None
-    message: str | None = None
+    message: object = None
+    """A text, or what has one."""
 
     @classmethod
     def success(cls, value: object = None) -> "JobResult":
@@ -47,9 +48,9 @@ class JobResult:
         return cls(succeeded=True, value=value)
 
     @classmethod
-    def failure(cls, message: str) -> "JobResult":
-        """The job failed; it is retried like one that raised."""
-        return cls(succeeded=False, message=message)
+    def failure(cls, message: object) -> "JobResult":
+        """The job failed; it is retried like one that raised. `message` is a text, or an error that has one."""
+        return cls(succeeded=False, message=f"{message}")
 
 
 @frozen

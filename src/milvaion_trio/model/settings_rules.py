@@ -105,7 +105,7 @@ def words_of(annotation: object) -> str:
     if origin is type:
         return f"a class derived from {arguments[0].__name__}"
     if arguments:
-        return " or ".join(words_of(alternative) for alternative in arguments)
+        return ", or ".join(words_of(alternative) for alternative in arguments)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return "one of " + ", ".join(repr(member.value) for member in annotation)
     if isinstance(annotation, type):

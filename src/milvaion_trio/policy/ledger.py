@@ -49,7 +49,7 @@ class Tombstone:
 class Ledger(Generic[R]):
     """Running attempts with the runtime's handle `R` of each, tombstones, and counts of starts."""
 
-    __slots__ = ("_count", "_redelivered", "_running", "_tombstones")
+    __slots__ = ("_count", "_redelivered", "_running", "_tombstones", "_unstarted")
 
     def __init__(self) -> None:
         # A list, since an attempt stays here until everything it published is confirmed, and its own retry copy may
@@ -59,6 +59,7 @@ class Ledger(Generic[R]):
         # Ordered dicts, because finding the oldest key of a plain one means stepping over all that were deleted.
         self._tombstones: OrderedDict[OccurrenceId, Tombstone] = OrderedDict()
         self._redelivered: OrderedDict[AttemptKey, int] = OrderedDict()
+        self._unstarted: OrderedDict[AttemptKey, None] = OrderedDict()
 
     def __len__(self) -> int:
         """How many attempts run here."""
@@ -125,11 +126,21 @@ class Ledger(Generic[R]):
         tombstone = self._tombstones.get(attempt.occurrence_id)
         return tombstone.reason if tombstone is not None and tombstone.covers(attempt.dispatch_stamp) else None
 
+    def returned_unstarted(self, attempt: AttemptKey) -> None:
+        """Remember that this attempt goes back to its queue without having run: that redelivery says nothing."""
+        self._unstarted[attempt] = None
+        if len(self._unstarted) > ATTEMPTS_REMEMBERED:
+            self._unstarted.popitem(last=False)
+
     def redelivered(self, attempt: AttemptKey) -> int:
         """Count a start of this attempt from a redelivered message; the first such is its second start, at least.
 
-        Starts from fresh messages need no counting, and they are nearly all.
+        Starts from fresh messages need no counting, and they are nearly all. 0 for one that this process itself gave
+        back unstarted; what another process gave back so cannot be told from one that ran.
         """
+        if self._unstarted and attempt in self._unstarted:
+            del self._unstarted[attempt]
+            return 0
         count = self._redelivered.get(attempt, 0) + 1
         self._redelivered[attempt] = count
         if count > 1:

@@ -45,19 +45,28 @@ class CancelListener:
                 nursery.cancel_scope.cancel()
 
     async def _listen(self, task_status: trio.TaskStatus[None]) -> None:
-        delays = reconnect_delays(iter(random.random, None))
+        delays = None
+        deaf_since = trio.current_time()
         while True:
             try:
                 async with self.signals.cancellations() as cancellations:
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
+                    if delays is not None:
+                        _log.warning(
+                            "cancel signals are heard again, deaf for %.1f s", trio.current_time() - deaf_since
+                        )
+                        delays = None
                     async for cancellation in cancellations:
                         self.ledger.cancel(cancellation.occurrence_id, cancellation.reason, self.wall_clock())
                         for run in self.ledger.find(cancellation.occurrence_id):
                             run.stop(StopReason.CANCELLED, cancellation.reason)
             except LinkLost as lost:
+                if delays is None:
+                    delays = reconnect_delays(iter(random.random, None))
+                    deaf_since = trio.current_time()
+                    _log.warning("cancel signals cannot be heard: %s; listening again as soon as possible", lost)
                 delay = next(delays)
-                _log.warning("cancel signals cannot be heard (%s), listening again in %.1f s", lost, delay)
                 task_status.started()
                 task_status = trio.TASK_STATUS_IGNORED
                 await trio.sleep(delay)

@@ -137,7 +137,7 @@ class JobContext:
     @overload
     def get_data(self, key_or_type: type[T]) -> T: ...
     def get_data(self, key_or_type: str | type[T], default: object = None) -> object:
-        """One member of the data by name (any case), or the whole data as a type.
+        """One member of the data by name (case and `_` do not matter), or the whole data as a type.
 
         Raises `InvalidJobData` when the data does not fit the type; an absent member gives `default`.
         """
@@ -145,8 +145,8 @@ class JobContext:
             value = self._decoded()
             if not isinstance(value, dict):
                 return default
-            wanted = key_or_type.lower()
-            return next((member for name, member in value.items() if name.lower() == wanted), default)
+            wanted = _folded(key_or_type)
+            return next((member for name, member in value.items() if _folded(name) == wanted), default)
         return DataReader.for_type(self._run.registered.name, key_or_type).read(self._run.job.job_data)
 
     @property
@@ -187,6 +187,10 @@ class JobContext:
             return read(text)
         except InvalidMessage as error:
             raise InvalidJobData(self._run.registered.name, [error.problem]) from error
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 def current_job() -> JobContext:

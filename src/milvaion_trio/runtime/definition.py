@@ -124,11 +124,17 @@ def define_job(
     problems = [f"{shown}: a job has no setting {key!r}{suggestion(key, known)}" for key in policy if key not in known]
     if run is not None and run not in get_args(RunWord):
         problems.append(f"{shown}: run is {run!r}; it must be one of {', '.join(map(repr, get_args(RunWord)))}.")
+    if name is not None and type(name) is not str:
+        problems.append(f"{shown}: the name is {name!r}; it must be a text.")
     if problems:
         raise SettingsError(problems)
     code = getattr(target, "execute", None) if isinstance(target, type) else target
     mode = RunMode(run) if run is not None else RunMode.TASK if _is_async(code) else RunMode.THREAD
-    return JobDefinition(shown if name is None else name, target, JobSettings(**policy), mode=mode)
+    try:
+        settings = JobSettings(**policy)
+    except SettingsError as error:
+        raise SettingsError([f"{shown}: {problem}" for problem in error.problems]) from None
+    return JobDefinition(shown if name is None else name, target, settings, mode=mode)
 
 
 def job(

@@ -40,6 +40,8 @@ class Dispatcher:
     worker_slots: Slots
     received: int = field(default=0, init=False)
     """How many deliveries were taken so far."""
+    waiting: int = field(default=0, init=False)
+    """How many of them wait for a slot."""
 
     @contextlib.asynccontextmanager
     async def intake(self, consuming: SupervisedLink[Consumer], jobs: trio.Nursery) -> AsyncIterator[None]:
@@ -93,7 +95,7 @@ class Dispatcher:
                 self.runs.answer(admission, delivery, jobs)
                 continue
             if not (slots.total > slots.taken and self.worker_slots.total > self.worker_slots.taken):
-                if not await self._wait_for_slots(delivery, slots):
+                if not await self._wait_for_slots(admission, delivery, slots):
                     return
                 # While it waited, a cancel may have come, or the same message again over a new connection.
                 admission = self._admit(delivery)
@@ -107,16 +109,23 @@ class Dispatcher:
             run = self.runs.begin(admission, delivery, self.registry.resolve(admission.job.job_name_in_worker))
             jobs.start_soon(self.runs.live, run, giver(slots, self.worker_slots), name=f"job {run.registered.name}")
 
-    async def _wait_for_slots(self, delivery: Delivery, slots: Slots) -> bool:
+    async def _wait_for_slots(self, admission: lifecycle.Run, delivery: Delivery, slots: Slots) -> bool:
+        self.waiting += 1
         try:
             with trio.move_on_after(SLOT_PATIENCE):
                 await take_both(slots, self.worker_slots)
                 return True
         except BaseException:
-            delivery.requeue()
+            self._give_back(admission, delivery)
             raise
-        delivery.requeue()
+        finally:
+            self.waiting -= 1
+        self._give_back(admission, delivery)
         return False
+
+    def _give_back(self, admission: lifecycle.Run, delivery: Delivery) -> None:
+        self.runs.ledger.returned_unstarted(admission.attempt)
+        delivery.requeue()
 
     def _admit(self, delivery: Delivery) -> lifecycle.Admission:
         try:

@@ -35,7 +35,7 @@ from milvaion_trio.runtime.context import JobContext, LogSink, enter
 from milvaion_trio.runtime.definition import RunMode
 from milvaion_trio.runtime.providers import Providers
 from milvaion_trio.runtime.run import Run
-from milvaion_trio.runtime.threads import ThreadSink, run_in_thread
+from milvaion_trio.runtime.threads import run_in_thread
 
 __all__ = ["Executor"]
 
@@ -67,9 +67,7 @@ class Executor:
         return self._classify(run, value, raised)
 
     async def _call(self, run: Run) -> object:
-        definition = run.registered.definition
-        sink = self.sink if definition.mode is RunMode.TASK else ThreadSink(self.sink)
-        context = JobContext(run, sink, cleanup_timeout=self.cleanup_timeout)
+        context = JobContext(run, self.sink, cleanup_timeout=self.cleanup_timeout)
         enter(context)
         arguments: dict[str, object] = {}
         parameters = run.registered.parameters
@@ -113,9 +111,10 @@ class Executor:
         return _failed(raised, run.registered.effective.retry)
 
     def _returned(self, run: Run, value: object) -> Outcome:
-        if isinstance(value, JobResult):
+        while isinstance(value, JobResult):
             if not value.succeeded:
-                return Failed(value.message or "the job returned JobResult.failure() without a message", "JobResult")
+                message = value.message or "the job returned JobResult.failure() without a message"
+                return Failed(message if isinstance(message, str) else _safe_repr(message), "JobResult")
             value = value.value
         if value is None:
             return Completed(None)

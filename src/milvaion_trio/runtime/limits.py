@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import trio
 
-__all__ = ["Slots", "take_both"]
+__all__ = ["Slots", "giver", "take_both"]
 
 
 class Slots:
@@ -20,7 +20,7 @@ class Slots:
         self._waiting = trio.lowlevel.ParkingLot()
 
     def try_take(self) -> bool:
-        """Take a slot if one is free and nobody waits for it."""
+        """Take a slot if one is free. Then nobody waits for one, since `give` hands them to those who wait."""
         if self.taken >= self.total:
             return False
         self.taken += 1

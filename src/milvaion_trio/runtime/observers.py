@@ -19,6 +19,10 @@ class Observers:
     def __bool__(self) -> bool:
         return bool(self._observers)
 
+    def add(self, observer: Observer) -> None:
+        """Tell this one too from now on."""
+        self._observers.append(observer)
+
     def tell(self, event: Event) -> None:
         """Call every observer with the event."""
         for observer in tuple(self._observers):

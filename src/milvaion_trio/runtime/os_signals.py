@@ -13,9 +13,10 @@ from types import FrameType
 
 import trio
 
+from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.runtime.shutdown import Shutdown
 
-__all__ = ["FORCED_EXIT", "default_handlers_in_place", "handled"]
+__all__ = ["FORCED_EXIT", "handled", "to_handle"]
 
 FORCED_EXIT = 130
 """Exit code of a program that was told three times: 128 + SIGINT, as shells know it."""
@@ -23,12 +24,25 @@ FORCED_EXIT = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-@contextlib.contextmanager
-def handled(shutdown: Shutdown) -> Iterator[None]:
-    """Count SIGINT and SIGTERM while the context is open; the handlers of before come back afterwards.
+def to_handle(asked: bool | None) -> tuple[signal.Signals, ...]:
+    """The signals that serving takes: both, none, or if nobody says those whose handlers are still the default ones.
 
-    Only in the main thread, which is the only one Python lets handle signals.
+    Of its own accord only in the main task of `trio.run` in the main thread.
+    Raises `SettingsError` when asked to in another thread, where Python lets nobody handle signals.
     """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if asked:
+        if not in_main_thread:
+            raise SettingsError(["serve(handle_signals=True) works in the main thread only; leave the signals to it."])
+        return _SIGNALS
+    if asked is False or not in_main_thread or not _in_main_task():
+        return ()
+    return tuple(number for number in _SIGNALS if _is_default(signal.getsignal(number)))
+
+
+@contextlib.contextmanager
+def handled(shutdown: Shutdown, numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
+    """Count these signals while the context is open; the handlers of before come back afterwards."""
     token = trio.lowlevel.current_trio_token()
     count = 0
 
@@ -40,22 +54,18 @@ def handled(shutdown: Shutdown) -> Iterator[None]:
         # Reentrant and safe in a signal handler, unlike setting the event here.
         token.run_sync_soon(shutdown.drain if count == 1 else shutdown.stop)
 
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None stands for a handler that was not made in Python, which Python cannot give back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def default_handlers_in_place() -> bool:
-    """Whether this is the main task of `trio.run` in the main thread, and nobody has taken the signals."""
-    if threading.current_thread() is not threading.main_thread():
-        return False
+def _in_main_task() -> bool:
     nursery = trio.lowlevel.current_task().parent_nursery
-    if nursery is None or nursery.parent_task is not trio.lowlevel.current_root_task():
-        return False
-    return all(_is_default(signal.getsignal(number)) for number in _SIGNALS)
+    return nursery is not None and nursery.parent_task is trio.lowlevel.current_root_task()
 
 
 def _is_default(handler: object) -> bool:

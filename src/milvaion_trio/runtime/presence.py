@@ -17,7 +17,7 @@ from milvaion_trio.model.identity import Identity
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.messages import WorkerHeartbeat, WorkerRegistration
 from milvaion_trio.model.wire import encode_heartbeat, encode_registration
-from milvaion_trio.ports import Publisher
+from milvaion_trio.ports import Confirmation, Publisher
 from milvaion_trio.runtime.reporting import CONTENT_TYPE, Reporter
 from milvaion_trio.runtime.run import Run
 from milvaion_trio.runtime.shutdown import Shutdown
@@ -74,9 +74,12 @@ class Presence:
             publisher = await self.publishing.get(other_than=lost)
             try:
                 # A registration sets the instance's current jobs to 0, so a heartbeat follows (WIRE.md 4.7).
-                await publisher.publish([self._registration(), self._heartbeat()])
+                answers = await publisher.publish([self._registration(), self._heartbeat()])
             except LinkLost:
                 lost = publisher
+                continue
+            if any(answer is not Confirmation.CONFIRMED for answer in answers):
+                await trio.sleep(DEBOUNCE)  # unregistered the worker gets no jobs, so it is tried until it is taken
                 continue
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED

@@ -52,7 +52,7 @@ class _Provider:
             if isinstance(made, AbstractContextManager):
                 return stack.enter_context(made)
         except Exception as error:
-            error.add_note(f"Raised while {self.shown} was made for a job.")
+            error.add_note(f"Raised while {self.shown} was made.")
             raise
         return made
 

@@ -3,10 +3,9 @@
 The only module that knows which message goes to which queue and which message id it carries.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 
-import trio
 from attrs import evolve
 
 from milvaion_trio.model import headers, topology
@@ -16,22 +15,15 @@ from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.identity import Identity
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.instant import Instant
-from milvaion_trio.model.json_text import JsonValue
-from milvaion_trio.model.jsonable import jsonable
-from milvaion_trio.model.messages import DeadLetter, JobMessage, LogEntry, LogLevel, LogRecord, StatusUpdate
+from milvaion_trio.model.messages import DeadLetter, JobMessage, LogEntry, LogLevel, StatusUpdate
 from milvaion_trio.model.occurrence import OccurrenceStatus
-from milvaion_trio.model.wire import encode_dead_letter, encode_logs, encode_status
+from milvaion_trio.model.wire import encode_dead_letter, encode_status
 from milvaion_trio.policy.lifecycle import Conclusion, SystemLog
 from milvaion_trio.ports import Delivery, Outbox, Report, ReportKind
+from milvaion_trio.runtime.log_buffer import LogBuffer
 from milvaion_trio.runtime.run import Run
 
-__all__ = ["Reporter", "loggable"]
-
-BATCH_SIZE = 50
-"""Entries per log message, as the .NET worker (WIRE.md 3.3)."""
-
-BATCH_DELAY = 0.5
-"""Seconds an entry waits for company, as the .NET worker (WIRE.md 3.3)."""
+__all__ = ["Reporter", "label"]
 
 CONTENT_TYPE = "application/json"
 
@@ -43,10 +35,8 @@ class Reporter:
         self._identity = identity
         self._outbox = outbox
         self._now = now
-        self._entries: deque[LogRecord] = deque()
-        self._dropped: dict[OccurrenceId, int] = {}
-        self._first_entry = trio.Event()
         self._sequence = 0
+        self.logs = LogBuffer(identity, outbox, now, partial(self._next_id, "log"))
 
     @property
     def instance_id(self) -> str:
@@ -67,7 +57,7 @@ class Reporter:
     def redelivered(self, run: Run) -> None:
         """A log entry for a run that may not be the first one of its attempt (WIRE.md 3.3)."""
         if run.reported:
-            data: dict[str, JsonValue] = {"Reason": "redelivered flag was set", "WorkerId": self.instance_id}
+            data = {"Reason": "redelivered flag was set", "WorkerId": self.instance_id}
             message = "Delivered again by the broker, running it from the start"
             self.system_log(run.occurrence_id, SystemLog(LogLevel.WARNING, message, "Redelivery", data))
 
@@ -81,17 +71,12 @@ class Reporter:
     def log(
         self, run: Run, level: LogLevel, message: str, data: dict[str, object] | None, *, category: str = "UserCode"
     ) -> None:
-        """Buffer an entry of the job's log; it leaves with its batch, at the latest with the conclusion."""
-        if not run.reported:
-            return
-        entry = LogEntry(
-            timestamp=self._now(),
-            level=level,
-            message=message,
-            data=None if data is None else {name: loggable(value) for name, value in data.items()},
-            category=category,
-        )
-        self._buffer(run.occurrence_id, entry)
+        """Buffer an entry of the job's log; it leaves with its batch, at the latest with the conclusion.
+
+        From any thread. Never raises, whatever the entry holds.
+        """
+        if run.reported:
+            self.logs.log(run.occurrence_id, level, message, data, category)
 
     def system_log(self, occurrence_id: OccurrenceId, line: SystemLog) -> None:
         """Buffer an entry that the worker itself writes about an occurrence."""
@@ -103,25 +88,7 @@ class Reporter:
             category=line.category,
             exception_type=line.exception_type,
         )
-        self._buffer(occurrence_id, entry)
-
-    async def flush_logs_regularly(self) -> None:
-        """Send what is buffered every half second, counted from the first entry. Runs until cancelled."""
-        while True:
-            await self._first_entry.wait()
-            await trio.sleep(BATCH_DELAY)
-            self.flush_logs()
-
-    def flush_logs(self) -> None:
-        """Hand every buffered entry to the outbox."""
-        while self._entries:
-            batch = [self._entries.popleft() for _ in range(min(len(self._entries), BATCH_SIZE))]
-            for report in self._log_reports(batch):
-                if not self._outbox.add(report):
-                    for record in batch:
-                        self._dropped[record.occurrence_id] = self._dropped.get(record.occurrence_id, 0) + 1
-        if self._first_entry.is_set():
-            self._first_entry = trio.Event()
+        self.logs.take(occurrence_id, entry)
 
     # --- when it is over --------------------------------------------------------------------------------------------
 
@@ -147,7 +114,7 @@ class Reporter:
         if reported:
             for line in conclusion.logs:
                 self.system_log(occurrence_id, line)
-            reports.extend(self._last_logs(occurrence_id))
+            reports.extend(self.logs.rest_of(occurrence_id))
             if conclusion.status is not None:
                 update = self._status(
                     occurrence_id,
@@ -225,57 +192,6 @@ class Reporter:
         )
         return Report(kind, Publication(message, topology.STATUS_QUEUE), update.occurrence_id)
 
-    def _buffer(self, occurrence_id: OccurrenceId, entry: LogEntry) -> None:
-        record = LogRecord(
-            occurrence_id=occurrence_id,
-            worker_id=self._identity.instance_id,
-            log=entry,
-            message_timestamp=entry.timestamp,
-        )
-        self._entries.append(record)
-        if len(self._entries) >= BATCH_SIZE:
-            self.flush_logs()
-        elif not self._first_entry.is_set():
-            self._first_entry.set()
-
-    def _last_logs(self, occurrence_id: OccurrenceId) -> list[Report]:
-        """The occurrence's buffered entries, and a word about those that were dropped."""
-        dropped = self._dropped.pop(occurrence_id, 0)
-        if dropped:
-            line = SystemLog(
-                level=LogLevel.WARNING,
-                message=f"{dropped} log lines were dropped: the broker was away and the buffer for logs was full",
-                category="UserCode",
-                data={"DroppedLines": dropped},
-                exception_type=None,
-            )
-            self.system_log(occurrence_id, line)
-        if not self._entries:
-            return []
-        own = [record for record in self._entries if record.occurrence_id == occurrence_id]
-        if own:
-            self._entries = deque(record for record in self._entries if record.occurrence_id != occurrence_id)
-        return [
-            report
-            for start in range(0, len(own), BATCH_SIZE)
-            for report in self._log_reports(own[start : start + BATCH_SIZE])
-        ]
-
-    def _log_reports(self, records: list[LogRecord]) -> list[Report]:
-        occurrences = {record.occurrence_id for record in records}
-        only = occurrences.pop() if len(occurrences) == 1 else None
-        return [
-            Report(
-                ReportKind.LOG,
-                Publication(
-                    Message(body=body, message_id=self._next_id("log"), content_type=CONTENT_TYPE),
-                    topology.LOGS_QUEUE,
-                ),
-                only,
-            )
-            for body in encode_logs(records, self._now(), self._identity.dialect)
-        ]
-
     def _dead_letter(self, attempt: AttemptKey, job: JobMessage, conclusion: Conclusion) -> Report:
         facts = conclusion.dead_letter
         if facts is None or conclusion.status is None:
@@ -334,17 +250,6 @@ class Reporter:
     def _next_id(self, kind: str) -> str:
         self._sequence += 1
         return f"{self._identity.instance_id}:{kind}:{self._sequence}"
-
-
-def loggable(value: object) -> JsonValue:
-    """A log entry's fact as JSON; what has no JSON form is shown as its repr, for a log must never fail its job."""
-    try:
-        return jsonable(value)
-    except (TypeError, ValueError):
-        try:
-            return repr(value)
-        except Exception as error:
-            return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
 
 
 def label(attempt: AttemptKey) -> str:

@@ -6,7 +6,8 @@ The counts tell the shutdown what is still going on.
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 from attrs import define, field
@@ -25,6 +26,9 @@ from milvaion_trio.runtime.reporting import Reporter
 from milvaion_trio.runtime.run import Phase, Run
 
 __all__ = ["Runs"]
+
+DEFECT_PAUSE = 1.0
+"""Seconds before a message that met a defect of ours is given back: it will come again, and may meet it again."""
 
 _log = logging.getLogger("milvaion_trio.runtime")
 
@@ -85,12 +89,15 @@ class Runs:
                 run.adopt(delivery)
                 return
             case lifecycle.AlreadyConcluded(attempt=attempt):
-                jobs.start_soon(self._ack_when_settled, attempt, delivery)
+                task = partial(self._ack_when_settled, attempt, delivery)
             case lifecycle.CancelledBeforeStart() | lifecycle.Refuse():
-                jobs.start_soon(self._conclude_unstarted, admission, delivery)
+                task = partial(self._conclude_unstarted, admission, delivery)
             case lifecycle.Quarantine(problem=problem):
-                jobs.start_soon(self._quarantine, problem, delivery)
+                task = partial(self._quarantine, problem, delivery)
+            case lifecycle.Run():
+                raise AssertionError("a delivery that may run is begun, not answered")
         self._unsettled += 1
+        jobs.start_soon(self._settle, task, delivery)
 
     # --- the life of a job ------------------------------------------------------------------------------------------
 
@@ -99,6 +106,13 @@ class Runs:
 
         If cancelled, which only the end of the whole tree does, the message returns to its queue with the connection.
         """
+        try:
+            await self._live(run, give_slots)
+        except Exception:
+            await self._after_defect(run.registered.name, run.requeue)
+            self._settled(run)
+
+    async def _live(self, run: Run, give_slots: Callable[[], None]) -> None:
         name = run.registered.name
         attempt_number = run.attempt.retry_count + 1
         try:
@@ -121,9 +135,14 @@ class Runs:
                 run.phase = Phase.CONCLUDING
                 self._no_longer_running()
         if run.phase is Phase.DISOWNED:
-            _log.error("job %s ended after its message was given back; its outcome is ignored", name)
+            how = "was left behind in its thread" if run.abandoned_thread else "ended"
+            _log.error("job %s %s after its message was given back; its outcome is ignored", name, how)
             return
-        conclusion = self._conclude(run, outcome, ended_at)
+        try:
+            conclusion = self._conclude(run, outcome, ended_at)
+        except Exception as error:
+            _log.exception("the outcome of job %s cannot be concluded, it is reported as failed instead", name)
+            conclusion = self._conclude(run, _defect(error), ended_at)
         if conclusion.requeue:
             run.requeue()
             self._settled(run)
@@ -134,7 +153,7 @@ class Runs:
         except Exception as error:
             # A defect of ours, and one job must not stop the others: it ends as a failure that says so.
             _log.exception("the outcome of job %s could not be reported, it is reported as failed instead", name)
-            conclusion = self._conclude(run, Failed(error_text(error), error_type(error), permanent=True), ended_at)
+            conclusion = self._conclude(run, _defect(error), ended_at)
             await self._report(run, conclusion, ended_at, elapsed)
         run.ack()
         self._settled(run)
@@ -178,10 +197,23 @@ class Runs:
                 events.JobRetried(name, run.occurrence_id, attempt_number, retry.delay, conclusion.event.value, why)
             )
 
+    async def _settle(self, answer: Callable[[], Awaitable[None]], delivery: Delivery) -> None:
+        """Settle a delivery that needs no run."""
+        try:
+            await answer()
+        except Exception:
+            await self._after_defect(f"a message of {delivery.queue}", delivery.requeue)
+        self._settled(None)
+
+    async def _after_defect(self, what: str, give_back: Callable[[], None]) -> None:
+        """A defect of ours, and one message must not stop the others: it goes back, not faster than once a second."""
+        _log.exception("%s could not be dealt with and goes back to its queue", what)
+        await trio.sleep(DEFECT_PAUSE)
+        give_back()
+
     async def _ack_when_settled(self, attempt: headers.AttemptKey, delivery: Delivery) -> None:
         await self.outbox.settled(attempt)
         delivery.ack()
-        self._settled(None)
 
     async def _conclude_unstarted(
         self, admission: lifecycle.CancelledBeforeStart | lifecycle.Refuse, delivery: Delivery
@@ -195,7 +227,6 @@ class Runs:
             delivery, admission.attempt, admission.job, conclusion, self.now(), reported=reported
         )
         delivery.ack()
-        self._settled(None)
         if isinstance(admission, lifecycle.Refuse):
             self.observers.tell(events.DeliveryRefused(delivery.queue, admission.occurrence_id, admission.error))
         elif conclusion.status is not None:
@@ -206,7 +237,6 @@ class Runs:
     async def _quarantine(self, problem: str, delivery: Delivery) -> None:
         await self.reporter.quarantine(delivery, problem)
         delivery.ack()
-        self._settled(None)
         self.observers.tell(events.DeliveryRefused(delivery.queue, None, problem))
 
     # --- for the shutdown -------------------------------------------------------------------------------------------
@@ -238,6 +268,9 @@ class Runs:
             run.disown()
             self._no_longer_running()
             self._settled(run)
+            why = "it ignored its cancellation and the worker shuts down"
+            attempt_number = run.attempt.retry_count + 1
+            self.observers.tell(events.JobReturned(run.registered.name, run.occurrence_id, attempt_number, why))
         return runs
 
     def _no_longer_running(self) -> None:
@@ -255,6 +288,10 @@ class Runs:
     def _wake(self) -> None:
         self._fewer.set()
         self._fewer = trio.Event()
+
+
+def _defect(error: Exception) -> Failed:
+    return Failed(error_text(error), error_type(error), permanent=True)
 
 
 def _time_limit(from_message: int | None, registered: RegisteredJob) -> float | None:

@@ -1,7 +1,6 @@
 """The nursery tree. Nesting is the shutdown order: what is inside ends first."""
 
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable
 
 import trio
@@ -22,8 +21,6 @@ from milvaion_trio.runtime.supervisor import SupervisedLink
 
 __all__ = ["House", "serve"]
 
-_log = logging.getLogger("milvaion_trio.runtime")
-
 
 @define(eq=False, kw_only=True)
 class House:
@@ -43,10 +40,11 @@ class House:
     observers: Observers
 
 
-async def serve(house: House, started: Callable[[], None]) -> None:
+async def serve(house: House, working: Callable[[], None], started: Callable[[], None]) -> None:
     """Run the tree until the shutdown is requested, then leave in order.
 
-    `started` is called once the worker is registered and consumes every queue.
+    `working` is called just before the first job can run, `started` once the worker is registered and consumes every
+    queue.
     Not to be cancelled while jobs run: the caller shields it and requests the shutdown instead.
     If it is cancelled all the same, unsettled messages return to their queues with the connection.
     """
@@ -59,6 +57,7 @@ async def serve(house: House, started: Callable[[], None]) -> None:
                     async with _courier(house):
                         async with house.listener.listening():
                             async with _heartbeats_and_logs(house):
+                                working()
                                 async with dispatcher.intake(house.consuming, jobs):
                                     queues = tuple(job.queue for job in dispatcher.registry.jobs)
                                     house.observers.tell(WorkerReady(house.identity.instance_id, queues))
@@ -76,7 +75,7 @@ async def _courier(house: House) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_deliver, house)
         yield
-        house.reporter.flush_logs()
+        house.reporter.logs.close()
         with house.shutdown.flush_scope():
             await house.outbox.drained()
             await house.runs.until_all_settled()
@@ -97,6 +96,6 @@ async def _deliver(house: House) -> None:
 async def _heartbeats_and_logs(house: House) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(house.job_heartbeats.beat)
-        nursery.start_soon(house.reporter.flush_logs_regularly)
+        nursery.start_soon(house.reporter.logs.flush_regularly)
         yield
         nursery.cancel_scope.cancel()

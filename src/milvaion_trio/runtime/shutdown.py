@@ -29,11 +29,6 @@ class Shutdown:
         self._flush_until = math.inf
 
     @property
-    def is_draining(self) -> bool:
-        """Whether the worker was asked to leave, in either way."""
-        return self._drain.is_set()
-
-    @property
     def is_stopping(self) -> bool:
         """Whether running jobs are to be cancelled at once."""
         return self._stop.is_set()

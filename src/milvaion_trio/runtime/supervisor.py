@@ -5,12 +5,14 @@ jobs run on, reports wait. No library's own "robust" mode is used (RELIABILITY.m
 """
 
 import contextlib
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
 
 import trio
+from attrs import frozen
 
 from milvaion_trio.model.errors import BrokerUnreachable, LinkLost
 from milvaion_trio.model.events import LinkDown, LinkUp
@@ -18,9 +20,24 @@ from milvaion_trio.policy.backoff import reconnect_delays
 from milvaion_trio.ports import Link
 from milvaion_trio.runtime.observers import Observers
 
-__all__ = ["SupervisedLink"]
+__all__ = ["Startup", "SupervisedLink"]
 
 L = TypeVar("L", bound=Link)
+
+
+@frozen
+class Startup:
+    """How long the first connections may take, all together."""
+
+    timeout: float
+    """Seconds; 0 or less for ever."""
+    began: float
+    """On Trio's clock."""
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.began + self.timeout - trio.current_time() if self.timeout > 0 else math.inf
 
 
 class SupervisedLink(Generic[L]):
@@ -32,14 +49,13 @@ class SupervisedLink(Generic[L]):
         broker: str,
         connect: Callable[[], AbstractAsyncContextManager[L]],
         observers: Observers,
-        *,
-        startup_timeout: float,
+        startup: Startup,
     ) -> None:
         self.name = name
         self._broker = broker
         self._connect = connect
         self._observers = observers
-        self._startup_timeout = startup_timeout
+        self._startup = startup
         self._current: L | None = None
         self._changed = trio.Event()
 
@@ -72,7 +88,6 @@ class SupervisedLink(Generic[L]):
                 nursery.cancel_scope.cancel()
 
     async def _keep_up(self, task_status: trio.TaskStatus[None]) -> None:
-        give_up_at = trio.current_time() + self._startup_timeout if self._startup_timeout > 0 else None
         started = False
         delays: Iterator[float] | None = None
         while True:
@@ -94,10 +109,10 @@ class SupervisedLink(Generic[L]):
                 delays = reconnect_delays(_draws())
                 self._observers.tell(LinkDown(self.name, self._broker, why))
             delay = next(delays)
-            if not started and give_up_at is not None:
-                left = give_up_at - trio.current_time()
+            if not started:
+                left = self._startup.left
                 if left <= 0:
-                    raise BrokerUnreachable(self._broker, self._startup_timeout, why)
+                    raise BrokerUnreachable(self._broker, self._startup.timeout, why)
                 delay = min(delay, left)  # the last try comes when the time is up, not before
             await trio.sleep(delay)
 

@@ -6,33 +6,15 @@ Separate because cancellation means something else here: the job's scope is canc
 
 import contextlib
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar
 
 import trio
 
-from milvaion_trio.model.messages import LogLevel
-from milvaion_trio.runtime.context import LogSink
 from milvaion_trio.runtime.run import Run
 
-__all__ = ["ThreadSink", "run_in_thread"]
+__all__ = ["run_in_thread"]
 
 T = TypeVar("T")
-
-
-class ThreadSink:
-    """A log sink for jobs in threads: hands each entry to Trio's thread, in order, without waiting."""
-
-    def __init__(self, sink: LogSink) -> None:
-        self._sink = sink
-        self._token = trio.lowlevel.current_trio_token()
-
-    def log(
-        self, run: Run, level: LogLevel, message: str, data: dict[str, object] | None, *, category: str = "UserCode"
-    ) -> None:
-        """Take one entry. One that comes from an abandoned thread after the program's end is lost with the program."""
-        with contextlib.suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(partial(self._sink.log, run, level, message, data, category=category))
 
 
 async def run_in_thread(run: Run, function: Callable[[], T], *, limiter: trio.CapacityLimiter, grace: float) -> T:

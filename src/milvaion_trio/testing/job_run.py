@@ -22,9 +22,9 @@ from milvaion_trio.policy.lifecycle import Conclusion, conclude
 from milvaion_trio.runtime.context import JobContext
 from milvaion_trio.runtime.definition import Job, JobDefinition, define_job
 from milvaion_trio.runtime.executor import Executor
+from milvaion_trio.runtime.log_buffer import as_logged, in_trios_thread
 from milvaion_trio.runtime.providers import Providers
 from milvaion_trio.runtime.registry import RegisteredJob, Registry
-from milvaion_trio.runtime.reporting import loggable
 from milvaion_trio.runtime.run import Run
 from milvaion_trio.testing.clock import instant_now
 
@@ -181,13 +181,18 @@ class _Log:
     """Keeps what the job logs, in the form in which it would be sent."""
 
     entries: list[LogEntry] = field(factory=list)
+    token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token)
 
     def log(
         self, run: Run, level: LogLevel, message: str, data: dict[str, object] | None, *, category: str = "UserCode"
     ) -> None:
-        facts = None if data is None else {name: loggable(value) for name, value in data.items()}
-        entry = LogEntry(timestamp=instant_now(), level=level, message=message, data=facts, category=category)
-        self.entries.append(entry)
+        text, facts = as_logged(message, data)
+
+        def add() -> None:
+            entry = LogEntry(timestamp=instant_now(), level=level, message=text, data=facts, category=category)
+            self.entries.append(entry)
+
+        in_trios_thread(self.token, add)
 
 
 @frozen

@@ -157,7 +157,7 @@ class Recorder:
         )
 
     def occurrence(self, occurrence_id: OccurrenceId) -> OccurrenceView:
-        """Everything about one occurrence."""
+        """Everything about one occurrence; raises `LookupError` when nothing was told about it yet."""
         letters = [
             letter
             for letter in self.sent_to(topology.DEAD_LETTER_EXCHANGE)
