@@ -37,7 +37,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "unknown option": (
         ["run", "sample_worker:worker", "--brust"],
         2,
-        "error: Unknown option: --brust. Did you mean --burst? See milvaion-trio --help.",
+        "error: Unknown option: --brust. Did you mean --burst? See milvaion-trio run --help.",
     ),
     "unknown command": (
         ["lits"],
@@ -48,7 +48,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "argument missing": (
         ["run"],
         2,
-        'error: Command "run" parameter MODULE:WORKER requires an argument. See milvaion-trio --help.',
+        'error: Command "run" parameter MODULE:WORKER requires an argument. See milvaion-trio run --help.',
     ),
     "negative budget": (
         ["run", "sample_worker:worker", "--drain-timeout", "-1"],
@@ -98,13 +98,54 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "data is no JSON": (
         ["enqueue", "CleanupJob", "--data", "{to: 1}"],
         2,
-        "error: --data is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1). "
-        "Quote it for the shell, e.g. --data '{\"to\": 1}'.",
+        "error: --data cannot be read. This is not JSON as Milvaion reads it: Expecting property name enclosed in "
+        "double quotes: line 1 column 2 (char 1). Quote it for the shell, e.g. --data '{\"to\": 1}'.",
     ),
     "negative delay": (
         ["enqueue", "CleanupJob", "--delay=-1"],
         2,
-        "error: --delay is -1; it must be a number of seconds, 0 or more.",
+        "error: --delay is -1; it must be a number of seconds from 0 to 2592000 (30 days).",
+    ),
+    "delay of ages": (
+        ["enqueue", "CleanupJob", "--delay", "1e300"],
+        2,
+        "error: --delay is 1e+300; it must be a number of seconds from 0 to 2592000 (30 days).",
+    ),
+    "delay that is no number": (
+        ["enqueue", "CleanupJob", "--delay", "nan"],
+        2,
+        "error: --delay is nan; it must be a number of seconds from 0 to 2592000 (30 days).",
+    ),
+    "NaN in the data": (
+        ["enqueue", "CleanupJob", "--data", '{"a": [NaN]}'],
+        2,
+        "error: --data cannot be read. This is not JSON as Milvaion reads it: NaN is no JSON. "
+        "Quote it for the shell, e.g. --data '{\"to\": 1}'.",
+    ),
+    "a file instead of a module": (
+        ["dev", "./own.py"],
+        2,
+        "error: './own.py' names a file, not a module: write own:worker.",
+    ),
+    "too many arguments": (
+        ["enqueue", "CleanupJob", "extra"],
+        2,
+        "error: Nothing takes 'extra': there are too many arguments. See milvaion-trio enqueue --help.",
+    ),
+    "message without its members": (
+        ["enqueue", "--message", "{folder}/message.json"],
+        2,
+        "error: The message file {folder}/message.json has no properties, no body_raw. A message has exchange, "
+        "routing_key, properties, body_raw; the bare body of a job message has at least id and jobNameInWorker.",
+    ),
+    "lifespan raises": (
+        ["dev", "falling:worker", "--socket", "{folder}/s"],
+        1,
+        "error: Your code raised this outside of a job:\n"
+        "Traceback (most recent call last):\n"
+        '  File "{folder}/falling.py", line 10, in falls\n'
+        '    raise KeyError("url")\n'
+        "KeyError: 'url'",
     ),
     "no occurrence id": (
         ["cancel", "123"],
@@ -123,7 +164,12 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Modules that fail while they are imported."""
-    folder = tmp_path_factory.mktemp("modules")
+    folder = tmp_path_factory.mktemp("m")
+    (folder / "message.json").write_text('{"exchange": "", "routing_key": "x"}')
+    (folder / "falling.py").write_text(
+        "from contextlib import asynccontextmanager\n\nfrom milvaion_trio import Worker\n\nworker = Worker('w')\n\n"
+        '@worker.lifespan\n@asynccontextmanager\nasync def falls(worker):\n    raise KeyError("url")\n    yield\n'
+    )
     (folder / "raising.py").write_text("from milvaion_trio import Worker\n\nnumber = 1 / 0\nworker = Worker()\n")
     (folder / "importing.py").write_text("import no_such_library\n")
     (folder / "misnamed.py").write_text("from milvaion_trio import Worker\n\nworker = Worker('a b')\n")
@@ -134,6 +180,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_mistake_is_one_message_and_an_exit_code(name: str, folder: Path) -> None:
     arguments, code, text = MISTAKES[name]
 
+    arguments = [argument.replace("{folder}", str(folder)) for argument in arguments]
     ended = run_command(*arguments, env=environment(PYTHONPATH=str(folder)))
 
     assert ended == Ended(code, "", text.replace("{folder}", str(folder)) + "\n")

@@ -28,7 +28,7 @@ REQUESTS = [
 
 ANSWERS = [
     Reported('{"queue": "q", "body": {"Message":"\\u003C"}}'),
-    Done(occurrence_id="x", ended="Completed", note=None),
+    Done(occurrence_id="x", ended="Completed", text='"sent"', note=None),
     Done(note="set aside"),
     Problem("no\nway"),
 ]

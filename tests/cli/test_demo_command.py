@@ -108,7 +108,11 @@ def test_on_a_terminal_one_table_is_redrawn(demos: dict[str, Ended]) -> None:
     out = demos["terminal"].out
 
     assert re.search(r"^SyncStock +fails twice, then recovers +running +\d\.\d s", ESCAPE.sub("", out), re.MULTILINE)
-    assert re.search(r"^ChargeCard +fails for good at once +failed, dead letter +the card", ESCAPE.sub("", out), re.M)
+    assert re.search(
+        r"^ChargeCard +fails for good at once +failed, dead letter +PermanentFailure: the card",
+        ESCAPE.sub("", out),
+        re.M,
+    )
     assert "\x1b[32m" in out
     assert "attempt 1 failed" not in out
 

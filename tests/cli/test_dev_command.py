@@ -1,6 +1,8 @@
 """`dev` runs a worker without a server; other terminals give it jobs, watch them and take them back."""
 
 import json
+import re
+import shlex
 import signal
 import socket
 import stat
@@ -37,7 +39,7 @@ def test_waiting_shows_every_message_and_ends_with_0_when_completed(dev: DevWork
     assert ended.code == 0
     assert [message["queue"] for message in messages] == ["job_status_updates_queue"] * 2
     assert [message["body"]["Status"] for message in messages] == [1, 2]
-    assert ended.err == f"{messages[0]['body']['OccurrenceId']} ended Completed\n"
+    assert ended.err == f'{messages[0]["body"]["OccurrenceId"]} ended Completed: "clean"\n'
 
 
 def test_waiting_ends_with_1_when_it_did_not_complete(dev: DevWorker) -> None:
@@ -48,7 +50,10 @@ def test_waiting_ends_with_1_when_it_did_not_complete(dev: DevWorker) -> None:
     assert ended.code == 1
     assert messages[-1]["exchange"] == "dlx_scheduled_jobs"
     assert "$.title" in messages[-1]["body"]["Exception"]
-    assert ended.err.endswith(" ended Failed\n")
+    assert ended.err.endswith(
+        " ended Failed: InvalidJobData: The data of this SendInvoiceJob message does not fit the job: "
+        '$.amount: found the text "nine", expected a whole number; $.title: is missing, expected a text\n'
+    )
 
 
 def test_a_running_job_can_be_cancelled_from_another_terminal(dev: DevWorker) -> None:
@@ -57,9 +62,36 @@ def test_a_running_job_can_be_cancelled_from_another_terminal(dev: DevWorker) ->
 
     cancelled = dev.ask("cancel", occurrence_id, "--reason", "wrong year")
 
-    assert (cancelled.code, cancelled.out, cancelled.err) == (0, "", "")
+    said = f"{occurrence_id}: cancelled the running job GenerateReportJob\n"
+    assert (cancelled.code, cancelled.out, cancelled.err) == (0, said, "")
     dev.read_until("GenerateReportJob was cancelled: wrong year")
     dev.read_until("cancelled after")
+
+    again = dev.ask("cancel", occurrence_id)
+
+    refusal = f"error: {occurrence_id} has already ended as Cancelled; there is nothing to cancel.\n"
+    assert (again.code, again.out, again.err) == (1, "", refusal)
+
+
+async def test_no_request_can_end_the_worker(dev: DevWorker) -> None:
+    """Not even one that our own client would not send."""
+    assert dev.socket is not None
+    async with connected(dev.socket) as stream:
+        lines = Lines(stream)
+        await lines.send('{"do": "enqueue", "job": "CleanupJob", "data": NaN}')
+        refused = await lines.receive()
+        enqueued = await asked(lines, Enqueue(job="CleanupJob"))
+
+    assert refused == b'{"error": "The dev worker could not do this: ValueError: nan is no JSON number"}'
+    assert enqueued.occurrence_id is not None
+
+
+def test_an_error_is_told_with_its_type_and_its_place(dev: DevWorker) -> None:
+    ended = dev.ask("enqueue", "GenerateReportJob", "--data", '{"permanent": true}', "--wait")
+
+    told = r"PermanentFailure: Recipient list is empty \(sample_worker.py, line \d+, in generate_report\)"
+    assert re.search(f" ended Failed: {told}$", ended.err.strip())
+    assert re.search(told, dev.read_until("Recipient list"))
 
 
 async def test_a_job_cancelled_before_its_time_never_starts(dev: DevWorker) -> None:
@@ -71,6 +103,8 @@ async def test_a_job_cancelled_before_its_time_never_starts(dev: DevWorker) -> N
         cancelled = await asked(lines, Cancel(occurrence_id=str(enqueued.occurrence_id)))
 
     assert cancelled.occurrence_id == enqueued.occurrence_id
+    assert cancelled.note is not None
+    assert cancelled.note.endswith("will be cancelled when it comes: it waits, or is not known here")
     assert "CleanupJob" in dev.read_until("cancelled after 0.00 s")
 
 
@@ -135,6 +169,21 @@ def test_sigterm_drains_with_0_and_takes_the_socket_away(short_folder: Path, tmp
     assert ended.code == 0
     assert "stopped" in ended.err.splitlines()[-1]
     assert not place.exists()
+
+
+def test_what_still_waits_is_counted_when_leaving(short_folder: Path, tmp_path: Path) -> None:
+    """And a runtime directory that is gone is no obstacle; the hint can be copied."""
+    env = environment(XDG_RUNTIME_DIR="/nonexistent", TMPDIR=str(short_folder))
+    with serving_dev("sample_worker:worker", tmp_path, env=env) as dev:
+        dev.read_until("ready")
+        hint = dev.read_until("In a second terminal: milvaion-trio ")
+        copied = dev.ask(*shlex.split(hint.partition("milvaion-trio ")[2]))
+        dev.ask("enqueue", "CleanupJob", "--delay", "600")
+        ended = dev.stop(signal.SIGINT)
+
+    assert copied.code == 0
+    assert ended.code == 0
+    assert "1 message still waits and ends with this process" in ended.err
 
 
 @pytest.mark.parametrize(
