@@ -90,7 +90,7 @@ def _allowed(attribute: "Attribute[object]") -> str:
     if section is not None:
         return f"[`{section.__name__}`](#{section.__name__.lower()})"
     # The words of the very check that refuses anything else.
-    return settings_rules.words_of(attribute.type).removesuffix(" or None").replace("'", "`")
+    return settings_rules.words_of(attribute.type).removesuffix(", or None").replace("'", "`")
 
 
 def _section(attribute: "Attribute[object]") -> type[AttrsInstance] | None:
@@ -103,7 +103,7 @@ def _section(attribute: "Attribute[object]") -> type[AttrsInstance] | None:
 _WORDS = {
     "trio.open_nursery() as jobs": (
         "jobs, a task per running job",
-        "A job that ignored its cancellation is waited for; everything else of the worker is closed by then.",
+        "A task that ignored its cancellation is waited for; everything else of the worker is closed by then.",
     ),
     "house.outbox.open()": (
         "outbox, reports that wait for their confirm",

@@ -8,6 +8,7 @@ from attrs import evolve
 from cyclopts import Parameter
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
+from milvaion_trio.cli.collector import suit_the_collector
 from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.logging_setup import LogFormat, LogLevelName, set_up_logging
 from milvaion_trio.cli.narration import remark
@@ -57,6 +58,7 @@ def run(
         )
     if log_format == "text":
         worker.observe(partial(_tell_leaving, worker.settings.shutdown.drain_timeout))
+    suit_the_collector()
     trio.run(_serve_burst if burst else partial(Worker.serve, handle_signals=True), worker)
     return ExitCode.DONE
 
