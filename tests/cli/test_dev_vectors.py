@@ -106,7 +106,7 @@ def test_the_job_of_an_example_runs_and_what_is_reported_has_the_examples_form(n
     running, completed = messages_to("job_status_updates_queue", ended)
 
     assert ended.code == 0, ended
-    assert ended.err == f"{occurrence_id} ended Completed\n"
+    assert ended.err.startswith(f"{occurrence_id} ended Completed: ")
     assert form(running) == form(with_correlation_id(body_of("status_running")))
     assert form(completed) == form(with_correlation_id(body_of("status_completed")))
     for status in (running, completed):
