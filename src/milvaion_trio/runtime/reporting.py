@@ -3,7 +3,7 @@
 The only module that knows which message goes to which queue and which message id it carries.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from attrs import evolve
@@ -92,7 +92,7 @@ class Reporter:
 
     # --- when it is over --------------------------------------------------------------------------------------------
 
-    async def conclude(
+    def conclude(
         self,
         delivery: Delivery,
         attempt: AttemptKey,
@@ -104,10 +104,11 @@ class Reporter:
         max_retries: int = 0,
         started_at: Instant | None = None,
         elapsed: float | None = None,
-    ) -> None:
-        """Write everything this conclusion publishes as one, and return when all of it is confirmed.
+    ) -> Awaitable[None]:
+        """Write everything this conclusion publishes as one; what is returned ends when all of it is confirmed.
 
-        If cancelled, the rows stay in the outbox; the delivery must then not be acked.
+        If cancelled, the rows stay in the outbox; the delivery must then not be acked. No coroutine of its own: it
+        would only stand between every job and the outbox.
         """
         reports: list[Report] = []
         occurrence_id = attempt.occurrence_id
@@ -132,7 +133,7 @@ class Reporter:
                 reports.append(self._dead_letter(attempt, job, conclusion))
         if conclusion.retry is not None:
             reports.append(self._retry_copy(delivery, attempt, conclusion, max_retries))
-        await self._outbox.conclude(attempt, reports)
+        return self._outbox.conclude(attempt, reports)
 
     async def quarantine(self, delivery: Delivery, problem: str) -> None:
         """Keep a message that has no usable ids where a person can look at it; return when that is confirmed.

@@ -171,8 +171,8 @@ class Runs:
             draw=random.random(),
         )
 
-    async def _report(self, run: Run, conclusion: lifecycle.Conclusion, ended_at: Instant, elapsed: float) -> None:
-        await self.reporter.conclude(
+    def _report(self, run: Run, conclusion: lifecycle.Conclusion, ended_at: Instant, elapsed: float) -> Awaitable[None]:
+        return self.reporter.conclude(
             run.delivery,
             run.attempt,
             run.job,
