@@ -16,6 +16,7 @@ from milvaion_trio.model.json_text import JsonValue, read
 from milvaion_trio.model.messages import JobMessage, LogLevel
 from milvaion_trio.model.outcome import StopReason
 from milvaion_trio.policy.binding import DataReader
+from milvaion_trio.policy.data_values import folded
 from milvaion_trio.runtime.run import Run
 
 __all__ = ["JobContext", "JobLog", "LogSink", "current_job", "enter"]
@@ -145,8 +146,8 @@ class JobContext:
             value = self._decoded()
             if not isinstance(value, dict):
                 return default
-            wanted = _folded(key_or_type)
-            return next((member for name, member in value.items() if _folded(name) == wanted), default)
+            wanted = folded(key_or_type)
+            return next((member for name, member in value.items() if folded(name) == wanted), default)
         return DataReader.for_type(self._run.registered.name, key_or_type).read(self._run.job.job_data)
 
     @property
@@ -187,10 +188,6 @@ class JobContext:
             return read(text)
         except InvalidMessage as error:
             raise InvalidJobData(self._run.registered.name, [error.problem]) from error
-
-
-def _folded(name: str) -> str:
-    return name.replace("_", "").lower()
 
 
 def current_job() -> JobContext:
