@@ -25,7 +25,7 @@ from milvaion_trio.model.wire import Casing, encode_job
 from milvaion_trio.policy.backoff import LONGEST_DELAY
 from milvaion_trio.ports import Broker, Confirmation, Publisher, Signals
 
-__all__ = ["Client", "Destination", "dispatch_message", "publish_dispatch"]
+__all__ = ["Client", "Destination", "Named", "dispatch_message", "publish_dispatch"]
 
 
 @frozen(kw_only=True)
@@ -47,7 +47,8 @@ def dispatch_message(
     """
     if delay is not None and not 0 <= delay <= LONGEST_DELAY:  # also NaN
         raise ValueError(f"delay is {delay!r}; it must be a number of seconds from 0 to {LONGEST_DELAY:.0f} (30 days).")
-    now = Instant.from_unix_ns(time.time_ns() if now_ns is None else now_ns)
+    ns = time.time_ns() if now_ns is None else now_ns
+    now = Instant.from_unix_ns(ns)
     execute_at = now.plus(delay or 0.0)
     occurrence_id = OccurrenceId(str(uuid.uuid4()))
     routing_key = topology.routing_key(to.pattern)
@@ -77,7 +78,7 @@ def dispatch_message(
         message_id=job.id,
         correlation_id=occurrence_id,
         content_type="application/json",
-        timestamp=(time.time_ns() if now_ns is None else now_ns) // 1_000_000_000,
+        timestamp=ns // 1_000_000_000,
     )
     return Publication(message, routing_key, topology.JOBS_EXCHANGE, delay or 0.0)
 

@@ -5,13 +5,12 @@ Nothing of the worker is replaced but what it stands on: its queues, its clock, 
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Protocol
 
 import trio
 from attrs import define, evolve, field
 
 from milvaion_trio.broker.embedded import EmbeddedBroker, QueueView
-from milvaion_trio.client import Destination, dispatch_message
+from milvaion_trio.client import Destination, Named, dispatch_message
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.errors import NotPublished
@@ -32,14 +31,6 @@ LOOK_AGAIN = 1.0
 """Seconds after which `run_until_idle` looks even if no event told it to: an ack of a repeated message tells none."""
 
 A_DAY = 24 * 3600.0
-
-
-class Named(Protocol):
-    """Anything with the name of a job, e.g. what the job decorator returns."""
-
-    @property
-    def name(self) -> str:
-        """The job's name."""
 
 
 @asynccontextmanager
