@@ -12,6 +12,8 @@ from milvaion_trio.model.ids import OccurrenceId, parse_guid
 
 __all__ = [
     "CORRELATION_ID",
+    "DELAY_LEFT",
+    "DELAY_TARGET",
     "DISPATCH_STAMP",
     "MAX_RETRIES",
     "OCCURRENCE_ID",
@@ -36,6 +38,10 @@ MAX_RETRIES = "MaxRetries"
 DISPATCH_STAMP = "x-mtrio-dispatch"
 SNOOZES = "x-mtrio-snoozes"
 ORIGIN = "x-mtrio-origin"
+DELAY_LEFT = "x-mtrio-left"
+"""Seconds a message has still to wait after the hop where it is seen (int32)."""
+DELAY_TARGET = "x-mtrio-target"
+"""The queue it is for."""
 
 RETRY_COUNT_LIMIT = 1000
 """Retry counts are clamped to 0..1000: a forged header must neither loop for ever nor overflow (DESIGN.md 5)."""

@@ -20,6 +20,7 @@ __all__ = [
     "EXTERNAL_OCCURRENCE_QUEUE",
     "EXTERNAL_PATTERN",
     "QUARANTINE_QUEUE",
+    "HOP_QUEUE",
     "JOB_QUEUE_PREFIX",
     "JOB_QUEUE_ARGUMENTS",
     "routing_pattern",
@@ -47,6 +48,9 @@ EXTERNAL_PATTERN: Final = "external.job.*"
 
 QUARANTINE_QUEUE: Final = "mtrio.quarantine.v1"
 """Ours: messages without a usable id. Dead-lettered as they are, they would hang the API's handler (WIRE.md 4.5)."""
+
+HOP_QUEUE: Final = "mtrio.hop.v1"
+"""Ours: messages on their way through a long delay, which any of our workers sends on (RELIABILITY.md 3.3)."""
 
 JOB_QUEUE_PREFIX: Final = "scheduled_jobs_queue."
 
