@@ -133,6 +133,10 @@ _WORDS = {
         "heartbeats and log batches of running jobs",
         "Running jobs send no more heartbeats.",
     ),
+    "house.hops.sent_on(jobs)": (
+        "hops, messages that wait long and pass by",
+        "What was not sent on goes back to the hop queue, for another worker.",
+    ),
     "dispatcher.intake(house.consuming, jobs)": (
         "intake, one per job queue",
         "No more messages are taken; those that wait for a slot go back to their queues at once.",

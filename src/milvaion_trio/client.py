@@ -80,7 +80,9 @@ def dispatch_message(
         content_type="application/json",
         timestamp=ns // 1_000_000_000,
     )
-    return Publication(message, routing_key, topology.JOBS_EXCHANGE, delay or 0.0)
+    if delay:  # what waits is on its way to one queue: the one the exchange would have found
+        return Publication(message, topology.queue_name(to.pattern), delay=delay)
+    return Publication(message, routing_key, topology.JOBS_EXCHANGE)
 
 
 async def publish_dispatch(publisher: Publisher, publication: Publication) -> OccurrenceId:

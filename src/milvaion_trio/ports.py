@@ -77,7 +77,7 @@ class Confirmation(enum.Enum):
     REFUSED = "refused"
     """Negatively acknowledged: not stored, worth trying again."""
     UNROUTABLE = "unroutable"
-    """No queue takes it (all publishes are mandatory)."""
+    """No queue takes it (all publishes are mandatory); of one with a delay, its queue does not exist now."""
 
 
 class Delivery(Protocol):
@@ -140,7 +140,8 @@ class Publisher(Link, Protocol):
     async def publish(self, publications: Sequence[Publication]) -> Sequence[Confirmation]:
         """Publish in this order and return the broker's answer to each, in the same order.
 
-        Publications with a delay wait in the broker, not here.
+        Publications with a delay wait in the broker, not here. On a long way they pass `topology.HOP_QUEUE`, and wait
+        there until whoever consumes it publishes them on (`policy.hops`).
         Raises `LinkLost` when the connection dies first: then any prefix may have arrived.
         There is no time limit: a timer that gives up would not mean failure (RELIABILITY.md 0.8).
         If cancelled, any prefix may have arrived.

@@ -35,6 +35,7 @@ from milvaion_trio.runtime.declaration import registration_of, topology_of
 from milvaion_trio.runtime.definition import JobDefinition, RunWord, define_job
 from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.executor import Executor
+from milvaion_trio.runtime.hops import Hops
 from milvaion_trio.runtime.limits import Slots
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.presence import JobHeartbeats, Presence
@@ -263,7 +264,8 @@ class Worker:
         if consumer is None:
             return None
         try:
-            return house.dispatcher.waiting + sum([await consumer.depth(job.queue) for job in self.registry.jobs])
+            depths = [await consumer.depth(job.queue) for job in self.registry.jobs]
+            return house.dispatcher.waiting + house.hops.in_hand + sum(depths)
         except LinkLost:
             return None
 
@@ -327,6 +329,7 @@ class Worker:
         publishing = SupervisedLink("publishing", self.broker.name, self.broker.publishing, observers, startup)
         consuming = SupervisedLink("consuming", self.broker.name, self._consuming, observers, startup)
         job_heartbeats = JobHeartbeats(reporter, settings.heartbeat.job_interval)
+        listener = CancelListener(self.signals, ledger, reporter, lambda: self.clock_ns() / 1e9)
         presence = Presence(
             identity=identity,
             registration=registration_of(identity, self.registry.jobs, settings, __version__),
@@ -343,6 +346,7 @@ class Worker:
         def job_ends(run: Run) -> None:
             job_heartbeats.unwatch(run)
             presence.changed()
+            listener.run_ended(run)
 
         runs = Runs(
             ledger=ledger,
@@ -368,9 +372,10 @@ class Worker:
             presence=presence,
             job_heartbeats=job_heartbeats,
             reporter=reporter,
-            listener=CancelListener(self.signals, ledger, lambda: self.clock_ns() / 1e9),
+            listener=listener,
             runs=runs,
             dispatcher=Dispatcher(registry=self.registry, runs=runs, worker_slots=Slots(settings.max_parallel_jobs)),
+            hops=Hops(consuming=consuming, publishing=publishing, runs=runs, reporter=reporter),
             shutdown=shutdown,
             observers=observers,
         )

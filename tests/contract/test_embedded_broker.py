@@ -129,19 +129,6 @@ async def test_a_lost_connection_moves_nothing(connected: EmbeddedBroker, autoju
     assert connected.delayed == 1
 
 
-async def test_a_delayed_message_without_a_queue_waits_for_one(
-    connected: EmbeddedBroker, autojump_clock: MockClock
-) -> None:
-    assert connected.publish_nowait(to("later", delay=1)) is Confirmation.CONFIRMED
-    await trio.sleep(5)
-    assert (connected.delayed, connected.next_due) == (1, None)
-
-    connected.declare_nowait(Topology(queues=[Queue("later")]))
-
-    assert connected.delayed == 0
-    assert connected.queue("later").ready == (message(),)
-
-
 async def test_idle_means_that_nothing_can_happen_by_itself(
     connected: EmbeddedBroker, autojump_clock: MockClock
 ) -> None:

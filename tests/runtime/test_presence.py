@@ -204,20 +204,6 @@ async def test_jobs_beat_each_in_its_own_time(worker: Worker, autojump_clock: Mo
     assert beats == [[60, 120], [85]]
 
 
-async def test_no_heartbeat_is_sent_while_a_retry_waits(worker: Worker, autojump_clock: MockClock) -> None:
-    """The embedded broker keeps the copy, and no job code runs (WIRE.md 3.2)."""
-
-    @worker.job(base_retry_delay=200, max_retries=1)
-    async def work() -> None:
-        raise ValueError
-
-    async with under_test(worker) as kit:
-        occurrence = kit.enqueue(work)
-        await kit.run_until_idle()
-
-    assert all(status.start_time is not None for status in kit.occurrence(occurrence).statuses)
-
-
 async def test_heartbeats_that_could_not_leave_are_not_sent_late(worker: Worker, autojump_clock: MockClock) -> None:
     """Late they would be lies: after an outage only what still says something is sent."""
 

@@ -31,6 +31,9 @@ VHOSTS_AT_A_TIME = 20
 FOLDER, OWNER = "MTRIO_TEST_SERVERS", "MTRIO_TEST_OWNER"
 """Environment variables by which the parallel processes of one run meet."""
 
+_spawned: list[subprocess.Popen[bytes]] = []
+"""Kept to the end, as Python warns of a process that is forgotten while it runs."""
+
 
 class Server:
     """A server process with a folder of its own; `with` starts and stops it."""
@@ -96,14 +99,17 @@ class Server:
 
     def _spawn(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         with (self.folder / "output.log").open("ab") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 env={**os.environ, **environment},
+                cwd=self.folder,  # where Erlang leaves its crash dumps
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in the terminal is for the tests; the watchdog ends the servers
             )
+        _spawned.append(process)
+        return process
 
     def _watch(self, *pids: int) -> None:
         watchdog = Path(__file__).with_name("server_watchdog.py")

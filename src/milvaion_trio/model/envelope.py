@@ -40,4 +40,15 @@ class Publication:
     exchange: str = ""
     """The default exchange unless said: the routing key is then the queue's name."""
     delay: float = 0.0
-    """Seconds the message waits in the broker before it reaches the destination; 0 goes straight through."""
+    """Seconds the message waits in the broker before it reaches its queue; 0 goes straight through.
+
+    What waits is on its way to one queue, so a delay goes with the default exchange only.
+    """
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a delay on the way to any other exchange; raises `ValueError`."""
+        if self.delay > 0 and self.exchange:
+            raise ValueError(
+                f"A message with a delay is for a queue, not for exchange {self.exchange!r}: publish it to the default "
+                "exchange with the queue's name as routing key."
+            )

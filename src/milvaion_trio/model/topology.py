@@ -20,7 +20,9 @@ __all__ = [
     "EXTERNAL_OCCURRENCE_QUEUE",
     "EXTERNAL_PATTERN",
     "QUARANTINE_QUEUE",
+    "QUARANTINE_QUEUE_ARGUMENTS",
     "HOP_QUEUE",
+    "HOP_QUEUE_ARGUMENTS",
     "JOB_QUEUE_PREFIX",
     "JOB_QUEUE_ARGUMENTS",
     "routing_pattern",
@@ -48,9 +50,14 @@ EXTERNAL_PATTERN: Final = "external.job.*"
 
 QUARANTINE_QUEUE: Final = "mtrio.quarantine.v1"
 """Ours: messages without a usable id. Dead-lettered as they are, they would hang the API's handler (WIRE.md 4.5)."""
+QUARANTINE_QUEUE_ARGUMENTS: Final[Mapping[str, str | int]] = MappingProxyType(
+    {"x-queue-type": "quorum", "x-message-ttl": 1_209_600_000, "x-max-length": 10_000, "x-overflow": "drop-head"}
+)
+"""Two weeks to look, and never a full disk (RELIABILITY.md 3.2)."""
 
 HOP_QUEUE: Final = "mtrio.hop.v1"
 """Ours: messages on their way through a long delay, which any of our workers sends on (RELIABILITY.md 3.3)."""
+HOP_QUEUE_ARGUMENTS: Final[Mapping[str, str | int]] = MappingProxyType({"x-queue-type": "quorum"})
 
 JOB_QUEUE_PREFIX: Final = "scheduled_jobs_queue."
 

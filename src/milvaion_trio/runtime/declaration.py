@@ -20,7 +20,6 @@ REPORT_QUEUES = (
     topology.REGISTRATION_QUEUE,
     topology.HEARTBEAT_QUEUE,
     topology.FAILED_QUEUE,
-    topology.QUARANTINE_QUEUE,
 )
 
 
@@ -30,6 +29,8 @@ def topology_of(jobs: Sequence[RegisteredJob]) -> Topology:
         exchanges=(Exchange(topology.JOBS_EXCHANGE, "topic"), Exchange(topology.DEAD_LETTER_EXCHANGE, "direct")),
         queues=(
             *(Queue(name) for name in REPORT_QUEUES),
+            Queue(topology.QUARANTINE_QUEUE, topology.QUARANTINE_QUEUE_ARGUMENTS),
+            Queue(topology.HOP_QUEUE, topology.HOP_QUEUE_ARGUMENTS),
             *(Queue(job.queue, topology.JOB_QUEUE_ARGUMENTS) for job in jobs),
         ),
         bindings=(

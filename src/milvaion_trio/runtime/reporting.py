@@ -13,7 +13,7 @@ from milvaion_trio.model.envelope import HeaderValue, Message, Publication
 from milvaion_trio.model.errors import MilvaionError
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.identity import Identity
-from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.ids import OccurrenceId, WorkerId
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.messages import DeadLetter, JobMessage, LogEntry, LogLevel, StatusUpdate
 from milvaion_trio.model.occurrence import OccurrenceStatus
@@ -65,8 +65,14 @@ class Reporter:
         """A bare Running status: the occurrence is alive (WIRE.md 3.2)."""
         if not run.reported:
             return
-        update = self._status(run.occurrence_id, run.job, OccurrenceStatus.RUNNING, self._now())
-        self._outbox.add(self._status_report(ReportKind.HEARTBEAT, update, self._next_id("heartbeat")))
+        self._outbox.add(self._alive(run.occurrence_id, run.job, self._identity.worker_id))
+
+    def waiting(self, occurrence_id: OccurrenceId, job: JobMessage) -> Publication:
+        """A heartbeat for an occurrence that waits for its retry, to be published right away; late it is worthless.
+
+        Every worker of ours sends those of all others, so it names the group that the job belongs to.
+        """
+        return self._alive(occurrence_id, job, WorkerId(job.worker_id or self._identity.worker_id)).publication
 
     def log(
         self, run: Run, level: LogLevel, message: str, data: dict[str, object] | None, *, category: str = "UserCode"
@@ -156,6 +162,11 @@ class Reporter:
         await self._outbox.conclude(attempt, [Report(ReportKind.FINAL, publication, attempt.occurrence_id)])
 
     # --- the messages -----------------------------------------------------------------------------------------------
+
+    def _alive(self, occurrence_id: OccurrenceId, job: JobMessage, worker_id: WorkerId) -> Report:
+        update = self._status(occurrence_id, job, OccurrenceStatus.RUNNING, self._now())
+        update = update if worker_id == update.worker_id else evolve(update, worker_id=worker_id)
+        return self._status_report(ReportKind.HEARTBEAT, update, self._next_id("heartbeat"))
 
     def _status(
         self,

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 import trio
 from attrs import define
 
-from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.events import WorkerReady, WorkerStopped
 from milvaion_trio.model.identity import Identity
 from milvaion_trio.ports import Consumer, Outbox, Publisher
 from milvaion_trio.runtime.cancellation import CancelListener
 from milvaion_trio.runtime.dispatch import Dispatcher
+from milvaion_trio.runtime.hops import Hops
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.presence import JobHeartbeats, Presence
 from milvaion_trio.runtime.reporting import Reporter
@@ -36,6 +36,7 @@ class House:
     listener: CancelListener
     runs: Runs
     dispatcher: Dispatcher
+    hops: Hops
     shutdown: Shutdown
     observers: Observers
 
@@ -58,7 +59,7 @@ async def serve(house: House, working: Callable[[], None], started: Callable[[],
                         async with house.listener.listening():
                             async with _heartbeats_and_logs(house):
                                 working()
-                                async with dispatcher.intake(house.consuming, jobs):
+                                async with house.hops.sent_on(jobs), dispatcher.intake(house.consuming, jobs):
                                     queues = tuple(job.queue for job in dispatcher.registry.jobs)
                                     house.observers.tell(WorkerReady(house.identity.instance_id, queues))
                                     started()
@@ -73,23 +74,13 @@ async def serve(house: House, working: Callable[[], None], started: Callable[[],
 async def _courier(house: House) -> AsyncIterator[None]:
     """Send the outbox's rows while the context is open; on leaving, what is left, within the flush budget."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_deliver, house)
+        nursery.start_soon(house.publishing.use, house.outbox.deliver)
         yield
         house.reporter.logs.close()
         with house.shutdown.flush_scope():
             await house.outbox.drained()
             await house.runs.until_all_settled()
         nursery.cancel_scope.cancel()
-
-
-async def _deliver(house: House) -> None:
-    lost: Publisher | None = None
-    while True:
-        publisher = await house.publishing.get(other_than=lost)
-        try:
-            await house.outbox.deliver(publisher)
-        except LinkLost:
-            lost = publisher
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,7 @@ jobs run on, reports wait. No library's own "robust" mode is used (RELIABILITY.m
 import contextlib
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
 
@@ -23,6 +23,7 @@ from milvaion_trio.runtime.observers import Observers
 __all__ = ["Startup", "SupervisedLink"]
 
 L = TypeVar("L", bound=Link)
+T = TypeVar("T")
 
 
 @frozen
@@ -73,6 +74,19 @@ class SupervisedLink(Generic[L]):
             await self._changed.wait()
         await trio.lowlevel.checkpoint_if_cancelled()
         return self._current
+
+    async def use(self, act: Callable[[L], Awaitable[T]]) -> T:
+        """Do something over the link, again over the next one whenever it raises `LinkLost`, and return its result.
+
+        If cancelled, `act` is cancelled, or there was no link to act over.
+        """
+        lost: L | None = None
+        while True:
+            link = await self.get(other_than=lost)
+            try:
+                return await act(link)
+            except LinkLost:
+                lost = link
 
     @contextlib.asynccontextmanager
     async def kept_up(self) -> AsyncIterator[None]:

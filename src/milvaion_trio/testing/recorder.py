@@ -141,20 +141,22 @@ class Recorder:
 
     @property
     def retries(self) -> tuple[WaitingRetry, ...]:
-        """Every retry copy."""
-        return tuple(
-            WaitingRetry(
-                occurrence_id=occurrence_id,
-                at=published.at,
-                delay=published.publication.delay,
-                retry_count=headers.retry_count(published.message.headers),
-                message=published.message,
-            )
-            for published in self.published
-            if published.target.startswith(topology.JOB_QUEUE_PREFIX)
-            and headers.SNOOZES in published.message.headers  # on every copy a worker of ours makes, on nothing else
-            and (occurrence_id := headers.occurrence_id(published.message)) is not None
-        )
+        """Every retry copy, as it was first sent: one that waits long is sent on with the same message id."""
+        copies: dict[str | None, WaitingRetry] = {}
+        for published in self.published:
+            message = published.message
+            # This header is on every copy that a worker of ours makes, and on nothing else.
+            if published.target.startswith(topology.JOB_QUEUE_PREFIX) and headers.SNOOZES in message.headers:
+                occurrence_id = headers.occurrence_id(message)
+                if occurrence_id is not None and message.message_id not in copies:
+                    copies[message.message_id] = WaitingRetry(
+                        occurrence_id=occurrence_id,
+                        at=published.at,
+                        delay=published.publication.delay,
+                        retry_count=headers.retry_count(message.headers),
+                        message=message,
+                    )
+        return tuple(copies.values())
 
     def occurrence(self, occurrence_id: OccurrenceId) -> OccurrenceView:
         """Everything about one occurrence; raises `LookupError` when nothing was told about it yet."""

@@ -190,7 +190,8 @@ class WorkerUnderTest(Recorder):
         return jobs[0].queue
 
     def _queues(self) -> Iterator[QueueView]:
-        return (self.broker.queue(job.queue) for job in self.worker.registry.jobs)
+        names = (*(job.queue for job in self.worker.registry.jobs), topology.HOP_QUEUE)
+        return (self.broker.queue(name) for name in names)
 
     def _what_is_left(self) -> str:
         left = [f"{queue.depth} in {queue.name} ({queue.unacked} unsettled)" for queue in self._queues() if queue.depth]

@@ -35,7 +35,7 @@ class EmbeddedBroker:
 
     A queue without dead-letter arguments keeps at most `keep` messages while nobody consumes it, and drops the oldest:
     reports to a Milvaion server that does not exist must not fill the memory. Job queues have a dead-letter exchange
-    and are never bounded.
+    and are never bounded, nor is the hop queue.
 
     Delayed messages move while any connection is open; what became due without one moves when the next is opened.
     """
@@ -78,6 +78,8 @@ class EmbeddedBroker:
             self._refusals -= 1
             return Confirmation.REFUSED
         if publication.delay > 0:
+            if publication.routing_key not in self._vhost.queues:
+                return Confirmation.UNROUTABLE
             self._delays.add(publication)
         elif not self._vhost.put(publication):
             return Confirmation.UNROUTABLE
@@ -88,7 +90,6 @@ class EmbeddedBroker:
     def declare_nowait(self, topology: Topology) -> None:
         """Make all of it exist, or nothing and raise `SettingsError`."""
         self._vhost.declare(topology)
-        self._delays.move_stranded()
 
     def queue(self, name: str) -> QueueView:
         """A queue as it is now; raises `LookupError` when there is none of this name."""
@@ -101,7 +102,7 @@ class EmbeddedBroker:
 
     @property
     def delayed(self) -> int:
-        """How many messages wait for their time, or are due and wait for a queue that takes them."""
+        """How many messages wait for their time."""
         return len(self._delays)
 
     @property

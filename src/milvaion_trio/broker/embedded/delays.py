@@ -12,25 +12,30 @@ import trio
 from attrs import define, field
 
 from milvaion_trio.broker.embedded.vhost import VirtualHost
+from milvaion_trio.model import headers
 from milvaion_trio.model.envelope import Publication
+from milvaion_trio.model.topology import HOP_QUEUE
+from milvaion_trio.policy.hops import LONGEST_LEG, hop
 
 __all__ = ["Delays"]
 
 
 @define(eq=False)
 class Delays:
-    """Holds delayed publications and puts them when they are due, as long as somebody keeps the time."""
+    """Holds delayed publications and puts them when they are due, as long as somebody keeps the time.
+
+    A delay longer than two minutes passes the hop queue after each leg, as on RabbitMQ; where there is no hop queue,
+    it is waited for in one go.
+    """
 
     _vhost: VirtualHost
-    _waiting: list[tuple[float, int, Publication]] = field(factory=list, init=False)
-    """A heap by due time; the number keeps those with equal times in the order they came."""
-    _stranded: list[Publication] = field(factory=list, init=False)
-    """Due, but no queue takes them: they stay, as RabbitMQ's at-least-once dead-lettering does (RELIABILITY 3.2)."""
+    _waiting: list[tuple[float, int, Publication, str]] = field(factory=list, init=False)
+    """A heap by due time, each with the queue it is for at last; the number keeps equal times in order."""
     _numbers: Iterator[int] = field(factory=count, init=False)
     _keepers: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._stranded)
+        return len(self._waiting)
 
     @property
     def next_due(self) -> float | None:
@@ -39,12 +44,20 @@ class Delays:
 
     def count(self, queue: str) -> int:
         """How many of them are on their way to that queue."""
-        return sum(self._vhost.takes(queue, publication) for _, _, publication in self._waiting)
+        at_hop = self._vhost.queues[HOP_QUEUE].view().ready if HOP_QUEUE in self._vhost.queues else ()
+        return sum(target == queue for *_, target in self._waiting) + sum(
+            message.headers.get(headers.DELAY_TARGET) == queue for message in at_hop
+        )
 
     def add(self, publication: Publication) -> None:
         """Take a publication whose delay starts now."""
-        number = next(self._numbers)
-        heapq.heappush(self._waiting, (trio.current_time() + publication.delay, number, publication))
+        number, delay = next(self._numbers), publication.delay
+        first = Publication(publication.message, publication.routing_key)
+        if HOP_QUEUE in self._vhost.queues and delay > LONGEST_LEG:
+            # The leg with the fraction comes first, because what is left travels as whole seconds.
+            left = LONGEST_LEG * (math.ceil(delay / LONGEST_LEG) - 1)
+            first, delay = hop(publication.message, publication.routing_key, left), delay - left
+        heapq.heappush(self._waiting, (trio.current_time() + delay, number, first, publication.routing_key))
         if self._waiting[0][1] == number:
             self.look_again()
 
@@ -52,13 +65,7 @@ class Delays:
         """Put everything that is due."""
         now = trio.current_time()
         while self._waiting and self._waiting[0][0] <= now:
-            publication = heapq.heappop(self._waiting)[2]
-            if not self._vhost.put(publication):
-                self._stranded.append(publication)
-
-    def move_stranded(self) -> None:
-        """Try those again that no queue took: there may be a new one."""
-        self._stranded = [publication for publication in self._stranded if not self._vhost.put(publication)]
+            self._vhost.put(heapq.heappop(self._waiting)[2])
 
     def look_again(self) -> None:
         """Wake those who keep the time: the next due time or the reason to keep it has changed."""

@@ -12,6 +12,7 @@ from milvaion_trio.broker.embedded.queues import EmbeddedDelivery, EmbeddedQueue
 from milvaion_trio.broker.embedded.routing import Routing
 from milvaion_trio.model.envelope import HeaderValue, Publication
 from milvaion_trio.model.errors import SettingsError
+from milvaion_trio.model.topology import HOP_QUEUE
 from milvaion_trio.ports import Queue, Topology
 
 __all__ = ["VirtualHost"]
@@ -40,7 +41,8 @@ class VirtualHost:
             raise SettingsError(problems)
         for queue in topology.queues:
             if queue.name not in self.queues:
-                keep = None if DEAD_LETTER_EXCHANGE in queue.arguments else self._keep
+                is_work = DEAD_LETTER_EXCHANGE in queue.arguments or queue.name == HOP_QUEUE
+                keep = None if is_work else self._keep
                 self.queues[queue.name] = EmbeddedQueue(queue.name, dict(queue.arguments), keep, self._bury)
         self._routing.declare(topology.exchanges, topology.bindings)
         self._routes.clear()
@@ -53,10 +55,6 @@ class VirtualHost:
         for queue in queues:
             queue.put(publication)
         return bool(queues)
-
-    def takes(self, queue: str, publication: Publication) -> bool:
-        """Whether the message would reach that queue."""
-        return any(found.name == queue for found in self._find_route(publication.exchange, publication.routing_key))
 
     def queue(self, name: str) -> EmbeddedQueue:
         """The queue of this name; raises `LookupError` that names those there are."""
