@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -229,7 +230,7 @@ class RedisServer(Server):
 def share_in_this_run() -> None:
     """Let this process, and every one it starts, use the same servers; they end with it."""
     if FOLDER not in os.environ:
-        os.environ[FOLDER] = tempfile.mkdtemp(prefix="mtrio-servers-")
+        os.environ[FOLDER] = f"{tempfile.gettempdir()}/mtrio-servers-{os.getpid()}-{secrets.token_hex(4)}"
         os.environ[OWNER] = str(os.getpid())
 
 
@@ -261,6 +262,7 @@ def new_vhost() -> str:
 def _shared(name: str, kind: type[S]) -> S:
     share_in_this_run()
     folder = Path(os.environ[FOLDER])
+    folder.mkdir(exist_ok=True)
     with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         known = folder / f"{name}.json"

@@ -1,0 +1,91 @@
+"""What a RabbitMQ behind a proxy can be made to do to publishers: hold its confirms back, refuse messages.
+
+Both are real answers of a real broker: a confirm that is late, and the negative one of a full queue, to which a
+publish is led.
+"""
+
+import struct
+
+from attrs import define, field
+from tests.support.amqp_codec import short_text
+from tests.support.proxy import Passage, Proxy
+
+__all__ = ["FULL_QUEUE", "PublisherFaults", "is_kind"]
+
+FULL_QUEUE = "full"
+PUBLISH, ACK = (1, 60, 40), (1, 60, 80)
+
+
+def is_kind(passage: Passage, kind: str) -> bool:
+    """Whether a connection says of itself that it is `publishing` or `consuming`."""
+    return kind.encode() in passage.up.seen[:2000]
+
+
+@define(eq=False)
+class PublisherFaults:
+    """Installs itself on every connection of a proxy."""
+
+    _proxy: Proxy
+    refusals: int = field(default=0, init=False)
+    """How many of the next publishes go to the full queue instead."""
+    _holding: bool = field(default=False, init=False)
+    _held: dict[Passage, list[bytes]] = field(factory=dict, init=False)
+
+    def install(self) -> None:
+        """Do it to every connection that is made from now on."""
+        self._proxy.on_passage = self._on_passage
+
+    def hold_confirms(self) -> None:
+        """Keep confirms, and only those."""
+        self._holding = True
+
+    async def release_confirms(self) -> None:
+        """Send those that were kept, to connections that still live. If cancelled, some may be lost."""
+        self._holding = False
+        held, self._held = self._held, {}
+        for passage, frames in held.items():
+            if passage in self._proxy.passages:
+                await passage.down.send(b"".join(frames))
+
+    def _on_passage(self, passage: Passage) -> None:
+        up, down = _Frames(), _Frames(skip=0)
+        passage.up.change = lambda data: b"".join(map(self._lead_astray, up.feed(data)))
+        passage.down.change = lambda data: b"".join(
+            frame for frame in down.feed(data) if not self._is_held(passage, frame)
+        )
+
+    def _is_held(self, passage: Passage, frame: bytes) -> bool:
+        if not self._holding or _method(frame) != ACK:
+            return False
+        self._held.setdefault(passage, []).append(frame)
+        return True
+
+    def _lead_astray(self, frame: bytes) -> bytes:
+        if not self.refusals or _method(frame) != PUBLISH:
+            return frame
+        self.refusals -= 1
+        payload = frame[7:13] + short_text("") + short_text(FULL_QUEUE) + b"\x01"
+        return struct.pack(">BHI", 1, *struct.unpack_from(">H", frame, 1), len(payload)) + payload + b"\xce"
+
+
+@define(eq=False)
+class _Frames:
+    """Cuts a stream into frames; the client's begins with eight bytes of another kind."""
+
+    skip: int = 8
+    _unread: bytes = field(default=b"", init=False)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        data = self._unread + data
+        found = []
+        if self.skip:
+            found, data, self.skip = [data[: self.skip]], data[self.skip :], 0
+        while len(data) >= 7 and len(data) >= (size := struct.unpack_from(">I", data, 3)[0] + 8):
+            found.append(data[:size])
+            data = data[size:]
+        self._unread = data
+        return found
+
+
+def _method(frame: bytes) -> tuple[int, int, int] | None:
+    return (1, *struct.unpack_from(">HH", frame, 7)) if frame[0] == 1 else None
