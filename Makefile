@@ -1,16 +1,17 @@
-# Everything runs in .venv, which the first target makes; nothing but Python 3.11 or newer and make is needed.
+# Everything runs in .venv, which the first target makes; Python 3.11 or newer and make are needed;
+# the tests also want RabbitMQ and Redis, which `servers` installs from Debian where it may.
 PYTHON ?= python3
 BIN := .venv/bin
 # All of flake8-async's rules but: 109 (time limits of jobs are data here), 114 and 128 (they misread functions that hand
 # task_status on), 124 (a job may be async and never wait). Test jobs misbehave on purpose, hence more for tests.
 ASYNC_RULES := --enable ASYNC1,ASYNC2 --disable ASYNC109,ASYNC114,ASYNC124,ASYNC128
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test servers check bench clean
 
 demo: .venv/ready-to-run          ## sample jobs of every ending, watched live
 	$(BIN)/milvaion-trio demo
 
-test: .venv/ready-to-develop check  ## all tests, lint, types and architecture
+test: .venv/ready-to-develop servers check  ## all tests, lint, types and architecture
 	$(BIN)/python -m pytest -n 2 -q
 
 check: .venv/ready-to-develop     ## lint, types and architecture, without running tests
@@ -20,6 +21,9 @@ check: .venv/ready-to-develop     ## lint, types and architecture, without runni
 	git ls-files 'tests/*.py' | xargs $(BIN)/flake8-async $(ASYNC_RULES),ASYNC102,ASYNC103,ASYNC104,ASYNC112,ASYNC121
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+servers:                          ## RabbitMQ and Redis for the tests, where they may be installed
+	.ci/servers
 
 bench: .venv/ready-to-develop     ## figures of the embedded worker on this machine
 	$(BIN)/python benchmarks/embedded.py
