@@ -17,8 +17,9 @@ GRACE = 10.0
 def main(folder: str, owner: int, servers: list[int]) -> None:
     """Wait until the owner or the first server is gone; if the owner is, end the servers and remove their folder."""
     handles = {pid: handle for pid in (owner, *servers) if (handle := opened(pid)) is not None}
-    if owner in handles and servers[0] in handles:
-        select.select([handles[owner], handles[servers[0]]], [], [])
+    if owner in handles:
+        if servers[0] in handles:
+            select.select([handles[owner], handles[servers[0]]], [], [])
         if not has_ended(handles[owner], 0):
             return  # somebody has stopped the server and may start it again
     for number in (signal.SIGCONT, signal.SIGTERM, signal.SIGKILL):

@@ -1,6 +1,5 @@
 """The smallest JSON that a job takes, made from the type of its data, for a command line that can be copied."""
 
-import dataclasses
 import shlex
 import typing
 from collections.abc import Mapping
@@ -10,12 +9,11 @@ from enum import Enum
 from typing import Literal
 from uuid import UUID
 
-import attrs
-
 from milvaion_trio.model.errors import InvalidJobData
 from milvaion_trio.model.json_text import JsonValue, write
 from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.policy.annotations import LISTS, OBJECTS, alternatives, is_record
+from milvaion_trio.policy.record_fields import record_fields
 from milvaion_trio.runtime.registry import RegisteredJob
 
 __all__ = ["UNKNOWN", "data_option"]
@@ -74,26 +72,6 @@ def _example(annotation: object) -> JsonValue:
     if origin in OBJECTS:
         return {}
     if is_record(kind):
-        return {name: _example(hint) for name, hint in _required(typing.cast("type[object]", origin)).items()}
+        needed = [each for each in record_fields(kind) if each.is_required and each.is_read]
+        return {each.name: _example(each.annotation) for each in needed}
     raise TypeError(f"no example is known for {kind!r}")
-
-
-def _required(kind: type[object]) -> Mapping[str, object]:
-    """The fields without a default, by the names they have in JSON."""
-    if typing.is_typeddict(kind):
-        needed: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
-        return {name: hint for name, hint in typing.get_type_hints(kind).items() if name in needed}
-    if attrs.has(kind):
-        attrs.resolve_types(kind)
-        return {
-            field.alias or field.name: field.type
-            for field in attrs.fields(kind)
-            if field.init and field.default is attrs.NOTHING
-        }
-    assert dataclasses.is_dataclass(kind)
-    hints = typing.get_type_hints(kind)
-    return {
-        field.name: hints[field.name]
-        for field in dataclasses.fields(kind)
-        if field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }

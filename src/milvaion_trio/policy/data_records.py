@@ -3,16 +3,15 @@
 cattrs generates what reads the fields; what is ours is under which spellings a field is found.
 """
 
-import dataclasses
-import re
 import typing
+from collections.abc import Sequence
 
-import attrs
 from cattrs import ClassValidationError, Converter
 from cattrs.errors import AttributeValidationNote
 from cattrs.gen import make_dict_structure_fn
 
 from milvaion_trio.policy.data_values import Misfit, Reading, folded
+from milvaion_trio.policy.record_fields import RecordField, record_fields
 
 __all__ = ["record_reading"]
 
@@ -49,53 +48,46 @@ def record_reading(kind: object, converter: Converter) -> Reading:
 def _fields(kind: object, converter: Converter) -> tuple[dict[str, str], Reading]:
     """How the fields may be spelled, and what reads them once they have their own names."""
     origin = typing.cast("type[object]", typing.get_origin(kind) or kind)
+    fields = [each for each in record_fields(kind) if each.is_read]
     if typing.is_typeddict(origin):
-        members, read = _typed_dict(origin, converter)
+        read = _typed_dict(origin, fields, converter)
     else:
-        if attrs.has(origin):
-            attrs.resolve_types(origin)
-            members = {field.alias or field.name: field.name for field in attrs.fields(origin) if field.init}
-        elif dataclasses.is_dataclass(origin):
-            members = {field.name: field.name for field in dataclasses.fields(origin) if field.init}
         read = typing.cast("Reading", make_dict_structure_fn(typing.cast("type[object]", kind), converter))
     names: dict[str, str] = {}
-    for name, attribute in members.items():
-        for spelled in {folded(name), folded(attribute)}:
-            if names.setdefault(spelled, name) != name:
-                raise TypeError(f"the fields {names[spelled]} and {name} of {origin.__name__} are one name in JSON")
+    for each in fields:
+        for spelled in {folded(each.name), folded(each.attribute)}:
+            if names.setdefault(spelled, each.name) != each.name:
+                raise TypeError(
+                    f"the fields {names[spelled]} and {each.name} of {origin.__name__} are one name in JSON"
+                )
     # The usual spellings are found without folding.
-    for name in members:
-        camel = re.sub("_+(.)", lambda match: match[1].upper(), name.strip("_"))
-        names |= {name: name, camel: name, camel[:1].upper() + camel[1:]: name}
+    for each in fields:
+        usual = each.usual_name
+        names |= {each.name: each.name, usual: each.name, usual[:1].upper() + usual[1:]: each.name}
     return names, read
 
 
-def _typed_dict(kind: type[object], converter: Converter) -> tuple[dict[str, str], Reading]:
+def _typed_dict(kind: type[object], fields: Sequence[RecordField], converter: Converter) -> Reading:
     """As cattrs would do it, which misses `NotRequired` in modules with `from __future__ import annotations`."""
-    required: dict[str, bool] = {}
-    readings: dict[str, tuple[object, Reading]] = {}
-    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-        required[name] = name in getattr(kind, "__required_keys__", ())
-        if (marker := typing.get_origin(hint)) in (typing.Required, typing.NotRequired):
-            required[name] = marker is typing.Required
-            hint = typing.get_args(hint)[0]
+    readings: list[tuple[RecordField, Reading]] = []
+    for each in fields:
         try:
-            readings[name] = hint, converter.get_structure_hook(hint)
+            readings.append((each, converter.get_structure_hook(each.annotation)))
         except RecursionError:
-            readings[name] = hint, typing.cast("Reading", converter.structure)
+            readings.append((each, typing.cast("Reading", converter.structure)))
 
     def reading(members: dict[str, object], _: object) -> object:
         value: dict[str, object] = {}
         mistakes: list[Exception] = []
-        for name, (hint, read) in readings.items():
+        for each, read in readings:
             try:
-                if name in members or required[name]:
-                    value[name] = read(members[name], hint)
+                if each.name in members or each.is_required:
+                    value[each.name] = read(members[each.name], each.annotation)
             except Exception as error:
-                error.__notes__ = [AttributeValidationNote("", name, hint)]
+                error.__notes__ = [AttributeValidationNote("", each.name, each.annotation)]
                 mistakes.append(error)
         if mistakes:
             raise ClassValidationError("", mistakes, kind)
         return value
 
-    return {name: name for name in readings}, typing.cast("Reading", reading)
+    return typing.cast("Reading", reading)

@@ -16,7 +16,7 @@ from attrs import field, frozen
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.policy.annotations import alternatives, without_metadata
 
-__all__ = ["REQUIRED", "DataParameter", "Parameters", "inspect_parameters"]
+__all__ = ["REQUIRED", "DataParameter", "Parameters", "inspect_parameters", "returned_type"]
 
 REQUIRED: Final = inspect.Parameter.empty
 """Stands for the default of a parameter that has none."""
@@ -70,6 +70,18 @@ def inspect_parameters(
     for parameter in named:
         sorting.sort(parameter, function)
     return sorting.result(named[0].name if named else None, takes_data=takes_data)
+
+
+def returned_type(function: Callable[..., object]) -> object:
+    """What a callable says that it returns; `object` where it says nothing, or nothing that can be resolved.
+
+    Results are written whatever they are, so this is no reason to stop a start.
+    """
+    try:
+        annotation = inspect.signature(function).return_annotation
+        return object if annotation is inspect.Signature.empty else _resolved(annotation, function)
+    except Exception:  # an annotation is an expression: it may raise whatever it wants
+        return object
 
 
 @attrs.define

@@ -3,16 +3,17 @@
 import os
 import platform
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from milvaion_trio.model import topology
 from milvaion_trio.model.identity import Identity
+from milvaion_trio.model.json_text import MAX_DEPTH
 from milvaion_trio.model.messages import JobConfig, WorkerMetadata, WorkerRegistration
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.ports import Binding, Exchange, Queue, Topology
 from milvaion_trio.runtime.registry import RegisteredJob
 
-__all__ = ["registration_of", "topology_of"]
+__all__ = ["cut_schemas", "registration_of", "topology_of"]
 
 REPORT_QUEUES = (
     topology.STATUS_QUEUE,
@@ -21,6 +22,8 @@ REPORT_QUEUES = (
     topology.HEARTBEAT_QUEUE,
     topology.FAILED_QUEUE,
 )
+
+MOST_CUTS_TOLD = 3
 
 
 def topology_of(jobs: Sequence[RegisteredJob]) -> Topology:
@@ -51,6 +54,8 @@ def registration_of(
         host_name=socket.gethostname(),
         ip_address=_ip_address(),
         routing_patterns={job.name: job.patterns[0] for job in jobs},
+        job_data_definitions={job.name: job.data_schema.text for job in jobs if job.data_schema is not None},
+        job_result_definitions={job.name: job.result_schema.text for job in jobs if job.result_schema is not None},
         job_types=tuple(job.name for job in jobs),
         max_parallel_jobs=settings.max_parallel_jobs,
         version=version,
@@ -71,6 +76,19 @@ def registration_of(
             ),
         ),
     )
+
+
+def cut_schemas(jobs: Sequence[RegisteredJob]) -> Iterator[str]:
+    """A sentence per registered schema that ends although its type goes on: recursive types have no flat one."""
+    for job in jobs:
+        for what, schema in (("data", job.data_schema), ("result", job.result_schema)):
+            if schema is not None and schema.cuts:
+                more = len(schema.cuts) - MOST_CUTS_TOLD
+                places = ", ".join(schema.cuts[:MOST_CUTS_TOLD]) + (f" and {more} more places" if more > 0 else "")
+                yield (
+                    f"{job.name}: the schema of its {what} ends at {places}. The dashboard shows no form for what is "
+                    f"inside; the {what} itself may go on, {MAX_DEPTH} levels deep."
+                )
 
 
 def _ip_address() -> str:

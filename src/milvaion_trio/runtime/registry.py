@@ -13,8 +13,9 @@ from milvaion_trio.model.errors import JobNotRegistered, SettingsError
 from milvaion_trio.model.settings import JobSettings, WorkerSettings
 from milvaion_trio.model.topology import queue_name, routing_pattern
 from milvaion_trio.policy.binding import DataReader
-from milvaion_trio.policy.parameters import Parameters, inspect_parameters
+from milvaion_trio.policy.parameters import Parameters, inspect_parameters, returned_type
 from milvaion_trio.policy.retry import RetryPolicy
+from milvaion_trio.policy.schema import Schema, data_schema, result_schema
 from milvaion_trio.runtime.definition import JobDefinition, definition_problems, suggestion
 
 __all__ = ["EffectiveJob", "RegisteredJob", "Registry", "resolve"]
@@ -74,6 +75,9 @@ class RegisteredJob:
     """What must be provided for a run: a key to hand to `callable_for`, and the provided type."""
     reader: DataReader | None
     """`None` where no parameter takes data."""
+    data_schema: Schema | None
+    """What the dashboard shows about the data; `None` where it can show nothing."""
+    result_schema: Schema | None
 
     def callable_for(self, arguments: Mapping[str, object]) -> Callable[[], object]:
         """The job, ready to be called once: `arguments` are those of `parameters`, and a value per key of `needed`."""
@@ -215,6 +219,8 @@ def _registered(
         parameters=parameters,
         needed=needed,
         reader=None if parameters.data is None else DataReader.build(definition.name, parameters.data),
+        data_schema=None if parameters.data is None else data_schema(parameters.data.annotation),
+        result_schema=result_schema(returned_type(definition.code)),
     )
 
 
