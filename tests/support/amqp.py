@@ -91,8 +91,9 @@ async def connect(
     async with stream:
         await connection.open(vhost, user, password)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(connection.read)
-            nursery.start_soon(connection.write)
+            # Shielded, since closing needs them: a cancellation from outside reaches only what stands in the context.
+            traffic = trio.CancelScope(shield=True)
+            nursery.start_soon(_carry, connection, traffic)
             try:
                 client = Client(connection)
                 await client.open()
@@ -101,9 +102,16 @@ async def connect(
                 failure = error  # raised out there, so that it does not come in a group
             finally:
                 await connection.close()
-                nursery.cancel_scope.cancel()
+                traffic.cancel()
     if failure is not None:
         raise failure
+
+
+async def _carry(connection: Connection, scope: trio.CancelScope) -> None:
+    with scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.read)
+            nursery.start_soon(connection.write)
 
 
 @define(eq=False)
