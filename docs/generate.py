@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from attrs import NOTHING, Attribute, AttrsInstance, fields, frozen, has
+from attrs import NOTHING, Attribute, AttrsInstance, fields, frozen
 
+from milvaion_trio.configuration import environment, keys
 from milvaion_trio.model import settings, settings_rules
 from milvaion_trio.model.wire import Dialect
 from milvaion_trio.runtime import serve as serve_module
@@ -47,20 +48,46 @@ _PLACES: dict[type[AttrsInstance], str] = {
 
 
 def settings_tables() -> str:
-    """One table for each class of settings: attribute, default, what it may be, what it means."""
+    """One table for each class of settings: attribute, names outside of Python, default, what it may be and means."""
     return "\n".join("\n".join(_table(kind, place)) for kind, place in _PLACES.items())
 
 
 def _table(kind: type[AttrsInstance], place: str) -> Iterator[str]:
     meanings = _meanings(kind)
     yield f"\n## `{kind.__name__}`\n"
-    # The name in Milvaion's files stands in the last sentence of each text, there and here.
     yield (inspect.getdoc(kind) or "") + (f" The attribute `{place}` of `WorkerSettings`." if place else "") + "\n"
-    yield "| name | default | allowed | meaning |"
-    yield "| --- | --- | --- | --- |"
+    yield "| name | in files | variable | default | allowed | meaning |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     for attribute in fields(kind):
-        row = (f"`{attribute.name}`", _default(attribute), _allowed(attribute), meanings.get(attribute.name, ""))
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        yield _row(
+            f"`{attribute.name}`",
+            *_outside(kind, place, attribute.name),
+            _default(attribute),
+            _allowed(attribute),
+            meanings.get(attribute.name, ""),
+        )
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+_PATHS = {setting.place: setting.path for setting in keys.SETTINGS}
+
+
+def _outside(kind: type[AttrsInstance], place: str, name: str) -> tuple[str, str]:
+    """The name in files and of the variable; nothing for sections, and for what only code can say."""
+    section = ("jobs", keys.ANY_JOB) if kind is settings.JobSettings else (place,) if place else ()
+    path = _PATHS.get((*section, name))
+    return ("", "") if path is None else (f"`{':'.join(path)}`", f"`{environment.variable(path)}`")
+
+
+def keys_without_effect() -> str:
+    """What .NET's files may hold that does nothing here, and why that is so."""
+    lines = ["", "| in files | without effect, because | warning |", "| --- | --- | --- |"]
+    warned = {True: "where it is set and not false", False: "no"}
+    lines += [_row(f"`{':'.join(key.path)}`", key.why, warned[key.is_missed]) for key in keys.WITHOUT_EFFECT]
+    return "\n".join([*lines, ""])
 
 
 def _meanings(kind: type[AttrsInstance]) -> dict[str, str]:
@@ -75,9 +102,9 @@ def _meanings(kind: type[AttrsInstance]) -> dict[str, str]:
 
 
 def _default(attribute: "Attribute[object]") -> str:
-    if _section(attribute) is not None:
-        return "its defaults"
     default = attribute.default
+    if settings_rules.section_of(attribute.type) is not None:
+        return "its defaults" if default is not None else "none"
     if default is NOTHING:
         return "none; it must be given"
     if isinstance(default, Dialect):
@@ -86,16 +113,11 @@ def _default(attribute: "Attribute[object]") -> str:
 
 
 def _allowed(attribute: "Attribute[object]") -> str:
-    section = _section(attribute)
+    section = settings_rules.section_of(attribute.type)
     if section is not None:
         return f"[`{section.__name__}`](#{section.__name__.lower()})"
     # The words of the very check that refuses anything else.
     return settings_rules.words_of(attribute.type).removesuffix(", or None").replace("'", "`")
-
-
-def _section(attribute: "Attribute[object]") -> type[AttrsInstance] | None:
-    kind = attribute.type
-    return kind if isinstance(kind, type) and has(kind) else None
 
 
 # --- the nursery tree -----------------------------------------------------------------------------------------------
@@ -219,6 +241,7 @@ def _within(statements: list[ast.stmt], depth: int) -> Iterator[_Node]:
 
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_tables,
+    "keys without effect": keys_without_effect,
     "nursery tree": nursery_tree,
     "shutdown order": shutdown_order,
 }

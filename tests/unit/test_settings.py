@@ -24,11 +24,15 @@ def test_the_defaults_are_the_readmes() -> None:
     assert (settings.worker_id, settings.max_parallel_jobs, settings.execution_timeout) == ("worker", 10, 300.0)
     assert settings.startup_connection_timeout == 30.0
     assert settings.wire is Dialect.V1_1
-    assert attrs.astuple(settings.rabbitmq) == ("localhost", 5672, "guest", "guest", "/")
-    assert settings.redis.connection_string == "localhost:6379"
-    assert settings.redis.cancellation_channel == "Milvaion:JobScheduler:cancellation_channel"
+    assert attrs.astuple(RabbitMQSettings()) == ("localhost", 5672, "guest", "guest", "/", 1800.0)
+    assert RedisSettings().connection_string == "localhost:6379"
+    assert RedisSettings().cancellation_channel == "Milvaion:JobScheduler:cancellation_channel"
     assert attrs.astuple(settings.heartbeat) == (True, 30.0, 60.0)
     assert settings.offline_resilience.local_storage_path == "./worker_data"
+
+
+def test_without_a_broker_jobs_run_in_this_process() -> None:
+    assert (WorkerSettings().rabbitmq, WorkerSettings().redis) == (None, None)
 
 
 def test_offline_resilience_is_on_against_the_readme() -> None:
@@ -49,7 +53,8 @@ def test_every_mistake_of_every_section_is_in_one_report() -> None:
             worker_id="a b",
             max_parallel_jobs=0,
             execution_timeout=math.inf,
-            rabbitmq=RabbitMQSettings(port=70000, host=""),
+            rabbitmq=RabbitMQSettings(port=70000, host="", consumer_timeout=-1),
+            redis=RedisSettings(connection_string="", database=-1),
             heartbeat=HeartbeatSettings(interval=0),
             offline_resilience=OfflineResilienceSettings(durability="OFF"),
         )
@@ -60,6 +65,9 @@ def test_every_mistake_of_every_section_is_in_one_report() -> None:
         "execution_timeout is inf; it must be a number, 0 or more.",
         "rabbitmq.host is ''; it must be a text that is not empty.",
         "rabbitmq.port is 70000; it must be a whole number, 1 to 65535.",
+        "rabbitmq.consumer_timeout is -1; it must be a number, 0 or more.",
+        "redis.connection_string is not shown here; it must be a text that is not empty.",
+        "redis.database is -1; it must be a whole number, 0 or more.",
         "heartbeat.interval is 0; it must be a number, 0.001 or more.",
         "offline_resilience.durability is 'OFF'; it must be NORMAL or FULL.",
     )
@@ -80,6 +88,23 @@ def test_a_plain_worker_id_is_kept_as_it_is(worker_id: str) -> None:
 def test_a_count_is_a_whole_number_and_nothing_that_looks_like_one(value: int) -> None:
     with pytest.raises(SettingsError, match="max_parallel_jobs is"):
         WorkerSettings(max_parallel_jobs=value)
+
+
+def test_a_section_is_no_other_section() -> None:
+    with pytest.raises(SettingsError, match="redis is"):
+        WorkerSettings(redis=RabbitMQSettings())  # type: ignore[arg-type] # the mistake under test
+
+
+@pytest.mark.parametrize("seconds", [10**400, math.nan, -math.inf])
+def test_seconds_are_a_number_that_a_clock_can_hold(seconds: float) -> None:
+    with pytest.raises(SettingsError, match="execution_timeout is"):
+        WorkerSettings(execution_timeout=seconds)
+
+
+def test_half_a_character_is_no_text() -> None:
+    """It could not be sent, and what a JSON file escapes or a variable holds may be one."""
+    with pytest.raises(SettingsError, match="consumer_id is"):
+        JobSettings(consumer_id="a\ud83d")
 
 
 def test_to_try_for_ever_is_a_startup_timeout() -> None:
@@ -130,7 +155,7 @@ def test_passwords_are_shown_nowhere() -> None:
     )
 
     assert "s3cret" not in repr(settings)
-    assert "ssl=true" in repr(settings)
+    assert "'h:6379," in repr(settings)
 
 
 def test_a_password_of_the_wrong_type_is_not_shown_either() -> None:

@@ -2,6 +2,7 @@
 
 Separate from where they are read (files, environment, command line): whatever the source, the same rules hold here.
 A `WorkerSettings` or `JobSettings` that exists is valid; making one reports every mistake in it at once.
+What files and variables call each of them stands in `configuration.keys`.
 """
 
 import math
@@ -50,7 +51,9 @@ def _read_only(jobs: Mapping[str, "JobSettings"]) -> Mapping[str, "JobSettings"]
 
 
 def _without_password(value: object) -> str:
-    return re.sub(r"(?i)(password\s*=)[^,]*", r"\1***", repr(value)[1:-1]).join("''")
+    # Servers come first. After them everything: the name of the option may be misspelt, its value have a comma in it.
+    without = re.sub(r"=.*", "=***", repr(value)[1:-1])
+    return re.sub(r"(?i)^(rediss?://)?.*@", r"\1***@", without).join("''")
 
 
 class JobPolicy(TypedDict, total=False):
@@ -73,17 +76,17 @@ class JobSettings:
     """How one job is run. `None` means that it inherits: file over decorator over the worker's job defaults."""
 
     max_retries: WholeNumber | None = None
-    """Retries after the first run; 3 where nothing says otherwise. `JobConsumers:<job>:MaxRetries`."""
+    """Retries after the first run; 3 where nothing says otherwise."""
     base_retry_delay: Seconds | None = None
-    """Seconds before the first retry, doubled for each further one; 60. `JobConsumers:<job>:BaseRetryDelaySeconds`."""
+    """Seconds before the first retry, doubled for each further one; 60."""
     timeout: Seconds | None = None
-    """Seconds a run may take, 0 for no limit; the worker's. `JobConsumers:<job>:ExecutionTimeoutSeconds`."""
+    """Seconds a run may take, 0 for no limit; the worker's."""
     max_parallel: Count | None = None
-    """Runs of this job at the same time, in this process; the worker's. `JobConsumers:<job>:MaxParallelJobs`."""
+    """Runs of this job at the same time, in this process; the worker's."""
     consumer_id: Text | None = None
-    """A name shown in the dashboard; made from the job's name. `JobConsumers:<job>:ConsumerId`."""
+    """A name shown in the dashboard; made from the job's name."""
     routing_patterns: tuple[Text, ...] | None = field(default=None, converter=_listed)
-    """The first names the queue, more are bound to it; made from the names. `JobConsumers:<job>:RoutingPatterns`."""
+    """The first names the queue, more are bound to it; made from the names."""
     retry_on_timeout: bool | None = None
     """Whether a run that hit its time limit is tried again; no, as in Milvaion."""
     jitter: Fraction | None = None
@@ -91,7 +94,7 @@ class JobSettings:
     max_delay: Seconds | None = None
     """No retry waits longer than these seconds; only the 30 days that hold for all."""
     never_retry: tuple[type[BaseException], ...] | None = field(default=None, converter=_listed)
-    """Exceptions that fail the job for good, like `PermanentFailure`; none."""
+    """Exceptions that fail the job for good, like `PermanentFailure`; none. Only in code, as they are classes."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -113,61 +116,66 @@ class JobSettings:
 
 @frozen(kw_only=True)
 class RabbitMQSettings:
-    """Where the broker is. `Worker:RabbitMQ`."""
+    """Where the broker is, and what it was told."""
 
     host: Text = "localhost"
-    """`Worker:RabbitMQ:Host`."""
+    """Its name or address."""
     port: Port = 5672
-    """`Worker:RabbitMQ:Port`."""
+    """Its port for AMQP."""
     username: str = "guest"
-    """`Worker:RabbitMQ:Username`."""
+    """Who connects; needs the right to configure, write and read."""
     password: str = field(default="guest", repr=hidden)
-    """`Worker:RabbitMQ:Password`; never shown."""
+    """Never shown."""
     virtual_host: Text = "/"
-    """`Worker:RabbitMQ:VirtualHost`."""
+    """The virtual host, the same as the API's."""
+    consumer_timeout: Seconds = 1800.0
+    """Seconds after which this broker takes back a message that nobody acked, 0 for never. Ours.
+
+    Only told here, set in the broker's own `consumer_timeout`; jobs that may run longer are warned about at start.
+    """
 
 
 @frozen(kw_only=True)
 class RedisSettings:
-    """Where cancel signals come from. `Worker:Redis`."""
+    """Where cancel signals come from."""
 
-    connection_string: str = field(default="localhost:6379", repr=_without_password)
-    """In StackExchange's form, `host:port[,password=…]…`; empty for none. `Worker:Redis:ConnectionString`."""
+    connection_string: Text = field(default="localhost:6379", repr=_without_password)
+    """In StackExchange's form, `host:port[,password=…]…`. Empty in a file or variable: no Redis."""
     password: str = field(default="", repr=hidden)
-    """`Worker:Redis:Password`; never shown. Empty for the one in the connection string, if any."""
+    """Never shown. Empty for the one in the connection string, if any."""
     database: WholeNumber = 0
-    """`Worker:Redis:Database`."""
+    """Number of the database."""
     cancellation_channel: Text = "Milvaion:JobScheduler:cancellation_channel"
-    """`Worker:Redis:CancellationChannel`."""
+    """The channel on which the API says what to cancel."""
 
 
 @frozen(kw_only=True)
 class HeartbeatSettings:
-    """How often the worker and its jobs say that they are alive. `Worker:Heartbeat`."""
+    """How often the worker and its jobs say that they are alive."""
 
     enabled: bool = True
-    """Whether the worker sends any but the one after each registration. `Worker:Heartbeat:Enabled`."""
+    """Whether the worker sends any but the one after each registration."""
     interval: Interval = 30.0
-    """Seconds between the worker's heartbeats. `Worker:Heartbeat:IntervalSeconds`."""
+    """Seconds between the worker's heartbeats."""
     job_interval: Seconds = 60.0
-    """Seconds between a running job's heartbeats, 0 for none. `Worker:Heartbeat:JobHeartbeatIntervalSeconds`."""
+    """Seconds between a running job's heartbeats, 0 for none."""
 
 
 @frozen(kw_only=True)
 class OfflineResilienceSettings:
-    """The outbox on disk. `Worker:OfflineResilience`."""
+    """The outbox on disk."""
 
     enabled: bool = True
-    """Off keeps the outbox in memory. The readme's default is off; ours is the safer. `…:Enabled`."""
+    """Off keeps the outbox in memory. The readme's default is off; ours is the safer."""
     local_storage_path: Text = "./worker_data"
-    """The folder of the outbox, made where it is missing. `…:LocalStoragePath`."""
+    """The folder of the outbox, made where it is missing."""
     durability: Durability = "NORMAL"
-    """NORMAL survives the death of the process, FULL the loss of power too. Ours: `…:Durability`."""
+    """NORMAL survives the death of the process, FULL the loss of power too. Ours."""
 
 
 @frozen(kw_only=True)
 class ReportingSettings:
-    """What is told about jobs. Ours: `Worker:Reporting`."""
+    """What is told about jobs. Ours."""
 
     local_occurrences: bool = False
     """Whether occurrences of our own clients are reported too; a Milvaion API does not know them."""
@@ -175,7 +183,7 @@ class ReportingSettings:
 
 @frozen(kw_only=True)
 class ShutdownSettings:
-    """How long leaving may take: 28 s together, inside the 30 s Kubernetes gives. Ours: `Worker:Shutdown`."""
+    """How long leaving may take: 28 s together, inside the 30 s Kubernetes gives. Ours."""
 
     drain_timeout: Seconds = 20.0
     """Seconds that running jobs get to end by themselves."""
@@ -187,28 +195,30 @@ class ShutdownSettings:
 
 @frozen(kw_only=True)
 class WorkerSettings:
-    """Everything a worker can be told. `Worker`."""
+    """Everything a worker can be told."""
 
     worker_id: GroupName = "worker"
-    """Name of the worker group; all its processes share queues. `Worker:WorkerId`."""
+    """Name of the worker group; all its processes share queues."""
     max_parallel_jobs: Count = 10
-    """Jobs that run at the same time in this process. `Worker:MaxParallelJobs`."""
+    """Jobs that run at the same time in this process."""
     execution_timeout: Seconds = 300.0
-    """Seconds a job may take unless it or its message says otherwise, 0 for ever. `Worker:ExecutionTimeoutSeconds`."""
+    """Seconds a job may take unless it or its message says otherwise, 0 for ever."""
     startup_connection_timeout: Annotated[float, Range(-math.inf)] = 30.0
-    """Seconds to try for the broker at start, 0 or less for ever. `Worker:StartupConnectionTimeoutSeconds`."""
+    """Seconds to try for the broker at start, 0 or less for ever."""
     wire: Dialect = Dialect.V1_1
-    """Which Milvaion the statuses and logs are written for. Ours: `Worker:Wire`."""
-    rabbitmq: RabbitMQSettings = field(factory=RabbitMQSettings)
-    redis: RedisSettings = field(factory=RedisSettings)
+    """Which Milvaion the statuses and logs are written for. Ours."""
+    rabbitmq: RabbitMQSettings | None = None
+    """`None` runs the jobs on the embedded broker, in this process."""
+    redis: RedisSettings | None = None
+    """`None` hears cancel signals of this process only."""
     heartbeat: HeartbeatSettings = field(factory=HeartbeatSettings)
     offline_resilience: OfflineResilienceSettings = field(factory=OfflineResilienceSettings)
     reporting: ReportingSettings = field(factory=ReportingSettings)
     shutdown: ShutdownSettings = field(factory=ShutdownSettings)
     job_defaults: JobSettings = field(factory=JobSettings)
-    """For jobs that do not say it themselves."""
+    """For jobs that do not say it themselves. Ours."""
     jobs: Mapping[str, JobSettings] = field(default=MappingProxyType({}), converter=_read_only)
-    """What the settings file says about single jobs, over their decorators, by job name in any case. `JobConsumers`."""
+    """What is said about single jobs, over their decorators, by job name in any case."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse values that mean nothing, those of the sections included."""

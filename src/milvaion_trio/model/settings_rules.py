@@ -6,13 +6,14 @@ Separate because they are said once, `Annotated[int, Range(1, 65535)]`, and used
 import enum
 import math
 import re
+import sys
 from collections.abc import Mapping
 from types import NoneType, UnionType
-from typing import Annotated, get_args, get_origin
+from typing import Annotated, Union, get_args, get_origin
 
 from attrs import AttrsInstance, fields, frozen, has
 
-__all__ = ["Form", "Range", "hidden", "problems_of", "words_of"]
+__all__ = ["Form", "Range", "fits", "hidden", "problems_of", "section_of", "words_of"]
 
 
 @frozen
@@ -41,32 +42,47 @@ def problems_of(settings: AttrsInstance, path: str = "") -> list[str]:
     problems: list[str] = []
     for attribute in fields(type(settings)):
         value = getattr(settings, attribute.name)
-        if has(type(value)) and type(value) is attribute.type:
+        if has(type(value)) and type(value) is section_of(attribute.type):
             problems += problems_of(value, f"{path}{attribute.name}.")
-        elif not _fits(value, attribute.type):
+        elif not fits(value, attribute.type):
             # A field with a repr of its own holds a secret, and what does not fit may hold it in any form.
             shown = "not shown here" if callable(attribute.repr) else repr(value)
             problems.append(f"{path}{attribute.name} is {shown}; it must be {words_of(attribute.type)}.")
     return problems
 
 
-def _fits(value: object, annotation: object) -> bool:
+def section_of(annotation: object) -> type[AttrsInstance] | None:
+    """The class of settings that a field holds, alone or beside `None`; nothing for a field with a plain value."""
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and has(kind)]
+    return kinds[0] if kinds and get_origin(annotation) in (None, Union, UnionType) else None
+
+
+def fits(value: object, annotation: object) -> bool:
+    """Whether the value is of the annotation's type and obeys its rules."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _fits(value, arguments[0]) and all(_obeys(value, rule) for rule in arguments[1:])
-    if origin is UnionType or isinstance(annotation, UnionType) or type(None) in arguments:
-        return any(_fits(value, alternative) for alternative in arguments)
+        return fits(value, arguments[0]) and all(_obeys(value, rule) for rule in arguments[1:])
+    if origin in (Union, UnionType):
+        return any(fits(value, alternative) for alternative in arguments)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+        return isinstance(value, tuple) and all(fits(item, arguments[0]) for item in value)
     if origin is Mapping:
-        return isinstance(value, Mapping) and all(_fits(item, arguments[1]) for item in value.values())
+        return isinstance(value, Mapping) and all(fits(item, arguments[1]) for item in value.values())
     if origin is type:
         return isinstance(value, type) and issubclass(value, arguments)
     if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        # Not math.isfinite(), which fails for whole numbers beyond every float.
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if annotation is str:
+        return isinstance(value, str) and _is_unicode(value)
     return isinstance(annotation, type) and isinstance(value, annotation)
+
+
+def _is_unicode(value: str) -> bool:
+    """Not so the half characters that JSON escapes and variables with broken UTF-8 leave: no message can hold them."""
+    return value.isascii() or re.search("[\ud800-\udfff]", value) is None
 
 
 def _obeys(value: object, rule: object) -> bool:

@@ -1,0 +1,233 @@
+"""What every setting is called outside of Python, and what else the files of .NET workers hold (WIRE.md 10).
+
+One table for readers, errors and documentation. Names are found without regard to case and `_`, so a setting may be
+written as .NET does, `ExecutionTimeoutSeconds`, or as `WorkerSettings` does, `execution_timeout`.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeAlias, get_args, get_origin
+
+from attrs import AttrsInstance, define, field, fields, frozen
+
+from milvaion_trio.model.settings import HeartbeatSettings, JobSettings, WorkerSettings
+from milvaion_trio.model.settings_rules import section_of
+
+__all__ = ["ANY_JOB", "SETTINGS", "WITHOUT_EFFECT", "Found", "Place", "Setting", "WithoutEffect", "find", "nearest"]
+
+Place: TypeAlias = tuple[str, ...]
+"""Where a value stands in a `WorkerSettings`, attribute by attribute: `("rabbitmq", "port")`."""
+
+ANY_JOB: Final = "<job>"
+"""Stands in a place and in a path where the name of a job does."""
+
+_JOBS: Final = "JobConsumers"
+_WORKER: Final = "Worker"
+
+
+@frozen(kw_only=True)
+class Setting:
+    """One setting that can be said as text."""
+
+    place: Place
+    path: tuple[str, ...]
+    """Its name in .NET's files, section by section."""
+    annotation: object
+    """What its text stands for: the type with its rules; of a list, those of an item."""
+    is_list: bool
+    """Whether it holds several values, each with a number of its own below it."""
+    is_secret: bool
+
+
+@frozen(kw_only=True)
+class WithoutEffect:
+    """A key of .NET workers that is known and does nothing here."""
+
+    path: tuple[str, ...]
+    why: str
+    is_missed: bool
+    """Whether somebody who sets it expects something that this version does not do, and so is warned."""
+
+
+# .NET's names that are not simply the attribute's, with capitals.
+_NAMES: Final[Mapping[type[AttrsInstance], Mapping[str, str]]] = {
+    WorkerSettings: {
+        "execution_timeout": "ExecutionTimeoutSeconds",
+        "startup_connection_timeout": "StartupConnectionTimeoutSeconds",
+        "rabbitmq": "RabbitMQ",
+    },
+    JobSettings: {
+        "base_retry_delay": "BaseRetryDelaySeconds",
+        "timeout": "ExecutionTimeoutSeconds",
+        "max_parallel": "MaxParallelJobs",
+    },
+    HeartbeatSettings: {
+        "interval": "IntervalSeconds",
+        "job_interval": "JobHeartbeatIntervalSeconds",
+    },
+}
+
+# The SDK reads the first, its readme shows the second; they are one setting. It also is how a single one is written.
+_SINGULAR: Final = {"RoutingPatterns": "RoutingPattern"}
+
+_NEVER_TEXT: Final = {"never_retry"}
+
+_NO_FILES = "this version writes no health files"
+WITHOUT_EFFECT: Final = tuple(
+    WithoutEffect(path=tuple(path.split(":")), why=why, is_missed=is_missed)
+    for path, why, is_missed in (
+        (
+            "Worker:RabbitMQ:RoutingKeyPattern",
+            "patterns are settings of jobs; .NET does not use it either",
+            False,
+        ),
+        ("Worker:OfflineResilience:SyncIntervalSeconds", "reports leave as soon as the broker takes them", False),
+        ("Worker:OfflineResilience:MaxSyncRetries", "no report is given up for the number of its tries", False),
+        ("Worker:OfflineResilience:CleanupIntervalHours", "a report is removed when the broker has it", False),
+        ("Worker:OfflineResilience:RecordRetentionDays", "a report is kept until the broker has it", False),
+        ("Worker:HealthCheck:Enabled", _NO_FILES, True),
+        ("Worker:HealthCheck:LiveFilePath", _NO_FILES, False),
+        ("Worker:HealthCheck:ReadyFilePath", _NO_FILES, False),
+        ("Worker:HealthCheck:IntervalSeconds", _NO_FILES, False),
+        ("Worker:ExternalScheduler:Source", "this version reports for no external scheduler", True),
+        (
+            f"JobConsumers:{ANY_JOB}:LogUserFriendlyLogsViaLogger",
+            "jobs' logs go to the API only",
+            True,
+        ),
+    )
+)
+
+
+@define(eq=False)
+class _Node:
+    """A section, a setting, or a key without effect, in the tree of all that may be said."""
+
+    path: tuple[str, ...]
+    place: Place
+    meaning: Setting | WithoutEffect | None = None
+    below: dict[str, "_Node"] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Found:
+    """What a path leads to: a setting, a key without effect, or a section (no meaning)."""
+
+    meaning: Setting | WithoutEffect | None
+    place: Place
+    """With the name of the job, in lower case, where there is one."""
+    path: tuple[str, ...]
+    """As far as it is known, in the table's spelling."""
+    rest: tuple[str, ...]
+    """What follows and is not known."""
+
+
+def find(path: Sequence[str], *, is_short: bool = False) -> Found:
+    """Follow a path as far as it is known. `is_short` allows to leave `Worker` out."""
+    node, job, depth = _walked(path, is_short)
+    return Found(
+        meaning=node.meaning,
+        place=tuple(job.lower() if name == ANY_JOB else name for name in node.place),
+        path=tuple(job if name == ANY_JOB else name for name in node.path),
+        rest=tuple(path[depth:]),
+    )
+
+
+def nearest(found: Found) -> tuple[str, ...] | None:
+    """The path that somebody may have meant who wrote one with an unknown rest."""
+    wanted, *deeper = found.rest
+    if found.path[:1] != (_JOBS,):  # rightly called, in the wrong section
+        elsewhere = [setting.path for setting in SETTINGS if _folded(setting.path[-1]) == _folded(wanted)]
+        elsewhere = [path for path in elsewhere if ANY_JOB not in path]
+        if len(elsewhere) == 1:
+            return elsewhere[0]
+    node, _, _ = _walked(found.path)
+    names = {name: (*found.path, below.path[-1]) for name, below in node.below.items() if name != ANY_JOB}
+    if len(found.path) < 2:
+        names |= {name: section.path for name, section in _ROOT.below.items()}
+    near = difflib.get_close_matches(_folded(wanted), names, n=1)
+    if not near:
+        return None
+    path = names[near[0]]
+    whole = find((*path, *deeper))
+    return path if whole.rest else whole.path
+
+
+def _walked(path: Sequence[str], is_short: bool = False) -> tuple[_Node, str, int]:
+    node, job = _ROOT, ""
+    if is_short and path and _folded(path[0]) not in _ROOT.below:
+        node = _ROOT.below[_folded(_WORKER)]
+    for depth, name in enumerate(path):
+        deeper = node.below.get(_folded(name)) or node.below.get(ANY_JOB)
+        if deeper is None or not name:
+            return node, job, depth
+        if deeper.path[-1] == ANY_JOB:
+            job = name
+        node = deeper
+    return node, job, len(path)
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _pascal(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _grown() -> _Node:
+    root, worker, job = _Node((), ()), _Node((_WORKER,), ()), _Node((_JOBS, ANY_JOB), ("jobs", ANY_JOB))
+    jobs = _Node((_JOBS,), ("jobs",), below={ANY_JOB: job})
+    root.below = {_folded(_WORKER): worker, _folded(_JOBS): jobs}
+    worker.below["jobs"] = jobs  # as the attribute is called
+    _grow(worker, WorkerSettings)
+    _grow(job, JobSettings)
+    for key in WITHOUT_EFFECT:
+        _add(root, key)
+    return root
+
+
+def _grow(node: _Node, kind: type[AttrsInstance]) -> None:
+    for attribute in fields(kind):
+        if attribute.name in node.below or attribute.name in _NEVER_TEXT:
+            continue
+        name = _NAMES.get(kind, {}).get(attribute.name) or _pascal(attribute.name)
+        leaf = _Node((*node.path, name), (*node.place, attribute.name))
+        if (section := section_of(attribute.type)) is not None:
+            _grow(leaf, section)
+        else:
+            annotation = _without_none(attribute.type)
+            is_list = get_origin(annotation) is tuple
+            leaf.meaning = Setting(
+                place=leaf.place,
+                path=leaf.path,
+                annotation=get_args(annotation)[0] if is_list else annotation,
+                is_list=is_list,
+                is_secret=callable(attribute.repr),  # see problems_of()
+            )
+        for spelled in (name, attribute.name, _SINGULAR.get(name, name)):
+            node.below[_folded(spelled)] = leaf
+
+
+def _without_none(annotation: object) -> object:
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return kinds[0] if type(None) in get_args(annotation) else annotation
+
+
+def _add(root: _Node, key: WithoutEffect) -> None:
+    node = root
+    for depth, name in enumerate(key.path, 1):
+        node = node.below.setdefault(_folded(name), _Node(key.path[:depth], node.place))
+    node.meaning = key
+
+
+def _settings(node: _Node) -> Iterator[Setting]:
+    for below in dict.fromkeys(node.below.values()):
+        if isinstance(below.meaning, Setting):
+            yield below.meaning
+        yield from _settings(below)
+
+
+_ROOT: Final = _grown()
+SETTINGS: Final = tuple(dict.fromkeys(_settings(_ROOT)))
+"""Every setting, in the order of the classes."""

@@ -1,0 +1,135 @@
+"""From what the sources say to settings: each text by the type and the rules of its field.
+
+The rules are those of the classes (`model.settings_rules`); what only .NET's files can say is translated here.
+"""
+
+import re
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Annotated, Final, TypeVar, get_args, get_origin
+
+from attrs import AttrsInstance, define, evolve, field, fields
+
+from milvaion_trio.configuration.keys import ANY_JOB, Place
+from milvaion_trio.configuration.sources import Leaf, Source, merged
+from milvaion_trio.model.settings import JobSettings, WorkerSettings
+from milvaion_trio.model.settings_rules import fits, section_of, words_of
+
+__all__ = ["Reading", "settings_over"]
+
+A = TypeVar("A", bound=AttrsInstance)
+
+_WHOLE_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,400}")
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_CONNECTION_STRING: Final = ("redis", "connection_string")
+
+
+@define
+class Reading:
+    """Settings, or why there are none."""
+
+    settings: WorkerSettings | None = None
+    problems: list[str] = field(factory=list)
+    overridden: list[str] = field(factory=list)
+    """What is wrong with values that do not count, e.g. a placeholder in a file, filled in by a variable."""
+
+
+def settings_over(base: WorkerSettings, sources: Sequence[Source]) -> Reading:
+    """The base with everything over it that the sources say, later ones over earlier ones."""
+    counting = merged(sources)
+    reading = Reading()
+    for leaf in (leaf for source in sources for leaf in source.leaves.values()):
+        try:
+            _value(leaf)
+        except ValueError:
+            line = f"{leaf.origin} is {leaf.shown}; it must be {words_of(leaf.setting.annotation)}"
+            if counting[leaf.place].get(leaf.number or 0) is leaf:
+                reading.problems.append(f"{line}.")
+            else:
+                reading.overridden.append(f"{line}; another source is over it.")
+    if not reading.problems:
+        # A job keeps the spelling that was first: variables often have nothing but capitals.
+        sections = ChainMap(*(source.sections for source in sources))
+        values = {place: _told([slot[number] for number in sorted(slot)]) for place, slot in counting.items()}
+        reading.settings = _assembled(base, values, sections)
+    return reading
+
+
+def _told(leaves: Sequence[Leaf]) -> object:
+    values = tuple(_value(leaf) for leaf in leaves)
+    return values if leaves[0].setting.is_list else values[0]
+
+
+def _value(leaf: Leaf) -> object:
+    """What the text means, or `ValueError` if it means nothing."""
+    annotation, translated = leaf.setting.annotation, _TRANSLATED.get(leaf.setting.place)
+    value = _parsed(leaf.text, annotation)
+    if translated is not None:
+        value = translated(value)
+    if value is not None and not fits(value, annotation):
+        raise ValueError
+    return value
+
+
+def _parsed(text: str, annotation: object) -> object:
+    """The value that the text stands for, or `ValueError`. Only where a text is wanted do blanks around it count."""
+    kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if kind is str:
+        return text
+    text = text.strip()
+    if kind is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if kind is int and _WHOLE_NUMBER.fullmatch(text):
+        return int(text)
+    if kind is float and _NUMBER.fullmatch(text):
+        return float(text)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(text)
+    raise ValueError
+
+
+def _not_negative(value: object) -> object:
+    return 0.0 if isinstance(value, float) and value < 0 else value
+
+
+def _positive_or_inherited(value: object) -> object:
+    return None if isinstance(value, int) and value <= 0 else value
+
+
+_TRANSLATED: Final[Mapping[Place, Callable[[object], object]]] = {
+    # "0 or below = none" (WIRE.md 6), and "set to 0 or below the worker's is taken" (WIRE.md 1.4).
+    ("execution_timeout",): _not_negative,
+    ("job_defaults", "timeout"): _not_negative,
+    ("jobs", ANY_JOB, "timeout"): _not_negative,
+    ("job_defaults", "max_parallel"): _positive_or_inherited,
+    ("jobs", ANY_JOB, "max_parallel"): _positive_or_inherited,
+    # Empty: no Redis (WIRE.md 10).
+    _CONNECTION_STRING: lambda text: text or None,
+}
+"""What .NET reads out of values that our classes refuse."""
+
+
+def _assembled(base: WorkerSettings, values: Mapping[Place, object], sections: Mapping[Place, str]) -> WorkerSettings:
+    told: dict[Place, dict[str, object]] = {}
+    for place, value in values.items():
+        told.setdefault(place[:-1], {})[place[-1]] = value
+    changes = told.get((), {})
+    for attribute in fields(WorkerSettings):
+        kind = section_of(attribute.type)
+        if kind is not None and (place := (attribute.name,)) in sections:
+            changes[attribute.name] = _changed(getattr(base, attribute.name) or kind(), told.get(place, {}))
+    if values.get(_CONNECTION_STRING, "") is None:
+        changes["redis"] = None
+    jobs = dict(base.jobs)
+    spelled = {name.lower(): name for name in jobs}
+    for place, name in sections.items():
+        match place:
+            case ("jobs", lower):
+                name = spelled.setdefault(lower, name)
+                jobs[name] = _changed(jobs.get(name, JobSettings()), told.get(place, {}))
+    return _changed(base, changes | {"jobs": jobs})
+
+
+def _changed(settings: A, changes: Mapping[str, object]) -> A:
+    return evolve(settings, **changes)  # type: ignore[misc] # mypy misses that the bound is every attrs class

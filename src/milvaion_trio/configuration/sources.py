@@ -1,0 +1,187 @@
+"""What one source of settings says, and which source wins.
+
+A source yields `Said` values, paths with texts as they are written; here they become leaves, each of which knows the
+setting it is for and where it comes from. Later sources win, leaf by leaf.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeAlias
+
+from attrs import define, field, frozen
+
+from milvaion_trio.configuration.keys import Found, Place, Setting, WithoutEffect, find, nearest
+from milvaion_trio.model.settings_rules import words_of
+
+__all__ = ["Leaf", "Origin", "Said", "Source", "Values", "merged"]
+
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
+"""Of an item in a list."""
+
+
+@frozen
+class Said:
+    """One text in a source."""
+
+    path: tuple[str, ...]
+    text: str | None
+    """`None` for what only is there: JSON's null, an empty section."""
+    is_quoted: bool = True
+
+
+@frozen(kw_only=True)
+class Origin:
+    """Which source it is, and how it writes paths."""
+
+    name: str
+    written: Callable[[tuple[str, ...]], str] = ":".join
+    """A path as the source has it."""
+    spelled: Callable[[tuple[str, ...]], str] = ":".join
+    """A path of the table as the source would have it."""
+    is_strict: bool = False
+    """Whether an unknown key is a mistake. The files of .NET workers carry keys that nobody reads."""
+    is_short: bool = False
+    """Whether `Worker` may be left out."""
+
+
+@frozen(kw_only=True)
+class Leaf:
+    """The text of a setting, and where it comes from."""
+
+    setting: Setting
+    place: Place
+    number: int | None
+    """Of an item in a list; a text that is not in a list, or is all of it, has none."""
+    text: str
+    source: str
+    name: str
+    is_quoted: bool
+
+    @property
+    def origin(self) -> str:
+        """Source and path, as errors name them."""
+        return f"{self.source}: {self.name}"
+
+    @property
+    def shown(self) -> str:
+        """The text for errors, unless it is a secret."""
+        if self.setting.is_secret:
+            return "not shown here"
+        text = self.text if len(self.text) <= 60 else f"{self.text[:60]}…"
+        quoted = json.dumps(text, ensure_ascii=False) if self.is_quoted else text
+        return quoted.encode("utf-8", "backslashreplace").decode()  # variables may hold what cannot be printed
+
+
+@define
+class Source:
+    """Everything that one source says, and what is wrong with it."""
+
+    origin: Origin
+    leaves: dict[tuple[Place, int | None], Leaf] = field(factory=dict)
+    sections: dict[Place, str] = field(factory=dict)
+    """Sections, and jobs, that the source names, even if it says nothing about them; with their names as written."""
+    problems: list[str] = field(factory=list)
+    warnings: list[str] = field(factory=list)
+
+    @classmethod
+    def of(cls, said: Iterable[Said], origin: Origin) -> "Source":
+        """Find the setting for everything that was said."""
+        source = cls(origin)
+        for one in said:
+            source._take(one)
+        source._check_lists()
+        source.warnings = list(dict.fromkeys(source.warnings))
+        source.problems = list(dict.fromkeys(source.problems))
+        return source
+
+    def _take(self, said: Said) -> None:
+        found = find(said.path, is_short=self.origin.is_short)
+        if not found.path:
+            return  # a section of somebody else
+        name = self.origin.written(said.path)
+        for depth in range(len(found.place)):
+            self.sections.setdefault(found.place[: depth + 1], found.path[depth])
+        match found.meaning, found.rest:
+            case Setting() as setting, ():
+                self._add(setting, found, said, name)
+            case Setting() as setting, (item,) if setting.is_list and _NUMBER.fullmatch(item):
+                self._add(setting, found, said, name)
+            case Setting() as setting, rest:
+                upper = self.origin.written(said.path[: -len(rest)])
+                self._problem(f"{upper} has names below it; it must be {_words(setting)}.")
+            case WithoutEffect() as key, _:
+                if key.is_missed and (said.text or "").strip().lower() not in ("", "false"):
+                    self._warning(f"{name} has no effect; {key.why}.")
+            case None, ():
+                if said.text is not None:
+                    self._problem(f"{name} is a single value; it must be a section, with names below it.")
+            case None, rest:
+                self._unknown(found, self.origin.written(said.path[: len(said.path) - len(rest) + 1]), name)
+
+    def _add(self, setting: Setting, found: Found, said: Said, name: str) -> None:
+        if said.text is None:
+            return
+        leaf = Leaf(
+            setting=setting,
+            place=found.place,
+            number=int(found.rest[0]) if found.rest else None,
+            text=said.text,
+            source=self.origin.name,
+            name=name,
+            is_quoted=said.is_quoted,
+        )
+        first = self.leaves.setdefault((leaf.place, leaf.number), leaf)
+        if first.text != leaf.text:
+            self._contradiction(first, leaf)
+
+    def _check_lists(self) -> None:
+        """A list may be told by its only item or item by item, and by both if they agree on the first."""
+        for whole in [leaf for (_, number), leaf in self.leaves.items() if number is None and leaf.setting.is_list]:
+            items = [leaf for leaf in self.leaves.values() if leaf.place == whole.place and leaf is not whole]
+            if items:
+                del self.leaves[whole.place, None]
+                first = self.leaves.get((whole.place, 0), items[0])
+                if (first.number, first.text) != (0, whole.text):
+                    self._contradiction(whole, first)
+
+    def _contradiction(self, first: Leaf, second: Leaf) -> None:
+        if first.name == second.name:
+            self._problem(f"{first.name} is there twice, with different values.")
+        else:
+            self._problem(f"{first.name} and {second.name} are the same setting, with different values.")
+
+    def _unknown(self, found: Found, upper: str, name: str) -> None:
+        meant = nearest(found)
+        hint = f"; did you mean {self.origin.spelled(meant)}?" if meant is not None else "."
+        if self.origin.is_strict:
+            self._problem(f"{name} is no setting{hint}")
+        else:
+            self._warning(f"{upper} is no setting and is ignored{hint}")
+
+    def _problem(self, text: str) -> None:
+        self.problems.append(f"{self.origin.name}: {text}")
+
+    def _warning(self, text: str) -> None:
+        self.warnings.append(f"{self.origin.name}: {text}")
+
+
+Values: TypeAlias = Mapping[Place, Mapping[int, Leaf]]
+"""What counts, place by place: one leaf, or those of a list by their numbers."""
+
+
+def merged(sources: Iterable[Source]) -> Values:
+    """Later sources over earlier ones; items of a list number by number, as .NET does, or all of it at once."""
+    values: dict[Place, dict[int, Leaf]] = {}
+    for source in sources:
+        for leaf in source.leaves.values():
+            slot = values.setdefault(leaf.place, {})
+            if leaf.number is None:
+                slot.clear()
+            slot[leaf.number or 0] = leaf
+    return values
+
+
+def _words(setting: Setting) -> str:
+    words = words_of(setting.annotation)
+    return f"a list, each item {words}" if setting.is_list else words
