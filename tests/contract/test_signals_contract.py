@@ -6,13 +6,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 import trio
 from attrs import frozen
+from tests.support.resp import redis_publish
+from tests.support.servers import HOST, RedisServer
 from trio.testing import MockClock
 
 from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.messages import Cancellation
+from milvaion_trio.model.settings import RedisSettings
 from milvaion_trio.ports import Signals
 from milvaion_trio.signals.local import LocalSignals
+from milvaion_trio.signals.redis import RedisSignals
 
 SOON = 10.0
 
@@ -55,12 +59,55 @@ async def _local() -> AsyncIterator[SignalsUnderTest]:
     yield SignalsUnderTest(signals=signals, publish=publish, unreachable=unreachable)
 
 
-@pytest.fixture(params=[_local], ids=["local"])
-async def under_test(
-    request: pytest.FixtureRequest,
-) -> AsyncIterator[SignalsUnderTest]:
-    kind: Callable[[], AbstractAsyncContextManager[SignalsUnderTest]] = request.param
-    async with kind() as under_test:
+@asynccontextmanager
+async def _redis() -> AsyncIterator[SignalsUnderTest]:
+    with RedisServer() as server:
+
+        @asynccontextmanager
+        async def unreachable() -> AsyncIterator[None]:
+            await trio.lowlevel.checkpoint()
+            server.kill()
+            try:
+                yield
+            finally:
+                server.start()
+
+        signals = RedisSignals(RedisSettings(connection_string=f"{HOST}:{server.port}"))
+        channel = signals.settings.cancellation_channel
+
+        async def publish(text: str) -> None:
+            await redis_publish(server.port, channel, text.encode("utf-8", "surrogatepass"))
+
+        yield SignalsUnderTest(signals=signals, publish=publish, unreachable=unreachable)
+
+
+@frozen
+class SignalsKind:
+    """A source of cancel signals, and how to get one for a test."""
+
+    name: str
+    has_virtual_time: bool
+    open: Callable[[], AbstractAsyncContextManager[SignalsUnderTest]]
+
+
+KINDS = [SignalsKind("local", True, _local), SignalsKind("redis", False, _redis)]
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> SignalsKind:
+    chosen: SignalsKind = request.param
+    return chosen
+
+
+@pytest.fixture
+def clock(kind: SignalsKind) -> MockClock | None:
+    """Virtual where that is possible. Every test asks for it, so that one that hangs fails at once."""
+    return MockClock(autojump_threshold=0) if kind.has_virtual_time else None
+
+
+@pytest.fixture
+async def under_test(kind: SignalsKind) -> AsyncIterator[SignalsUnderTest]:
+    async with kind.open() as under_test:
         yield under_test
 
 
@@ -80,7 +127,7 @@ async def nothing_comes(signals: AsyncIterator[Cancellation]) -> bool:
     return scope.cancelled_caught
 
 
-async def test_every_signal_comes_in_order(under_test: SignalsUnderTest, autojump_clock: MockClock) -> None:
+async def test_every_signal_comes_in_order(under_test: SignalsUnderTest, clock: MockClock | None) -> None:
     async with under_test.signals.cancellations() as signals:
         await under_test.publish(text(A))
         await under_test.publish(text(B))
@@ -90,7 +137,7 @@ async def test_every_signal_comes_in_order(under_test: SignalsUnderTest, autojum
 
 
 async def test_signals_are_heard_while_nobody_is_iterating(
-    under_test: SignalsUnderTest, autojump_clock: MockClock
+    under_test: SignalsUnderTest, clock: MockClock | None
 ) -> None:
     async with under_test.signals.cancellations() as signals:
         for _ in range(1000):
@@ -100,7 +147,7 @@ async def test_signals_are_heard_while_nobody_is_iterating(
 
 
 async def test_what_is_sent_while_the_context_is_closed_is_not_heard(
-    under_test: SignalsUnderTest, autojump_clock: MockClock
+    under_test: SignalsUnderTest, clock: MockClock | None
 ) -> None:
     await under_test.publish(text(A))
     async with under_test.signals.cancellations() as signals:
@@ -111,7 +158,7 @@ async def test_what_is_sent_while_the_context_is_closed_is_not_heard(
         assert await nothing_comes(signals)
 
 
-async def test_every_open_context_hears_every_signal(under_test: SignalsUnderTest, autojump_clock: MockClock) -> None:
+async def test_every_open_context_hears_every_signal(under_test: SignalsUnderTest, clock: MockClock | None) -> None:
     async with under_test.signals.cancellations() as one, under_test.signals.cancellations() as two:
         await under_test.publish(text(A))
 
@@ -120,7 +167,7 @@ async def test_every_open_context_hears_every_signal(under_test: SignalsUnderTes
 
 
 @pytest.mark.parametrize("junk", ["", "junk", "{}", "[]", "\ud800", "019d4d8e-91f0-7a3b-b2c6-0d5e4f7a8193"])
-async def test_junk_is_left_out(under_test: SignalsUnderTest, autojump_clock: MockClock, junk: str) -> None:
+async def test_junk_is_left_out(under_test: SignalsUnderTest, clock: MockClock | None, junk: str) -> None:
     async with under_test.signals.cancellations() as signals:
         await under_test.publish(junk)
         await under_test.publish(text(A))
@@ -128,7 +175,7 @@ async def test_junk_is_left_out(under_test: SignalsUnderTest, autojump_clock: Mo
         assert await next_of(signals) == A
 
 
-async def test_a_cancelled_iteration_loses_no_signal(under_test: SignalsUnderTest, autojump_clock: MockClock) -> None:
+async def test_a_cancelled_iteration_loses_no_signal(under_test: SignalsUnderTest, clock: MockClock | None) -> None:
     async with under_test.signals.cancellations() as signals:
         assert await nothing_comes(signals)
         await under_test.publish(text(A))
@@ -139,9 +186,7 @@ async def test_a_cancelled_iteration_loses_no_signal(under_test: SignalsUnderTes
         assert await next_of(signals) == A
 
 
-async def test_send_reaches_every_listener_there_is_now(
-    under_test: SignalsUnderTest, autojump_clock: MockClock
-) -> None:
+async def test_send_reaches_every_listener_there_is_now(under_test: SignalsUnderTest, clock: MockClock | None) -> None:
     await under_test.signals.send(B)
     async with under_test.signals.cancellations() as one, under_test.signals.cancellations() as two:
         await under_test.signals.send(A)
@@ -151,7 +196,7 @@ async def test_send_reaches_every_listener_there_is_now(
 
 
 async def test_entering_raises_link_lost_when_signals_cannot_be_heard(
-    under_test: SignalsUnderTest, autojump_clock: MockClock
+    under_test: SignalsUnderTest, clock: MockClock | None
 ) -> None:
     async with under_test.unreachable():
         with pytest.raises(LinkLost), trio.fail_after(SOON):
@@ -160,7 +205,7 @@ async def test_entering_raises_link_lost_when_signals_cannot_be_heard(
 
 
 async def test_iterating_raises_link_lost_when_signals_can_no_longer_be_heard(
-    under_test: SignalsUnderTest, autojump_clock: MockClock
+    under_test: SignalsUnderTest, clock: MockClock | None
 ) -> None:
     """After those that were sent before."""
     async with under_test.signals.cancellations() as signals:
@@ -177,7 +222,7 @@ async def test_iterating_raises_link_lost_when_signals_can_no_longer_be_heard(
         assert await next_of(signals) == B
 
 
-async def test_who_waits_for_a_signal_gets_link_lost(under_test: SignalsUnderTest, autojump_clock: MockClock) -> None:
+async def test_who_waits_for_a_signal_gets_link_lost(under_test: SignalsUnderTest, clock: MockClock | None) -> None:
     async def wait(signals: AsyncIterator[Cancellation]) -> None:
         with pytest.raises(LinkLost):
             await next_of(signals)

@@ -86,7 +86,9 @@ class JobNotRegistered(MilvaionError):
         self.job_name = job_name
         self.known = tuple(known)
         names = ", ".join(sorted(known)) or "none"
-        super().__init__(f"This worker knows no job called {job_name!r}. It knows: {names}.")
+        # Messages may ask for a name of a megabyte; no job has one of more than 200 characters (WIRE.md 1.3).
+        shown = repr(job_name) if len(job_name) <= 200 else f"{job_name[:200]!r}..."
+        super().__init__(f"This worker knows no job called {shown}. It knows: {names}.")
 
 
 class NoCurrentJob(MilvaionError):
@@ -112,16 +114,21 @@ class SettingsError(MilvaionError):
 
 
 class BrokerUnreachable(MilvaionError):
-    """No broker answered within `Worker:StartupConnectionTimeoutSeconds`."""
+    """No broker answered in time; `limit` names what says how long that is."""
 
-    def __init__(self, broker: str, seconds: float, last_error: str) -> None:
+    def __init__(
+        self, broker: str, seconds: float, last_error: str, limit: str = "Worker:StartupConnectionTimeoutSeconds"
+    ) -> None:
         self.broker = broker
         self.seconds = seconds
         self.last_error = last_error
+        # Transports name the setting to look at where they know it, a user that was refused for instance.
+        names_setting = "Worker:RabbitMQ:" in last_error
         super().__init__(
-            f"Could not reach {broker} within {seconds:g} s; the last attempt ended with: {last_error}. "
-            "Check that it runs and that host, port and password are right, or allow more time "
-            "(StartupConnectionTimeoutSeconds; 0 waits for ever)."
+            f"Could not reach {broker} within {seconds:g} s; the last attempt ended with: "
+            f"{last_error}{'' if last_error.endswith(('.', '?')) else '.'} "
+            f"{'' if names_setting else 'Does it run where Worker:RabbitMQ:Host and Worker:RabbitMQ:Port say? '}"
+            f"{limit} allows more time (0: for ever)."
         )
 
 
@@ -129,10 +136,15 @@ class BrokerUnreachable(MilvaionError):
 
 
 class LinkLost(MilvaionError):
-    """The connection to the broker is gone. Unsettled deliveries come back, unconfirmed publishes are sent again."""
+    """The connection to the broker is gone. Unsettled deliveries come back, unconfirmed publishes are sent again.
 
-    def __init__(self, why: str = "the connection to the broker was lost") -> None:
+    Also raised for the connection that carries cancel signals: those sent in the last `silent_for` seconds may not
+    have been heard.
+    """
+
+    def __init__(self, why: str = "the connection to the broker was lost", silent_for: float = 0.0) -> None:
         super().__init__(why)
+        self.silent_for = silent_for
 
 
 class NotPublished(MilvaionError):

@@ -3,7 +3,6 @@
 `demo`, `dev` and the testing kit use it, and workers for which Redis is switched off.
 """
 
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -13,6 +12,7 @@ from attrs import define, field
 from milvaion_trio.model.errors import InvalidMessage, LinkLost
 from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.model.wire import decode_cancellation
+from milvaion_trio.signals.subscription import Subscription
 
 __all__ = ["LocalSignals"]
 
@@ -23,7 +23,7 @@ class LocalSignals:
 
     ignored: int = field(default=0, init=False)
     """How many published texts were no cancel signals."""
-    _subscriptions: list["_Subscription"] = field(factory=list, init=False)
+    _subscriptions: list[Subscription] = field(factory=list, init=False)
     _is_unreachable: bool = field(default=False, init=False)
 
     @asynccontextmanager
@@ -32,13 +32,13 @@ class LocalSignals:
         await trio.lowlevel.checkpoint()
         if self._is_unreachable:
             raise LinkLost("the local signals are unreachable")
-        subscription = _Subscription()
+        subscription = Subscription()
         self._subscriptions.append(subscription)
         try:
             yield subscription
         finally:
             self._subscriptions.remove(subscription)
-            subscription.end()
+            subscription.end("the local signals were lost")
 
     async def send(self, cancellation: Cancellation) -> None:
         """Send a signal. If cancelled, it was not sent."""
@@ -67,38 +67,8 @@ class LocalSignals:
         """While inside, open subscriptions have ended with `LinkLost` and no new one can be had, for tests."""
         self._is_unreachable = True
         for subscription in self._subscriptions:
-            subscription.end()
+            subscription.end("the local signals were lost")
         try:
             yield
         finally:
             self._is_unreachable = False
-
-
-@define(eq=False)
-class _Subscription:
-    """What one listener has not heard yet. Unbounded: a bound could only drop signals, and people send few of them."""
-
-    _unheard: deque[Cancellation] = field(factory=deque, init=False)
-    _listeners: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
-    _has_ended: bool = field(default=False, init=False)
-
-    def __aiter__(self) -> "_Subscription":
-        return self
-
-    async def __anext__(self) -> Cancellation:
-        if self._unheard:
-            await trio.lowlevel.checkpoint()
-        while not self._unheard:
-            if self._has_ended:
-                raise LinkLost("the local signals were lost")
-            await self._listeners.park()
-        return self._unheard.popleft()
-
-    def put(self, cancellation: Cancellation) -> None:
-        if not self._has_ended:
-            self._unheard.append(cancellation)
-            self._listeners.unpark()
-
-    def end(self) -> None:
-        self._has_ended = True
-        self._listeners.unpark_all()
