@@ -25,8 +25,9 @@ check: .venv/ready-to-develop     ## lint, types and architecture, without runni
 servers:                          ## RabbitMQ and Redis for the tests, where they may be installed
 	.ci/servers
 
-bench: .venv/ready-to-develop     ## figures of the embedded worker on this machine
+bench: .venv/ready-to-develop servers  ## figures of this machine: the embedded worker, and a worker on RabbitMQ
 	$(BIN)/python benchmarks/embedded.py
+	$(BIN)/python -m benchmarks.rabbitmq
 
 clean:
 	rm -rf .venv

@@ -28,6 +28,7 @@ __all__ = [
     "Outbox",
     "Publisher",
     "Queue",
+    "QueueState",
     "Report",
     "ReportKind",
     "Signals",
@@ -67,6 +68,16 @@ class Topology:
     exchanges: Sequence[Exchange] = ()
     queues: Sequence[Queue] = ()
     bindings: Sequence[Binding] = ()
+
+
+@frozen
+class QueueState:
+    """What a broker tells about a queue to anyone."""
+
+    ready: int
+    """How many messages wait to be delivered."""
+    consumers: int
+    """How many consumers it has, of any worker or API."""
 
 
 class Confirmation(enum.Enum):
@@ -130,8 +141,8 @@ class Deliveries(Protocol):
 class Link(Protocol):
     """One connection."""
 
-    async def lost(self) -> None:
-        """Return when the connection is gone. If cancelled, nothing changes."""
+    async def lost(self) -> str:
+        """Return when the connection is gone, and why, for people to read. If cancelled, nothing changes."""
 
 
 class Publisher(Link, Protocol):
@@ -163,6 +174,12 @@ class Consumer(Link, Protocol):
 
         Leaving the context stops the consumer and gives back what was not received yet; received deliveries stay
         valid while the link lives.
+        """
+
+    async def state(self, queue: str) -> QueueState | None:
+        """The queue as it is now, or `None` when there is no such queue; nothing is declared by asking.
+
+        Raises `LinkLost`. If cancelled, nothing changes.
         """
 
     async def depth(self, queue: str) -> int:

@@ -5,12 +5,20 @@ A new transport adds its `BrokerKind` to `BROKERS` and gets the whole suite.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import Literal
 
 import trio
 from attrs import frozen
+from tests.support import servers
+from tests.support.amqp import connect
+from tests.support.amqp_faults import FULL_QUEUE, PublisherFaults, is_kind
+from tests.support.proxy import Passage, open_proxy
 
+from milvaion_trio.broker.aiopika import AioPikaBroker
 from milvaion_trio.broker.embedded import EmbeddedBroker
+from milvaion_trio.broker.ladder import LADDER
+from milvaion_trio.model.settings import RabbitMQSettings
 from milvaion_trio.ports import Broker
 
 __all__ = ["BROKERS", "BrokerKind", "BrokerUnderTest"]
@@ -40,6 +48,8 @@ class BrokerKind:
     name: str
     has_virtual_time: bool
     """Whether its times follow Trio's clock, so that a `MockClock` makes them exact and instant."""
+    knows_destinations: bool
+    """Whether it knows of a delayed message which queue it is for; else `depth` counts it for each."""
     open: Callable[[], AbstractAsyncContextManager[BrokerUnderTest]]
 
 
@@ -74,4 +84,68 @@ async def _embedded() -> AsyncIterator[BrokerUnderTest]:
     )
 
 
-BROKERS = (BrokerKind(name="embedded", has_virtual_time=True, open=_embedded),)
+@asynccontextmanager
+async def _aiopika() -> AsyncIterator[BrokerUnderTest]:
+    server, vhost = servers.rabbitmq(), _vhost()
+    async with open_proxy(server.port) as proxy:
+        faults = PublisherFaults(proxy)
+        faults.install()
+
+        async def drop(which: Links) -> None:
+            def is_meant(passage: Passage) -> bool:
+                return which == "all" or is_kind(passage, which)
+
+            await trio.lowlevel.checkpoint()
+            proxy.cut(is_meant)
+
+        @asynccontextmanager
+        async def without_confirms() -> AsyncIterator[None]:
+            faults.hold_confirms()
+            try:
+                yield
+            finally:
+                with trio.CancelScope(shield=True):
+                    await faults.release_confirms()
+
+        async def refusing_next(publications: int) -> None:
+            async with connect(server.port, vhost) as client:
+                await client.declare_queue(
+                    FULL_QUEUE, {"x-max-length": ("I", 0), "x-overflow": ("S", "reject-publish")}
+                )
+            faults.refusals = publications
+
+        settings = RabbitMQSettings(host=servers.HOST, port=proxy.port, virtual_host=vhost)
+        under_test = BrokerUnderTest(
+            broker=AioPikaBroker(settings, client_name="tests"),
+            drop=drop,
+            unreachable=proxy.refusing,
+            without_confirms=without_confirms,
+            refusing_next=refusing_next,
+        )
+        try:
+            yield under_test
+        finally:
+            with trio.CancelScope(shield=True):
+                await _empty(server.port, vhost, faults.declared | {FULL_QUEUE})
+
+
+@cache
+def _vhost() -> str:
+    """One for all tests of a process, emptied between them: making the delay queues anew takes longer than a test."""
+    return servers.new_vhost()
+
+
+async def _empty(port: int, vhost: str, queues: set[str]) -> None:
+    """Delete those queues and empty the delay queues. Exchanges stay; without queues they lead nowhere."""
+    rungs = {queue.name for queue in LADDER.queues}
+    async with connect(port, vhost) as client:
+        for name in queues - rungs:
+            await client.delete_queue(name)
+        for name in queues & rungs:
+            await client.purge(name)
+
+
+BROKERS = (
+    BrokerKind(name="embedded", has_virtual_time=True, knows_destinations=True, open=_embedded),
+    BrokerKind(name="aio-pika", has_virtual_time=False, knows_destinations=False, open=_aiopika),
+)

@@ -15,7 +15,7 @@ from milvaion_trio.broker.embedded.queues import EmbeddedDeliveries, EmbeddedDel
 from milvaion_trio.broker.embedded.vhost import VirtualHost
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import LinkLost, SettingsError
-from milvaion_trio.ports import Confirmation, Topology
+from milvaion_trio.ports import Confirmation, QueueState, Topology
 
 __all__ = ["Confirms", "EmbeddedConsumer", "EmbeddedLink", "EmbeddedPublisher", "LinkKind"]
 
@@ -35,9 +35,10 @@ class EmbeddedLink:
         """Whether nothing goes through it any more."""
         return self._gone.is_set()
 
-    async def lost(self) -> None:
-        """Return when the connection is gone. If cancelled, nothing changes."""
+    async def lost(self) -> str:
+        """Return when the connection is gone, and why. If cancelled, nothing changes."""
         await self._gone.wait()
+        return self._why
 
     def lose(self, why: str) -> None:
         """End it; only the first reason counts."""
@@ -125,6 +126,15 @@ class EmbeddedConsumer(EmbeddedLink):
             yield deliveries
         finally:
             deliveries.home.take_back(deliveries.stop())
+
+    async def state(self, queue: str) -> QueueState | None:
+        """The queue as it is now, `None` when there is none of this name. If cancelled, nothing changes."""
+        await trio.lowlevel.checkpoint()
+        self.check()
+        if queue not in self._vhost.queues:
+            return None
+        view = self._vhost.queues[queue].view()
+        return QueueState(len(view.ready), view.consumers)
 
     async def depth(self, queue: str) -> int:
         """How many messages are ready or delayed on their way to the queue. If cancelled, nothing changes."""

@@ -1,0 +1,134 @@
+"""Making a topology exist, looking whether something does, and saying what is wrong in the operator's words.
+
+Separate from the links because both kinds declare: consumers what they were asked to, and both the delay queues.
+Each question that may be refused has a channel of its own, since a refusal closes the channel.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from aiormq import Channel, spec
+
+from milvaion_trio.broker.aiopika.link import AioPikaLink, Refused
+from milvaion_trio.model.errors import LinkLost, SettingsError
+from milvaion_trio.ports import Binding, Exchange, Queue, QueueState, Topology
+
+__all__ = ["declare", "exists", "states"]
+
+Part: TypeAlias = Exchange | Queue | Binding
+
+
+async def declare(link: AioPikaLink, topology: Topology) -> None:
+    """Make all of it exist, durable.
+
+    Raises `SettingsError` with a line for each part that cannot be, when all others were declared, or `LinkLost`.
+    If cancelled, any part may have been declared.
+    """
+    left: list[Part] = [*topology.exchanges, *topology.queues, *topology.bindings]
+    problems: list[str] = []
+
+    async def declare_left(channel: Channel) -> None:
+        while left:
+            await _declare(channel, left[0])
+            left.pop(0)
+
+    while left:
+        try:
+            await link.on_new_channel(declare_left)
+        except (Refused, ValueError, TypeError) as error:  # the latter two: a name that AMQP cannot carry
+            problems.append(_problem(left.pop(0), error))
+    if problems:
+        raise SettingsError(problems)
+
+
+async def exists(link: AioPikaLink, what: Exchange | Queue) -> bool:
+    """Whether there is an exchange or queue of this name. If cancelled, nothing changes."""
+
+    async def look(channel: Channel) -> None:
+        await channel.rpc(_passive(what))
+
+    try:
+        await link.on_new_channel(look)
+    except Refused as refused:
+        # Refused for another reason (an exclusive queue of somebody else), it is there.
+        return not refused.is_missing
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+async def states(link: AioPikaLink, queues: Sequence[str]) -> list[QueueState]:
+    """What the broker tells about each, up to the first that does not exist. If cancelled, nothing changes."""
+    found: list[QueueState] = []
+
+    async def look(channel: Channel) -> None:
+        for queue in queues[len(found) :]:
+            answer = await channel.rpc(_passive(Queue(queue)))
+            found.append(QueueState(answer.message_count or 0, answer.consumer_count or 0))
+
+    try:
+        await link.on_new_channel(look)
+    except (Refused, ValueError, TypeError) as error:
+        if isinstance(error, Refused) and not error.is_missing:
+            raise LinkLost(f"RabbitMQ does not tell about queue {queues[len(found)]!r}: {error}") from error
+    return found
+
+
+async def _declare(channel: Channel, part: Part) -> None:
+    """In asyncio. If cancelled, it may have been declared."""
+    match part:
+        case Exchange(name, kind):
+            await channel.rpc(_ExchangeDeclare(exchange=name, exchange_type=kind, durable=True))
+        case Queue(name, arguments):
+            await channel.rpc(_QueueDeclare(queue=name, durable=True, arguments=dict(arguments)))
+        case Binding(exchange, queue, key):
+            await channel.rpc(_QueueBind(queue=queue, exchange=exchange, routing_key=key))
+
+
+def _passive(what: Exchange | Queue) -> Any:
+    if isinstance(what, Exchange):
+        return _ExchangeDeclare(exchange=what.name, passive=True)
+    return _QueueDeclare(queue=what.name, passive=True)
+
+
+def _problem(part: Part, error: Exception) -> str:
+    match part:
+        case Exchange(name, kind):
+            what, permission = f"Exchange {name!r} ({kind})", "configure"
+        case Queue(name):
+            what, permission = f"Queue {name!r}", "configure"
+        case Binding(exchange, queue, key):
+            what, permission = f"The binding of queue {queue!r} to exchange {exchange!r} with key {key!r}", "write"
+    if not isinstance(error, Refused):
+        return f"{what} cannot be declared: {error}."
+    if error.is_different:
+        return (
+            f"{what} exists, but was declared in another way: {error}. "
+            "Declare it the same way everywhere, or delete it (its messages go with it) and start again."
+        )
+    if error.is_forbidden:
+        return (
+            f"{what} may not be declared: {error}. "
+            f"Give the user of Worker:RabbitMQ:Username {permission} permission for it (rabbitmqctl set_permissions)."
+        )
+    if error.is_missing:
+        return f"{what} cannot be declared, because something in it does not exist: {error}."
+    return f"{what} cannot be declared: {error}."
+
+
+# pamqp allows names of some letters only; RabbitMQ takes any, and so do the names of jobs.
+
+
+class _ExchangeDeclare(spec.Exchange.Declare):
+    def validate(self) -> None:
+        """Any name will do."""
+
+
+class _QueueDeclare(spec.Queue.Declare):
+    def validate(self) -> None:
+        """Any name will do."""
+
+
+class _QueueBind(spec.Queue.Bind):
+    def validate(self) -> None:
+        """Any name will do."""
