@@ -4,26 +4,40 @@ It publishes what the Milvaion dispatcher publishes (WIRE.md 2), plus the header
 API does not know the occurrence.
 """
 
+import logging
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+import trio
 from attrs import frozen
 
+from milvaion_trio import configuration
 from milvaion_trio.model import headers, topology
 from milvaion_trio.model.envelope import Message, Publication
-from milvaion_trio.model.errors import NotPublished
+from milvaion_trio.model.errors import NotPublished, SettingsError
+from milvaion_trio.model.events import Event, LinkDown
+from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.ids import JobId, OccurrenceId
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.json_text import write
 from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.messages import Cancellation, JobMessage
+from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.model.wire import Casing, encode_job
 from milvaion_trio.policy.backoff import LONGEST_DELAY
 from milvaion_trio.ports import Broker, Confirmation, Publisher, Signals
+from milvaion_trio.runtime.observers import Observers
+from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
+from milvaion_trio.transports import broker_for, signals_for
+
+_log = logging.getLogger("milvaion_trio.client")
 
 __all__ = ["Client", "Destination", "Named", "dispatch_message", "publish_dispatch"]
 
@@ -85,16 +99,18 @@ def dispatch_message(
     return Publication(message, routing_key, topology.JOBS_EXCHANGE)
 
 
-async def publish_dispatch(publisher: Publisher, publication: Publication) -> OccurrenceId:
-    """Publish a dispatch message and return its occurrence id once the broker has confirmed it.
+async def publish_dispatch(publisher: Publisher, publication: Publication, queue: str | None = None) -> OccurrenceId:
+    """Publish a dispatch message, meant for that queue, and return its occurrence id once the broker has confirmed it.
 
     Raises `NotPublished` when no queue takes it or the broker refuses it. If cancelled, it may have been published.
     """
     answer = (await publisher.publish([publication]))[0]
     if answer is Confirmation.UNROUTABLE:
+        key, exchange = publication.routing_key, publication.exchange or "the default exchange"
+        missing = f"There is no queue {queue!r}, so none" if queue else "No queue"
         raise NotPublished(
-            f"No queue takes messages with the key {publication.routing_key!r} of exchange {publication.exchange!r}: "
-            "no worker with this job has ever declared its queue. Nothing was enqueued. Check worker id and job name."
+            f"{missing} takes messages with the key {key!r} of {exchange}: no worker with this job has ever declared "
+            "it. Nothing was enqueued. Check worker id, job name and routing pattern, and start that worker once."
         )
     if answer is Confirmation.REFUSED:
         raise NotPublished(
@@ -116,43 +132,98 @@ class Client:
         worker_id: str,
         signals: Signals | None = None,
         destinations: Iterable[Destination] = (),
+        connect_timeout: float = 10.0,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._clock_ns = clock_ns
         self._broker = broker
+        self._connect_timeout = connect_timeout
         self._worker_id = worker_id
         self._signals = signals
         self._destinations = {destination.job_name.lower(): destination for destination in destinations}
         self._stack = AsyncExitStack()
-        self._publisher: Publisher | None = None
+        self._link: SupervisedLink[Publisher] | None = None
+
+    @classmethod
+    def from_file(cls, config: str | PathLike[str], *, worker_id: str | None = None) -> Self:
+        """A client for the workers that run with this settings file; the environment is over the file, as for them.
+
+        `worker_id` names another group of workers on the same servers.
+        Raises `SettingsError` with every mistake in the settings, or when they name no RabbitMQ.
+        """
+        settings = configuration.resolve(WorkerSettings(), config=Path(config), environ=os.environ).settings
+        return cls.from_settings(settings, worker_id=worker_id)
+
+    @classmethod
+    def from_settings(
+        cls, settings: WorkerSettings, *, worker_id: str | None = None, connect_timeout: float = 10.0
+    ) -> Self:
+        """A client for the workers that run with these settings, or for another group of them on the same servers.
+
+        Raises `SettingsError` when they name no RabbitMQ.
+        """
+        if settings.rabbitmq is None:
+            raise SettingsError(["The settings name no RabbitMQ, so there is nowhere to enqueue: add Worker:RabbitMQ."])
+        group = worker_id or settings.worker_id
+        destinations = [
+            Destination(worker_id=group, job_name=name, pattern=job.routing_patterns[0])
+            for name, job in settings.jobs.items()
+            if job.routing_patterns and group == settings.worker_id
+        ]
+        return cls(
+            broker_for(settings, f"client of {group}"),
+            worker_id=group,
+            signals=signals_for(settings),
+            destinations=destinations,
+            connect_timeout=connect_timeout,
+        )
 
     async def __aenter__(self) -> Self:
-        """Open the connection; raises `LinkLost` when none can be had."""
-        self._publisher = await self._stack.enter_async_context(self._broker.publishing())
+        """Connect; a connection that is lost later is made again.
+
+        Raises `BrokerUnreachable` when none can be had within `connect_timeout` seconds. If cancelled, nothing is open.
+        """
+        startup = Startup(self._connect_timeout, trio.current_time(), "The client's connect_timeout")
+        link = SupervisedLink("client", self._broker.name, self._broker.publishing, Observers([_log_loss]), startup)
+        try:
+            await self._stack.enter_async_context(link.kept_up())
+        except BaseExceptionGroup as group:
+            raise sole(group) from None
+        self._link = link
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close the connection."""
-        self._publisher = None
+        self._link = None
         await self._stack.aclose()
 
     async def enqueue(self, job: "str | Named", data: object = None, *, delay: float | None = None) -> OccurrenceId:
         """Dispatch the job, to start at once or after `delay` seconds, and return its occurrence id once confirmed.
 
-        `data` is anything JSON-able. Raises `NotPublished`, `LinkLost`, or `TypeError`
-        or `ValueError` for data without a JSON form.
-        If cancelled, the message may have been published.
+        `data` is anything JSON-able. While the connection is lost, it waits for the next one.
+        Raises `NotPublished`; `TypeError` or `ValueError` for data without a JSON form; or `LinkLost` when the
+        connection died meanwhile: then nobody knows whether it was published. If cancelled, it may have been.
         """
-        if self._publisher is None:
-            raise NotPublished("The client is not open. Use it as `async with Client(...) as client:`.")
-        name = job if isinstance(job, str) else job.name
-        to = self._destinations.get(name.lower()) or Destination(
-            worker_id=self._worker_id, job_name=name, pattern=topology.routing_pattern(self._worker_id, name)
-        )
+        to = self.destination(job if isinstance(job, str) else job.name)
         publication = dispatch_message(to, data, delay=delay, now_ns=self._clock_ns())
-        return await publish_dispatch(self._publisher, publication)
+        return await self.publish(publication, topology.queue_name(to.pattern))
+
+    def destination(self, job_name: str) -> Destination:
+        """Where the messages of this job go; whether there is such a job is known to nobody but its workers."""
+        return self._destinations.get(job_name.lower()) or Destination(
+            worker_id=self._worker_id, job_name=job_name, pattern=topology.routing_pattern(self._worker_id, job_name)
+        )
+
+    async def publish(self, publication: Publication, queue: str | None = None) -> OccurrenceId:
+        """Publish a dispatch message that was made elsewhere, meant for that queue, and return its occurrence id.
+
+        Raises and is cancelled as `enqueue`.
+        """
+        if self._link is None:
+            raise NotPublished("The client is not open. Use it as `async with Client(...) as client:`.")
+        return await publish_dispatch(await self._link.get(), publication, queue)
 
     async def cancel(self, occurrence_id: OccurrenceId, reason: str = "Cancelled by user") -> None:
         """Ask every worker to cancel the occurrence, whether it runs, waits or is still to come.
@@ -162,6 +233,11 @@ class Client:
         if self._signals is None:
             raise NotPublished("This client was made without `signals`, so it cannot send a cancel signal.")
         await self._signals.send(Cancellation(occurrence_id=occurrence_id, reason=reason))
+
+
+def _log_loss(event: Event) -> None:
+    if isinstance(event, LinkDown):
+        _log.warning("the client lost %s (%s), connecting again", event.broker, event.why)
 
 
 class Named(Protocol):

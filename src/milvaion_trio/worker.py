@@ -3,51 +3,41 @@
 import contextlib
 import inspect
 import logging
+import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
 from typing import ParamSpec, Self, TypeAlias, TypeVar, Unpack
 
 import trio
 from attrs import evolve
 
-from milvaion_trio import loading
+from milvaion_trio import configuration, loading
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.client import Client, Destination
+from milvaion_trio.composition import compose
 from milvaion_trio.logs import log_event
 from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.model.events import Observer
 from milvaion_trio.model.exception_groups import sole
-from milvaion_trio.model.identity import Identity
-from milvaion_trio.model.ids import InstanceId, OccurrenceId, WorkerId
-from milvaion_trio.model.instant import Instant
+from milvaion_trio.model.ids import InstanceId, OccurrenceId
 from milvaion_trio.model.settings import JobPolicy, WorkerSettings
-from milvaion_trio.outbox.memory import MemoryOutbox
-from milvaion_trio.policy.ledger import Ledger
-from milvaion_trio.ports import Broker, Consumer, Signals
+from milvaion_trio.policy.consumer_timeout import consumer_timeout_warnings
+from milvaion_trio.ports import Broker, Signals
 from milvaion_trio.runtime import os_signals
-from milvaion_trio.runtime.cancellation import CancelListener
 from milvaion_trio.runtime.context import JobContext
-from milvaion_trio.runtime.declaration import registration_of, topology_of
+from milvaion_trio.runtime.declaration import cut_schemas, topology_of
 from milvaion_trio.runtime.definition import JobDefinition, RunWord, define_job
-from milvaion_trio.runtime.dispatch import Dispatcher
-from milvaion_trio.runtime.executor import Executor
-from milvaion_trio.runtime.hops import Hops
-from milvaion_trio.runtime.limits import Slots
-from milvaion_trio.runtime.observers import Observers
-from milvaion_trio.runtime.presence import JobHeartbeats, Presence
 from milvaion_trio.runtime.providers import ProviderFactory, Providers, ProviderScope
 from milvaion_trio.runtime.registry import Registry
-from milvaion_trio.runtime.reporting import Reporter
-from milvaion_trio.runtime.run import Run
-from milvaion_trio.runtime.runs import Runs
 from milvaion_trio.runtime.serve import House, serve
 from milvaion_trio.runtime.shutdown import Shutdown
-from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
-from milvaion_trio.signals.local import LocalSignals
+from milvaion_trio.transports import broker_for, signals_for
 
 __all__ = ["Worker"]
 
@@ -71,8 +61,8 @@ IDLE_POLL = 0.05
 class Worker:
     """A worker of the group `worker_id`: its jobs, what they are provided with, and how to serve them.
 
-    Building one only records; nothing is read, checked or connected before `serve`.
-    Without a broker the jobs run on an embedded one, in this process.
+    Building one only records; nothing is read, checked or connected before it is needed.
+    Where neither a broker is given nor the settings name RabbitMQ, the jobs run on an embedded one, in this process.
     """
 
     def __init__(
@@ -80,6 +70,7 @@ class Worker:
         worker_id: str | None = None,
         *,
         settings: WorkerSettings | None = None,
+        config: str | PathLike[str] | None = None,
         broker: Broker | None = None,
         signals: Signals | None = None,
         observers: tuple[Observer, ...] = (log_event,),
@@ -88,10 +79,12 @@ class Worker:
         given = settings or WorkerSettings()
         if worker_id is not None and given.worker_id not in (worker_id, WorkerSettings().worker_id):
             raise SettingsError([f"The worker is called {worker_id!r} here and {given.worker_id!r} in its settings."])
-        self.settings = given if worker_id is None else evolve(given, worker_id=worker_id)
-        self.broker: Broker = broker or EmbeddedBroker()
-        self.signals: Signals = signals or LocalSignals()
-        self.instance_id = InstanceId(f"{self.settings.worker_id}-{secrets.token_hex(4)}")
+        self._given = given if worker_id is None else evolve(given, worker_id=worker_id)
+        self._config = None if config is None else Path(config)
+        self._settings: WorkerSettings | None = None
+        self._broker = broker
+        self._signals = signals
+        self._instance = secrets.token_hex(4)
         self.registry = Registry()
         self.providers = Providers()
         self.observers = observers
@@ -99,6 +92,69 @@ class Worker:
         self._serving: tuple[trio.lowlevel.TrioToken, Shutdown] | None = None
         self._house: House | None = None
         self.clock_ns = clock_ns
+
+    @classmethod
+    def from_file(cls, config: str | PathLike[str]) -> Self:
+        """A worker whose settings stand in this file, e.g. a .NET worker's `appsettings.json`.
+
+        Like all settings it is read when they are first needed, at the latest when serving starts.
+        """
+        return cls(config=config)
+
+    # --- settings ---------------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> WorkerSettings:
+        """What the worker was told: the environment over the settings file over what was given here.
+
+        Read on first use, from the file that was named or from `appsettings.json` in the current folder.
+        Raises `SettingsError` with every mistake in any of them.
+        """
+        if self._settings is None:
+            resolved = self.read_settings()
+            for warning in resolved.warnings:
+                _log.warning("%s", warning)
+            self._settings = resolved.settings
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+
+    def read_settings(self) -> configuration.Resolved:
+        """The settings with their sources and with what of them has no effect; raises as `settings` does."""
+        return configuration.resolve(self._given, config=self._config, environ=os.environ)
+
+    def configure(self, config: str | PathLike[str]) -> None:
+        """Take the settings from this file instead, before they are used; `run --config` does it."""
+        self._config, self._settings = Path(config), None
+
+    @property
+    def instance_id(self) -> InstanceId:
+        """The name of this process in its group."""
+        return InstanceId(f"{self.settings.worker_id}-{self._instance}")
+
+    @property
+    def broker(self) -> Broker:
+        """Where the jobs come from: the broker given here, else the one of the settings, else an embedded one."""
+        if self._broker is None:
+            self._broker = broker_for(self.settings, self.instance_id)
+        return self._broker
+
+    @broker.setter
+    def broker(self, broker: Broker) -> None:
+        self._broker = broker
+
+    @property
+    def signals(self) -> Signals:
+        """Where cancel signals come from: those given here, else the Redis of the settings, else this process."""
+        if self._signals is None:
+            self._signals = signals_for(self.settings)
+        return self._signals
+
+    @signals.setter
+    def signals(self, signals: Signals) -> None:
+        self._signals = signals
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -201,6 +257,13 @@ class Worker:
         if problems:
             raise SettingsError(problems)
 
+    def warnings(self) -> list[str]:
+        """What stops nothing and should be known before serving; a sentence each. `prepare` comes first."""
+        jobs, rabbitmq = self.registry.jobs, self.settings.rabbitmq
+        limits = {job.name: job.effective.timeout for job in jobs}
+        overlong = [] if rabbitmq is None else consumer_timeout_warnings(limits, rabbitmq.consumer_timeout)
+        return [*cut_schemas(jobs), *overlong]
+
     # --- serving ----------------------------------------------------------------------------------------------------
 
     async def serve(
@@ -271,6 +334,8 @@ class Worker:
 
     async def _serve(self, shutdown: Shutdown, started: Callable[[], None]) -> None:
         self.prepare()
+        for sentence in self.warnings():
+            _log.warning("%s", sentence)
         if isinstance(self.broker, EmbeddedBroker):  # a new one has no queues, and a lifespan may enqueue at once
             self.broker.declare_nowait(topology_of(self.registry.jobs))
         budgets = self.settings.shutdown
@@ -309,83 +374,10 @@ class Worker:
                 nursery.start_soon(heed_requests)
                 async with self._lifespan(self) if self._lifespan is not None else contextlib.nullcontext():
                     async with self.providers.worker_scope():
-                        self._house = self._compose(shutdown)
+                        self._house = compose(self, shutdown, __version__)
                         await serve(self._house, working, up)
             nursery.cancel_scope.cancel()
         if is_working and inside.cancelled_caught:
             _log.error("the lifespan or what the worker was provided with took too long to close and was cancelled")
         if not has_started:
             started()  # told to leave before it was up; who waits for the start must not wait for ever
-
-    def _compose(self, shutdown: Shutdown) -> House:
-        """Build the house: which adapter stands behind which port is decided here and nowhere else."""
-        settings = self.settings
-        identity = Identity(worker_id=WorkerId(settings.worker_id), instance_id=self.instance_id, dialect=settings.wire)
-        observers = Observers(self.observers)
-        outbox = MemoryOutbox()
-        reporter = Reporter(identity, outbox, self._instant)
-        ledger = Ledger[Run]()
-        startup = Startup(settings.startup_connection_timeout, trio.current_time())
-        publishing = SupervisedLink("publishing", self.broker.name, self.broker.publishing, observers, startup)
-        consuming = SupervisedLink("consuming", self.broker.name, self._consuming, observers, startup)
-        job_heartbeats = JobHeartbeats(reporter, settings.heartbeat.job_interval)
-        listener = CancelListener(self.signals, ledger, reporter, lambda: self.clock_ns() / 1e9)
-        presence = Presence(
-            identity=identity,
-            registration=registration_of(identity, self.registry.jobs, settings, __version__),
-            publishing=publishing,
-            current_jobs=lambda: runs.running,
-            now=self._instant,
-            interval=settings.heartbeat.interval if settings.heartbeat.enabled else 0.0,
-        )
-
-        def job_starts(run: Run) -> None:
-            job_heartbeats.watch(run)
-            presence.changed()
-
-        def job_ends(run: Run) -> None:
-            job_heartbeats.unwatch(run)
-            presence.changed()
-            listener.run_ended(run)
-
-        runs = Runs(
-            ledger=ledger,
-            outbox=outbox,
-            reporter=reporter,
-            executor=Executor(
-                self.providers,
-                reporter,
-                trio.CapacityLimiter(settings.max_parallel_jobs),
-                settings.shutdown.cleanup_timeout,
-            ),
-            observers=observers,
-            now=self._instant,
-            report_local=settings.reporting.local_occurrences,
-            on_start=job_starts,
-            on_end=job_ends,
-        )
-        return House(
-            identity=identity,
-            outbox=outbox,
-            publishing=publishing,
-            consuming=consuming,
-            presence=presence,
-            job_heartbeats=job_heartbeats,
-            reporter=reporter,
-            listener=listener,
-            runs=runs,
-            dispatcher=Dispatcher(registry=self.registry, runs=runs, worker_slots=Slots(settings.max_parallel_jobs)),
-            hops=Hops(consuming=consuming, publishing=publishing, runs=runs, reporter=reporter),
-            shutdown=shutdown,
-            observers=observers,
-        )
-
-    @contextlib.asynccontextmanager
-    async def _consuming(self) -> AsyncIterator[Consumer]:
-        """A consuming connection over which everything that the worker uses has been declared."""
-        async with self.broker.consuming() as consumer:
-            await consumer.declare(topology_of(self.registry.jobs))
-            yield consumer
-
-    def _instant(self) -> Instant:
-        return Instant.from_unix_ns(self.clock_ns())

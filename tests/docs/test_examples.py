@@ -13,11 +13,16 @@ from pathlib import Path
 import pytest
 import trio
 from tests.docs.markdown import PAGES, ROOT, blocks, module_of, shown
+from tests.support import servers
 
 PATIENCE = 60.0
 """Seconds until a program that should have answered is given up: long, as machines that run tests are busy."""
 
-WALKS = (ROOT / "README.md", ROOT / "docs" / "tutorial" / "first-worker.md")
+WALKS = (
+    ROOT / "README.md",
+    ROOT / "docs" / "tutorial" / "first-worker.md",
+    ROOT / "docs" / "how-to" / "join-a-cluster.md",
+)
 """Pages whose blocks are files to write and commands to type, one after the other, in one empty folder."""
 
 MODULES = tuple(page for page in PAGES if module_of(page))
@@ -51,7 +56,10 @@ def test_no_python_is_left_out(page: Path) -> None:
 
 @pytest.mark.parametrize("page", WALKS, ids=shown)
 async def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
-    """In an empty folder: its files are written, its workers served, its jobs enqueued, its tests run."""
+    """In an empty folder: its files are written, its workers served, its jobs enqueued, its tests run.
+
+    Only where the servers are is said differently, by environment variables, which are over files.
+    """
     (tmp_path / "run").mkdir()
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -65,7 +73,7 @@ async def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
                     for line in block.code.splitlines():
                         await walk.type(line, exits=int(block.marks.get("exits", 0)))
 
-    assert "ended Completed" in walk.printed
+    assert "ended Completed" in walk.printed or "job completed" in walk.printed
 
 
 def _environment(runtime_directory: Path) -> Mapping[str, str]:
@@ -76,6 +84,11 @@ def _environment(runtime_directory: Path) -> Mapping[str, str]:
         "PATH": os.pathsep.join([programs, os.environ.get("PATH", "")]),
         "XDG_RUNTIME_DIR": str(runtime_directory),
         "PYTHONDONTWRITEBYTECODE": "1",  # files are replaced faster than the clock of their dates ticks
+        "MILVAION_TRIO__RABBITMQ__HOST": servers.HOST,
+        "MILVAION_TRIO__RABBITMQ__PORT": str(servers.rabbitmq().port),
+        "MILVAION_TRIO__RABBITMQ__VIRTUAL_HOST": servers.new_vhost(),
+        "MILVAION_TRIO__RABBITMQ__USERNAME": "guest",
+        "MILVAION_TRIO__REDIS__CONNECTION_STRING": f"{servers.HOST}:{servers.redis().port}",
     }
 
 
@@ -85,17 +98,17 @@ class _Walk:
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
         self._environment = environment
-        self._dev: trio.Process | None = None
+        self._worker: trio.Process | None = None
         self.printed = ""
-        """Everything that the foreground has printed."""
+        """Everything that was printed."""
 
     async def type(self, line: str, *, exits: int) -> None:
         """Run a command; those that install things or make folders were done before."""
         match shlex.split(line, comments=True):
-            case ["milvaion-trio", "dev", *_]:
-                await self._stop_dev()
-                await self._start_dev(line)
-            case ["milvaion-trio", *_] | ["python", "-m", "pytest", *_]:
+            case ["milvaion-trio", "dev" | "run", *_]:
+                await self._stop_worker()
+                await self._start_worker(line)
+            case ["milvaion-trio", *_] | ["python", *_]:
                 done = await trio.run_process(
                     line,
                     shell=True,
@@ -115,12 +128,12 @@ class _Walk:
         """Leave no process behind."""
         try:
             yield
-            await self._stop_dev()
+            await self._stop_worker()
         finally:
-            await _end(self._dev)
+            await _end(self._worker)
 
-    async def _start_dev(self, line: str) -> None:
-        self._dev = await trio.lowlevel.open_process(
+    async def _start_worker(self, line: str) -> None:
+        self._worker = await trio.lowlevel.open_process(
             shlex.split(line),
             cwd=self._folder,
             env=self._environment,
@@ -128,23 +141,24 @@ class _Walk:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        assert self._dev.stdout is not None
+        assert self._worker.stdout is not None
         said = b""
         while b"ready" not in said:
-            chunk = await self._dev.stdout.receive_some()
+            chunk = await self._worker.stdout.receive_some()
             assert chunk, said.decode()
             said += chunk
 
-    async def _stop_dev(self) -> None:
-        """Ctrl-C, as the page says."""
-        if self._dev is None:
+    async def _stop_worker(self) -> None:
+        """Ctrl-C, as the pages say: what runs may end."""
+        if self._worker is None:
             return
-        self._dev.send_signal(signal.SIGINT)
-        assert self._dev.stdout is not None
-        said = b"".join([chunk async for chunk in self._dev.stdout])
-        assert await self._dev.wait() == 0, said.decode()
-        await _end(self._dev)
-        self._dev = None
+        self._worker.send_signal(signal.SIGINT)
+        assert self._worker.stdout is not None
+        said = b"".join([chunk async for chunk in self._worker.stdout]).decode()
+        assert await self._worker.wait() == 0, said
+        self.printed += said
+        await _end(self._worker)
+        self._worker = None
 
 
 async def _end(process: trio.Process | None) -> None:

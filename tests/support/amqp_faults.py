@@ -10,10 +10,16 @@ from attrs import define, field
 from tests.support.amqp_codec import short_text
 from tests.support.proxy import Passage, Proxy
 
-__all__ = ["FULL_QUEUE", "PublisherFaults", "is_kind"]
+__all__ = ["FULL_QUEUE", "PublisherFaults", "is_kind", "methods_sent"]
 
 FULL_QUEUE = "full"
-PUBLISH, ACK = (1, 60, 40), (1, 60, 80)
+PUBLISH, ACK, DECLARE_QUEUE = (1, 60, 40), (1, 60, 80), (1, 50, 10)
+
+
+def methods_sent(passage: Passage) -> list[tuple[int, int]]:
+    """The methods that the client sent, in order."""
+    found = map(_method, _Frames().feed(bytes(passage.up.seen))[1:])
+    return [(number[1], number[2]) for number in found if number is not None]
 
 
 def is_kind(passage: Passage, kind: str) -> bool:
@@ -28,6 +34,8 @@ class PublisherFaults:
     _proxy: Proxy
     refusals: int = field(default=0, init=False)
     """How many of the next publishes go to the full queue instead."""
+    declared: set[str] = field(factory=set, init=False)
+    """The queues that were declared, or asked for, over these connections."""
     _holding: bool = field(default=False, init=False)
     _held: dict[Passage, list[bytes]] = field(factory=dict, init=False)
 
@@ -61,6 +69,8 @@ class PublisherFaults:
         return True
 
     def _lead_astray(self, frame: bytes) -> bytes:
+        if _method(frame) == DECLARE_QUEUE:
+            self.declared.add(frame[14 : 14 + frame[13]].decode())
         if not self.refusals or _method(frame) != PUBLISH:
             return frame
         self.refusals -= 1

@@ -20,7 +20,7 @@ from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.logging_setup import set_up_logging
 from milvaion_trio.cli.message_lines import message_line
 from milvaion_trio.cli.narration import Mood, Remark
-from milvaion_trio.cli.options import SocketOption, WorkerArgument, load
+from milvaion_trio.cli.options import ConfigOption, SocketOption, WorkerArgument, load
 from milvaion_trio.cli.serving import serve_and_end
 from milvaion_trio.cli.sockets import listening, socket_place
 from milvaion_trio.cli.terminal import QUIET, STYLES, error_console, output_console, write_line
@@ -38,6 +38,7 @@ def dev(
     target: WorkerArgument,
     /,
     *,
+    config: ConfigOption = None,
     messages: Annotated[
         bool,
         Parameter(
@@ -49,17 +50,19 @@ def dev(
 ) -> int:
     """Run a worker without any server, and tell what happens in it.
 
-    The worker gets an embedded broker in place of its own. From a second terminal give it jobs with enqueue and take
+    The worker gets an embedded broker in place of its own, whatever its settings name; of a settings file it takes what
+    concerns its jobs. From a second terminal give it jobs with enqueue and take
     them back with cancel. Ctrl-C drains, twice cancels the running jobs. Start it again after changing the code.
 
         milvaion-trio dev app.jobs:worker
         milvaion-trio dev app.jobs:worker --messages | jq .body
     """
     set_up_logging()
-    worker = load(target)
+    worker = load(target, config)
     worker.broker = broker = EmbeddedBroker()
     worker.signals = LocalSignals()
-    worker.settings = evolve(worker.settings, reporting=evolve(worker.settings.reporting, local_occurrences=True))
+    reporting = evolve(worker.settings.reporting, local_occurrences=True)
+    worker.settings = evolve(worker.settings, rabbitmq=None, redis=None, reporting=reporting)
     console = error_console() if messages else output_console()
     trio.run(partial(_serve, worker, broker, console, messages=messages, socket=socket))
     return ExitCode.DONE

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.cli import message_file
@@ -185,7 +185,9 @@ class DevServer:
         if isinstance(request, Enqueue):
             return dispatch_message(self._destination(request.job), request.data, delay=request.delay)
         if request.exchange is None:
-            return message_file.dispatched(request, self.worker.registry, self.worker.settings.worker_id)
+            job = message_file.job_message(request)
+            to = self._destination(job.job_name_in_worker)
+            return message_file.dispatched(request, job, evolve(to, worker_id=job.worker_id or to.worker_id))
         return message_file.publication(request)
 
     def _destination(self, name: str) -> Destination:

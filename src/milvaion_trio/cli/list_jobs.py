@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from milvaion_trio.cli.failures import ExitCode
-from milvaion_trio.cli.options import WorkerArgument, load
+from milvaion_trio.cli.options import ConfigOption, WorkerArgument, load
 from milvaion_trio.cli.terminal import QUIET, output_console, table, write_line
 from milvaion_trio.policy.parameters import DataParameter
 from milvaion_trio.runtime.registry import RegisteredJob
@@ -20,6 +20,7 @@ def list_jobs(
     target: WorkerArgument,
     /,
     *,
+    config: ConfigOption = None,
     json: Annotated[bool, Parameter(negative="", help="One JSON array, with numbers as numbers.")] = False,
 ) -> int:
     """List the jobs of a worker: how they run, which queue they take, what data they want.
@@ -29,7 +30,7 @@ def list_jobs(
         milvaion-trio list app.jobs:worker
         milvaion-trio list app.jobs:worker --json
     """
-    worker = load(target)
+    worker = load(target, config)
     worker.prepare()
     if json:
         _print_json(worker.registry.jobs)

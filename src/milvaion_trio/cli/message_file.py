@@ -7,26 +7,31 @@ messages, or the bare body of a job message.
 import json
 import time
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 from milvaion_trio.cli.control import Publish
 from milvaion_trio.cli.failures import CommandFailed, UsageError
 from milvaion_trio.cli.members import Members
+from milvaion_trio.client import Destination
 from milvaion_trio.model import headers, topology
 from milvaion_trio.model.envelope import HeaderValue, Message, Publication
 from milvaion_trio.model.errors import InvalidMessage
+from milvaion_trio.model.messages import JobMessage
 from milvaion_trio.model.wire import decode_job
-from milvaion_trio.runtime.registry import Registry
 
-__all__ = ["dispatched", "publication", "read_message_file"]
+__all__ = ["dispatched", "job_message", "publication", "read_message_file"]
 
 _MEMBERS = ("exchange", "routing_key", "properties", "body_raw")
 
 _JOB_NAME = "jobNameInWorker"
 """The member by which the body of a job message is known."""
 
-_INTEGERS = "bBsuIilLT"
-"""The letters of AMQP's field tables for whole numbers, and for time stamps, which are Unix seconds."""
+_INTEGERS = "bBsuIilL"
+"""The letters of AMQP's field tables for whole numbers. They travel as `I` where they fit, else as `l`."""
+
+_LAST_SECOND = 253_402_300_799
+"""Of the year 9999, the last that a time can name here."""
 
 
 def read_message_file(path: Path, *, wait: bool) -> Publish:
@@ -68,30 +73,33 @@ def publication(request: Publish) -> Publication:
     return Publication(message, request.routing_key or "", request.exchange or "")
 
 
-def dispatched(request: Publish, registry: Registry, worker_id: str) -> Publication:
-    """A bare body as Milvaion's dispatcher sends it (WIRE.md 2.3), to the job of this worker that it names.
-
-    Raises `CommandFailed` when the body is no job message, `JobNotRegistered` when the worker has no such job.
-    """
-    body = _bytes(request.body_raw)
+def job_message(request: Publish) -> JobMessage:
+    """The body of a request that names no exchange; raises `CommandFailed` when it is no job message."""
     try:
-        job = decode_job(body)
+        return decode_job(_bytes(request.body_raw))
     except InvalidMessage as error:
         raise CommandFailed(
             f"The file is neither an object with {', '.join(_MEMBERS)} nor the body of a job message: {error.problem}"
         ) from error
-    registered = registry.resolve(job.job_name_in_worker)
+
+
+def dispatched(request: Publish, job: JobMessage, to: Destination, *, origin: str | None = None) -> Publication:
+    """A bare body, which is this job message, as Milvaion's dispatcher sends it to there (WIRE.md 2.3).
+
+    With an `origin`, workers are told that no Milvaion server knows the occurrence.
+    """
     occurrence_id = str(uuid.uuid4())
-    key = topology.routing_key(registered.patterns[0])
+    key = topology.routing_key(to.pattern)
     message = Message(
-        body=body,
+        body=_bytes(request.body_raw),
         headers={
             "JobType": job.job_name_in_worker,
             "ExecuteAt": job.execute_at.round_trip,
             "IsRecurring": bool(job.cron_expression),
             headers.OCCURRENCE_ID: occurrence_id,
             "RoutingKey": key,
-            "WorkerId": job.worker_id or worker_id,
+            "WorkerId": to.worker_id,
+            **({} if origin is None else {headers.ORIGIN: origin}),
         },
         message_id=job.id,
         correlation_id=occurrence_id,
@@ -117,10 +125,12 @@ def _header(name: str, typed: object) -> HeaderValue:
             return value
         case {"type": str() as letter, "value": int() as number} if letter in _INTEGERS and type(number) is int:
             return number
+        case {"type": "T", "value": int() as seconds} if type(seconds) is int and 0 <= seconds <= _LAST_SECOND:
+            return datetime.fromtimestamp(seconds, UTC)
         case {"type": "d" | "f", "value": int() | float() as number}:
             return float(number)
         case {"type": "x", "value": str() as value}:
-            return _bytes(value)
+            return bytearray(_bytes(value))  # `bytes` is a long string that is no text
         case {"type": "A", "value": list() as items}:
             return [_header(f"{name}[{index}]", item) for index, item in enumerate(items)]
         case {"type": "F", "value": dict() as members}:

@@ -1,46 +1,34 @@
-"""`milvaion-trio enqueue` and `cancel`: what a second terminal asks of a dev worker."""
+"""`milvaion-trio enqueue` and `cancel`: what a second terminal asks of a dev worker, or of a cluster."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import trio
 from cyclopts import Parameter
 
-from milvaion_trio.cli.control import (
-    Cancel,
-    Done,
-    Enqueue,
-    Lines,
-    Problem,
-    Publish,
-    Reported,
-    Request,
-    encode_request,
-    read_answer,
-)
+from milvaion_trio.cli.cluster import Cluster, find_cluster, the_cluster
+from milvaion_trio.cli.control import Cancel, Done, Enqueue, Publish
+from milvaion_trio.cli.dev_client import ask_dev_worker
 from milvaion_trio.cli.failures import CommandFailed, ExitCode, UsageError
 from milvaion_trio.cli.members import DELAY_WORDS, is_delay
 from milvaion_trio.cli.message_file import read_message_file
-from milvaion_trio.cli.options import SocketOption
-from milvaion_trio.cli.sockets import connected, socket_place
+from milvaion_trio.cli.options import ConfigOption, SocketOption
+from milvaion_trio.cli.sockets import NobodyListens, socket_place
 from milvaion_trio.cli.terminal import error_console, write_line
-from milvaion_trio.model.errors import InvalidMessage
+from milvaion_trio.model.errors import InvalidMessage, SettingsError
 from milvaion_trio.model.ids import parse_guid
 from milvaion_trio.model.json_text import JsonValue, read
 from milvaion_trio.model.occurrence import OccurrenceStatus
 
 __all__ = ["cancel", "enqueue"]
 
-PATIENCE = 10.0
-"""Seconds for an answer that needs no waiting: a dev worker that takes longer has a job that blocks its event loop."""
-
 COMPLETED = OccurrenceStatus.COMPLETED.name.title()
 
 
 def enqueue(
-    job: Annotated[str | None, Parameter(help="The job's name, in any case.")] = None,
+    job: Annotated[str | None, Parameter(help="The job's name; for a dev worker in any case.")] = None,
     /,
     *,
     data: Annotated[str | None, Parameter(metavar="JSON", help="The job's data, as JSON.")] = None,
@@ -59,21 +47,30 @@ def enqueue(
         bool,
         Parameter(
             negative="",
-            help="Print what the worker publishes about the occurrence, a JSON line each, until it has ended; exit "
-            "with 0 if it ended Completed, with 1 if not.",
+            help="Print what the dev worker publishes about the occurrence, a JSON line each, until it has ended; exit "
+            "with 0 if it ended Completed, with 1 if not. Not in a cluster, where only Milvaion's server hears it.",
         ),
     ] = False,
+    config: ConfigOption = None,
+    worker_id: Annotated[
+        str | None,
+        Parameter(name="--worker-id", metavar="GROUP", help="The group of workers, if not that of the settings."),
+    ] = None,
     socket: SocketOption = None,
 ) -> int:
-    """Give a dev worker a job to run, from another terminal.
+    """Give a job to the workers of a cluster, or to a dev worker in another terminal.
 
-    Prints the occurrence's id, or with --wait all that the worker reports about it.
+    With --config or --worker-id it goes to RabbitMQ, with --socket to a dev worker. Without them it goes to a dev
+    worker if one listens, else to the RabbitMQ that appsettings.json or the environment names.
+
+    Prints the occurrence's id, or with --wait all that the dev worker reports about it.
 
         milvaion-trio enqueue SendEmailJob --data '{"to": "ada@example.org"}'
         milvaion-trio enqueue SendEmailJob --data '{"to": "ada@example.org"}' --wait
+        milvaion-trio enqueue SendEmailJob --config appsettings.json --delay 60
         milvaion-trio enqueue --message dispatch.json --wait
     """
-    request: Request
+    request: Enqueue | Publish
     if message is not None:
         if job is not None or data is not None or delay is not None:
             raise UsageError("A message file says itself which job and data it is: leave JOB, --data and --delay out.")
@@ -82,7 +79,16 @@ def enqueue(
         request = Enqueue(job=job, data=_parsed(data), delay=_checked(delay), wait=wait)
     else:
         raise UsageError("Name a job or a message file: milvaion-trio enqueue JOB, or enqueue --message FILE.")
-    done = trio.run(_ask, socket_place(socket), request, wait)
+
+    def in_cluster(cluster: Cluster) -> Awaitable[Done]:
+        if wait:
+            raise UsageError(
+                "--wait shows what a dev worker reports. In a cluster only Milvaion's server is told how a job ends: "
+                "look there, and leave --wait out."
+            )
+        return cluster.enqueue(request, worker_id)
+
+    done = _done(socket, config, worker_id, partial(ask_dev_worker, request=request, wait=wait), in_cluster)
     if done.ended is None:
         write_line(done.occurrence_id or "")
         _note(done)
@@ -96,45 +102,65 @@ def cancel(
     /,
     *,
     reason: Annotated[str | None, Parameter(metavar="TEXT", help="Why; shown as the occurrence's result.")] = None,
+    config: ConfigOption = None,
     socket: SocketOption = None,
 ) -> int:
-    """Cancel an occurrence of a dev worker, from another terminal.
+    """Cancel an occurrence in a cluster, or of a dev worker in another terminal.
+
+    With --config the signal goes over Redis to all workers, with --socket to a dev worker. Without them it goes to a
+    dev worker if one listens, else over the Redis that appsettings.json or the environment names.
 
     A running job is cancelled at its next checkpoint. One that waits for a retry or is still to come never starts, and
-    is reported Cancelled when its message comes due. Exits with 1 if the occurrence has ended already.
+    is reported Cancelled when its message comes due. Exits with 1 if a dev worker saw the occurrence end already.
 
         milvaion-trio cancel 0f8fad5b-d9cb-469f-a165-70867728950e --reason 'wrong address'
     """
-    if parse_guid(occurrence_id) is None:
+    parsed = parse_guid(occurrence_id)
+    if parsed is None:
         raise UsageError(f"{occurrence_id!r} is no occurrence id; that is the 36 characters which enqueue prints.")
-    done = trio.run(_ask, socket_place(socket), Cancel(occurrence_id=occurrence_id, reason=reason), False)
+    in_dev = partial(ask_dev_worker, request=Cancel(occurrence_id=occurrence_id, reason=reason), wait=False)
+    request = Cancel(occurrence_id=parsed, reason=reason)
+    done = _done(socket, config, None, in_dev, lambda cluster: cluster.cancel(request))
     write_line(done.note or occurrence_id)
     return ExitCode.DONE
 
 
-async def _ask(place: Path, request: Enqueue | Publish | Cancel, wait: bool) -> Done:
-    """Send the request, print the messages that come back, and return how it ended."""
-    async with connected(place) as stream:
-        lines = Lines(stream)
-        with trio.move_on_after(math.inf if wait else PATIENCE):
-            try:
-                return await _answered(lines, request, write_line)
-            except trio.BrokenResourceError as error:
-                raise CommandFailed("The dev worker closed the connection. Does it still run?") from error
-    raise CommandFailed(f"The dev worker gave no answer within {PATIENCE:g} s: one of its jobs blocks its event loop.")
+def _done(
+    socket: Path | None,
+    config: Path | None,
+    worker_id: str | None,
+    in_dev: Callable[[Path], Awaitable[Done]],
+    in_cluster: Callable[[Cluster], Awaitable[Done]],
+) -> Done:
+    """Have it done where the options say; where they say nothing, by a dev worker that listens, else in a cluster."""
+    if socket is not None and (config is not None or worker_id is not None):
+        raise UsageError("--socket leads to a dev worker, --config and --worker-id lead to a cluster: choose one.")
+    if socket is not None:
+        return trio.run(in_dev, socket_place(socket))
+    if config is not None or worker_id is not None:
+        return trio.run(in_cluster, the_cluster(config))
+    place = socket_place(None)
+    try:
+        done = trio.run(in_dev, place)
+    except NobodyListens as nobody:
+        cluster = find_cluster(None)
+        if cluster is None:
+            raise CommandFailed(f"{nobody}\nOr say where a cluster is: --config appsettings.json") from nobody
+        done = trio.run(in_cluster, cluster)
+        error_console().print(f"No dev worker listens here, so it went to {cluster.name}.")
+        return done
+    if (other := _other_place()) is not None:
+        error_console().print(f"It went to the dev worker on {place}. With --config it goes to {other}.")
+    return done
 
 
-async def _answered(lines: Lines, request: Request, show: Callable[[str], None]) -> Done:
-    await lines.send(encode_request(request))
-    while (line := await lines.receive()) is not None:
-        match read_answer(line):
-            case Reported(text):
-                show(text)
-            case Problem(text):
-                raise CommandFailed(text)
-            case Done() as done:
-                return done
-    raise CommandFailed("The dev worker left before this ended.")
+def _other_place() -> str | None:
+    """The cluster where it could have gone too."""
+    try:
+        cluster = find_cluster(None)
+    except SettingsError:  # of no importance to what was done already
+        return None
+    return None if cluster is None else cluster.name
 
 
 def _parsed(data: str | None) -> JsonValue:

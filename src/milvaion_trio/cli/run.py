@@ -12,7 +12,7 @@ from milvaion_trio.cli.collector import suit_the_collector
 from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.logging_setup import LogFormat, LogLevelName, set_up_logging
 from milvaion_trio.cli.narration import remark
-from milvaion_trio.cli.options import WorkerArgument, load
+from milvaion_trio.cli.options import ConfigOption, WorkerArgument, load
 from milvaion_trio.cli.terminal import error_console
 from milvaion_trio.model import events
 from milvaion_trio.worker import Worker
@@ -24,6 +24,7 @@ def run(
     target: WorkerArgument,
     /,
     *,
+    config: ConfigOption = None,
     burst: Annotated[bool, Parameter(negative="", help="Leave when the queues are empty and all is reported.")] = False,
     drain_timeout: Annotated[
         float | None, Parameter(metavar="SECONDS", help="How long running jobs may go on after the first signal [20].")
@@ -39,16 +40,20 @@ def run(
 ) -> int:
     """Serve a worker until it is told to leave.
 
+    Where the settings name RabbitMQ, it joins that Milvaion cluster; else it runs on an embedded broker. RabbitMQ must
+    answer within Worker:StartupConnectionTimeoutSeconds; without Redis it runs, and hears no cancel signals.
+
     SIGINT or SIGTERM drains: no more jobs are taken, the running ones may end. A second one cancels them; their
     messages go back to the queue. A third one leaves at once. Logs go to stderr.
 
     Exit codes: 0 drained, 1 the start failed, 2 the command line or the settings are wrong, 130 left at once.
 
         milvaion-trio run app.jobs:worker
+        milvaion-trio run app.jobs:worker --config appsettings.json
         milvaion-trio run app.jobs:worker --burst --log-format json
     """
     set_up_logging(log_level, log_format)
-    worker = load(target)
+    worker = load(target, config)
     budgets = {"drain_timeout": drain_timeout, "cleanup_timeout": cleanup_timeout, "flush_timeout": flush_timeout}
     given = {name: seconds for name, seconds in budgets.items() if seconds is not None}
     worker.settings = evolve(worker.settings, shutdown=evolve(worker.settings.shutdown, **given))

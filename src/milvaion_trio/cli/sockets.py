@@ -15,12 +15,16 @@ import trio
 
 from milvaion_trio.cli.failures import CommandFailed
 
-__all__ = ["connected", "listening", "socket_place"]
+__all__ = ["NobodyListens", "connected", "listening", "socket_place"]
 
 SOCKET_NAME = "dev.sock"
 
 LONGEST_PATH = 100
 """Bytes: the system's structure for socket addresses has room for 104 (BSD) or 108 (Linux) with the closing NUL."""
+
+
+class NobodyListens(CommandFailed):
+    """There is no dev worker at this place."""
 
 
 def socket_place(given: Path | None) -> Path:
@@ -126,13 +130,13 @@ def _remove(path: Path) -> None:
 
 @asynccontextmanager
 async def connected(path: Path) -> AsyncIterator[trio.abc.Stream]:
-    """A connection to the dev worker; raises `CommandFailed` when there is none. If cancelled, it is closed."""
+    """A connection to the dev worker; raises `NobodyListens` when there is none. If cancelled, it is closed."""
     try:
         stream = await trio.open_unix_socket(path)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
             raise CommandFailed(f"The socket {path} cannot be used: {error.strerror}.") from error
-        raise CommandFailed(
+        raise NobodyListens(
             f"No dev worker listens on {path}. Start one in another terminal: milvaion-trio dev MODULE:WORKER"
         ) from error
     async with stream:

@@ -26,9 +26,9 @@ __all__ = [
     "attempt_key",
     "has_local_origin",
     "occurrence_id",
+    "passed_on",
     "retry_count",
     "text",
-    "without_death",
 ]
 
 OCCURRENCE_ID = "OccurrenceId"
@@ -48,6 +48,9 @@ RETRY_COUNT_LIMIT = 1000
 
 SNOOZE_LIMIT = 2**31 - 1
 """What an int32 header holds: a job that looks for something every minute may snooze for 4,000 years."""
+
+
+_BROKERS_OWN = frozenset(("x-death", "CC", "BCC"))
 
 
 @frozen(cache_hash=True)
@@ -109,12 +112,16 @@ def text(value: HeaderValue) -> str | None:
     return None
 
 
-def without_death(headers: Mapping[str, HeaderValue]) -> dict[str, HeaderValue]:
-    """The headers without the broker's death records: carried over, they can make it drop the message."""
+def passed_on(headers: Mapping[str, HeaderValue]) -> dict[str, HeaderValue]:
+    """The headers as a copy of the message may have them: without those that the broker itself acts on.
+
+    Its death records, carried over, can make it drop the message. By CC and BCC it sends the message to more queues:
+    a copy would go there again with each retry, and one that names a queue of ours would multiply without end.
+    """
     return {
         name: value
         for name, value in headers.items()
-        if name != "x-death" and not name.startswith(("x-first-death-", "x-last-death-"))
+        if name not in _BROKERS_OWN and not name.startswith(("x-first-death-", "x-last-death-"))
     }
 
 

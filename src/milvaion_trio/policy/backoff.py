@@ -16,7 +16,8 @@ LONGEST_DELAY = 30 * 86400.0
 
 _FIRST_RECONNECT = 0.2
 """Seconds. A restarted broker takes 6 s to serve (RELIABILITY.md, appendix A), a lost packet much less."""
-_LONGEST_RECONNECT = 30.0
+_LONGEST_RECONNECT = 10.0
+"""Seconds, since consuming has to go on within 15 s of a server's return (RELIABILITY.md 6, I10)."""
 
 
 def retry_delay(
@@ -48,7 +49,7 @@ def bounded_delay(seconds: float) -> float:
 
 
 def reconnect_delays(draws: Iterator[float]) -> Iterator[float]:
-    """Waits before the first, second, … try to connect again: 0.2 s at first, 30 s at most.
+    """Waits before the first, second, … try to connect again: 0.2 s at first, 10 s at most.
 
     Decorrelated jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/): each wait is drawn
     between the shortest one and three times the last one. Workers that lost the same broker at the same moment drift

@@ -51,7 +51,7 @@ def onward(message: Message) -> Publication | None:
         return None
     left = marks.get(headers.DELAY_LEFT)
     delay = float(left) if isinstance(left, int) and not isinstance(left, bool) and left > 0 else 0.0
-    kept = headers.without_death(marks)
+    kept = headers.passed_on(marks)
     for name in (headers.DELAY_LEFT, headers.DELAY_TARGET):
         kept.pop(name, None)
     return Publication(evolve(message, headers=kept), queue, delay=delay)

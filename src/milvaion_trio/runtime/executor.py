@@ -15,7 +15,7 @@ from attrs import frozen
 from milvaion_trio.model.error_text import error_text, error_type
 from milvaion_trio.model.errors import InvalidJobData, JobCancelled, PermanentFailure, RetryLater, Snooze
 from milvaion_trio.model.exception_groups import leaves
-from milvaion_trio.model.json_text import write
+from milvaion_trio.model.json_text import MAX_DEPTH, JsonValue, write
 from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.messages import LogLevel
 from milvaion_trio.model.outcome import (
@@ -30,6 +30,7 @@ from milvaion_trio.model.outcome import (
     StopReason,
     TimedOut,
 )
+from milvaion_trio.model.sanitise import clean_json
 from milvaion_trio.policy.retry import RetryPolicy
 from milvaion_trio.runtime.context import JobContext, LogSink, enter
 from milvaion_trio.runtime.definition import RunMode
@@ -121,7 +122,7 @@ class Executor:
         if isinstance(value, str):
             return Completed(value)
         try:
-            return Completed(write(jsonable(value)))
+            return Completed(_json_text(jsonable(value)))
         except Exception as error:  # a property of the returned object may raise anything
             # The work is done, so failing it now would only repeat it. Say what happened and what was sent instead.
             kind = type(value).__name__
@@ -167,6 +168,13 @@ def _from_outside(error: BaseException) -> bool:
     return trio.current_effective_deadline() == -math.inf and all(
         isinstance(leaf, trio.Cancelled) for leaf in leaves(error)
     )
+
+
+def _json_text(value: JsonValue) -> str:
+    text = write(value)
+    # A workflow copies parts of a result into the data of its next job, and no jsonb column takes this escape: a
+    # worker that dead-letters that job would hang the API (WIRE.md 4.5, 12.1).
+    return write(clean_json(value, depth=MAX_DEPTH)) if "\\u0000" in text else text
 
 
 def _safe_repr(value: object) -> str:

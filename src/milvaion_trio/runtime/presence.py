@@ -44,6 +44,7 @@ class Presence:
     interval: float
     """Seconds between heartbeats; 0 sends none but the one after each registration."""
     _changed: trio.Event = field(factory=trio.Event, init=False)
+    _sent: int = field(default=0, init=False)
 
     def changed(self) -> None:
         """A job started or ended: send an extra heartbeat, at most one a second."""
@@ -109,7 +110,8 @@ class Presence:
                 await trio.sleep(DEBOUNCE)
 
     def _registration(self) -> Publication:
-        return _to(topology.REGISTRATION_QUEUE, encode_registration(self.registration, self.identity.dialect))
+        body = encode_registration(self.registration, self.identity.dialect)
+        return self._to(topology.REGISTRATION_QUEUE, "registration", body)
 
     def _heartbeat(self, *, current_jobs: int | None = None, is_stopping: bool = False) -> Publication:
         heartbeat = WorkerHeartbeat(
@@ -119,11 +121,12 @@ class Presence:
             timestamp=self.now(),
             is_stopping=is_stopping,
         )
-        return _to(topology.HEARTBEAT_QUEUE, encode_heartbeat(heartbeat))
+        return self._to(topology.HEARTBEAT_QUEUE, "worker-heartbeat", encode_heartbeat(heartbeat))
 
-
-def _to(queue: str, body: bytes) -> Publication:
-    return Publication(Message(body=body, content_type=CONTENT_TYPE), queue)
+    def _to(self, queue: str, kind: str, body: bytes) -> Publication:
+        self._sent += 1
+        message_id = f"{self.identity.instance_id}:{kind}:{self._sent}"
+        return Publication(Message(body=body, message_id=message_id, content_type=CONTENT_TYPE), queue)
 
 
 @define(eq=False)

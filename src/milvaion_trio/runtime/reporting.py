@@ -149,7 +149,7 @@ class Reporter:
         message = evolve(
             delivery.message,
             headers={
-                **headers.without_death(delivery.message.headers),
+                **headers.passed_on(delivery.message.headers),
                 "x-mtrio-problem": problem,
                 "x-mtrio-queue": delivery.queue,
             },
@@ -252,7 +252,7 @@ class Reporter:
     def _copy_headers(
         self, original: Mapping[str, HeaderValue], attempt: AttemptKey, retry_count: int, max_retries: int
     ) -> dict[str, HeaderValue]:
-        copied = headers.without_death(original)
+        copied = headers.passed_on(original)
         copied[headers.OCCURRENCE_ID] = attempt.occurrence_id
         copied[headers.CORRELATION_ID] = attempt.occurrence_id
         copied[headers.RETRY_COUNT] = retry_count

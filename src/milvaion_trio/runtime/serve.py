@@ -14,6 +14,7 @@ from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.hops import Hops
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.presence import JobHeartbeats, Presence
+from milvaion_trio.runtime.readers import Readers
 from milvaion_trio.runtime.reporting import Reporter
 from milvaion_trio.runtime.runs import Runs
 from milvaion_trio.runtime.shutdown import Shutdown, wind_down
@@ -37,6 +38,8 @@ class House:
     runs: Runs
     dispatcher: Dispatcher
     hops: Hops
+    readers: Readers | None
+    """`None` where the broker is in this process, so that a Milvaion API cannot read anything."""
     shutdown: Shutdown
     observers: Observers
 
@@ -88,5 +91,7 @@ async def _heartbeats_and_logs(house: House) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(house.job_heartbeats.beat)
         nursery.start_soon(house.reporter.logs.flush_regularly)
+        if house.readers is not None:
+            nursery.start_soon(house.readers.watch)
         yield
         nursery.cancel_scope.cancel()

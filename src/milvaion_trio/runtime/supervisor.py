@@ -34,6 +34,8 @@ class Startup:
     """Seconds; 0 or less for ever."""
     began: float
     """On Trio's clock."""
+    limit: str = "Worker:StartupConnectionTimeoutSeconds"
+    """What says so, for whoever wants to change it."""
 
     @property
     def left(self) -> float:
@@ -105,7 +107,6 @@ class SupervisedLink(Generic[L]):
         started = False
         delays: Iterator[float] | None = None
         while True:
-            why = "it closed"
             try:
                 async with self._connect() as link:
                     self._set(link)
@@ -114,7 +115,7 @@ class SupervisedLink(Generic[L]):
                     if not started:
                         started = True
                         task_status.started()
-                    await link.lost()
+                    why = await link.lost()
             except LinkLost as lost:
                 why = str(lost)
             finally:
@@ -126,7 +127,7 @@ class SupervisedLink(Generic[L]):
             if not started:
                 left = self._startup.left
                 if left <= 0:
-                    raise BrokerUnreachable(self._broker, self._startup.timeout, why)
+                    raise BrokerUnreachable(self._broker, self._startup.timeout, why, self._startup.limit)
                 delay = min(delay, left)  # the last try comes when the time is up, not before
             await trio.sleep(delay)
 

@@ -204,7 +204,7 @@ def _standing_on(kit: WorkerUnderTest, provided: Mapping[type, object], local_oc
     worker = kit.worker
     before = (worker.settings, worker.broker, worker.signals, worker.providers, worker.observers, worker.clock_ns)
     reporting = evolve(worker.settings.reporting, local_occurrences=local_occurrences)
-    worker.settings = evolve(worker.settings, reporting=reporting)
+    worker.settings = evolve(worker.settings, rabbitmq=None, redis=None, reporting=reporting)
     worker.broker, worker.signals, worker.clock_ns = kit.broker, kit.signals, clock_ns
     worker.providers = worker.providers.replaced(provided)
     worker.observers = (*worker.observers, kit.observe)

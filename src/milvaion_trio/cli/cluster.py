@@ -1,0 +1,128 @@
+"""A Milvaion cluster as commands without a worker reach it: by settings that name RabbitMQ.
+
+Jobs are enqueued over RabbitMQ and cancelled over Redis, as Milvaion itself does it. Whether they run is known to their
+workers and to the Milvaion server; no answer comes back here.
+"""
+
+import os
+from pathlib import Path
+
+import trio
+from attrs import frozen
+
+from milvaion_trio import configuration
+from milvaion_trio.cli import message_file
+from milvaion_trio.cli.control import Cancel, Done, Enqueue, Publish
+from milvaion_trio.cli.failures import CommandFailed
+from milvaion_trio.client import Client, Destination
+from milvaion_trio.model import headers, topology
+from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, SettingsError
+from milvaion_trio.model.exception_groups import sole
+from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.messages import Cancellation
+from milvaion_trio.model.settings import RabbitMQSettings, WorkerSettings
+from milvaion_trio.transports import broker_for, signals_for
+
+__all__ = ["Cluster", "find_cluster", "the_cluster"]
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds to try for RabbitMQ: enough for a lost packet or two, and little for a typing mistake."""
+PATIENCE = 10.0
+"""Seconds for a confirm: a broker that takes longer has stopped reading publishes, by a memory or disk alarm."""
+
+UNKNOWN_THERE = "Milvaion's server does not know this occurrence, so its dashboard will not show it."
+AS_IT_IS = "It was published as it stands in the file; Milvaion's server shows it only if it knows the occurrence."
+
+
+@frozen(kw_only=True)
+class Cluster:
+    """Where the settings lead."""
+
+    settings: WorkerSettings
+    rabbitmq: RabbitMQSettings
+    sources: tuple[str, ...]
+    """What the settings were read from."""
+
+    @property
+    def name(self) -> str:
+        """The broker, and who says that it is this one; without secrets."""
+        return f"{broker_for(self.settings, '').name} ({', '.join(self.sources) or 'defaults'})"
+
+    async def enqueue(self, request: Enqueue | Publish, group: str | None) -> Done:
+        """Publish a job for a group of workers, the one of the settings unless given, and return when it is confirmed.
+
+        Raises `CommandFailed` or `NotPublished`. If cancelled, it may have been published.
+        """
+        try:
+            with trio.move_on_after(CONNECT_TIMEOUT + PATIENCE):
+                return await self._enqueue(request, group)
+        except BrokerUnreachable as error:
+            raise CommandFailed(f"{self.name} cannot be reached: {error.last_error}. Nothing was enqueued.") from error
+        except LinkLost as lost:
+            raise CommandFailed(f"{lost}; nobody knows whether it was enqueued.") from lost
+        except BaseExceptionGroup as group_of_errors:
+            raise sole(group_of_errors) from None
+        raise CommandFailed(
+            f"{self.name} did not confirm the message within {PATIENCE:g} s; is there a memory or disk alarm? Nobody "
+            "knows whether it was enqueued."
+        )
+
+    async def _enqueue(self, request: Enqueue | Publish, group: str | None) -> Done:
+        job = None
+        if isinstance(request, Publish) and request.exchange is None:
+            job = message_file.job_message(request)
+        group_of_job = group or (job.worker_id if job is not None else None)
+        client = Client.from_settings(self.settings, worker_id=group_of_job, connect_timeout=CONNECT_TIMEOUT)
+        async with client:
+            if isinstance(request, Enqueue):
+                occurrence_id = await client.enqueue(request.job, request.data, delay=request.delay)
+                return Done(occurrence_id=occurrence_id, note=UNKNOWN_THERE)
+            if job is None:
+                publication = message_file.publication(request)
+                await client.publish(publication, None if publication.exchange else publication.routing_key)
+                return Done(occurrence_id=headers.occurrence_id(publication.message), note=AS_IT_IS)
+            to = client.destination(job.job_name_in_worker)
+            if group is None and job.routing_pattern:
+                to = Destination(worker_id=to.worker_id, job_name=to.job_name, pattern=job.routing_pattern)
+            publication = message_file.dispatched(request, job, to, origin="client")
+            occurrence_id = await client.publish(publication, topology.queue_name(to.pattern))
+            return Done(occurrence_id=occurrence_id, note=UNKNOWN_THERE)
+
+    async def cancel(self, request: Cancel) -> Done:
+        """Send the signal to every worker; raises `CommandFailed`. If cancelled, it may have been sent."""
+        if self.settings.redis is None:
+            raise CommandFailed(
+                "The settings name no Redis (Worker:Redis:ConnectionString is empty), and cancel signals go over Redis."
+            )
+        occurrence_id = OccurrenceId(request.occurrence_id)
+        cancellation = Cancellation(occurrence_id=occurrence_id)
+        if request.reason is not None:
+            cancellation = Cancellation(occurrence_id=occurrence_id, reason=request.reason)
+        try:
+            await signals_for(self.settings).send(cancellation)
+        except LinkLost as lost:
+            raise CommandFailed(f"The cancel signal could not be sent: {lost}.") from lost
+        return Done(
+            occurrence_id=occurrence_id, note=f"{occurrence_id}: every worker that hears cancel signals now was told"
+        )
+
+
+def find_cluster(config: Path | None) -> Cluster | None:
+    """The cluster of the settings that hold here; `None` when they name no RabbitMQ.
+
+    Raises `SettingsError` with every mistake in them.
+    """
+    resolved = configuration.resolve(WorkerSettings(), config=config, environ=os.environ)
+    if resolved.settings.rabbitmq is None:
+        return None
+    return Cluster(settings=resolved.settings, rabbitmq=resolved.settings.rabbitmq, sources=resolved.sources)
+
+
+def the_cluster(config: Path | None) -> Cluster:
+    """The cluster of the settings; raises `SettingsError`, also when they name no RabbitMQ."""
+    cluster = find_cluster(config)
+    if cluster is None:
+        raise SettingsError(
+            ["No settings here name RabbitMQ, so there is no cluster to go to: say which with --config FILE."]
+        )
+    return cluster

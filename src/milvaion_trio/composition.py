@@ -1,0 +1,132 @@
+"""A worker's parts put together: every port gets its adapter, every part what it needs."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import trio
+
+from milvaion_trio.model.events import Observer
+from milvaion_trio.model.identity import Identity
+from milvaion_trio.model.ids import InstanceId, WorkerId
+from milvaion_trio.model.instant import Instant
+from milvaion_trio.model.settings import WorkerSettings
+from milvaion_trio.outbox.memory import MemoryOutbox
+from milvaion_trio.policy.ledger import Ledger
+from milvaion_trio.ports import Broker, Consumer, Signals
+from milvaion_trio.runtime.cancellation import CancelListener
+from milvaion_trio.runtime.declaration import registration_of, topology_of
+from milvaion_trio.runtime.dispatch import Dispatcher
+from milvaion_trio.runtime.executor import Executor
+from milvaion_trio.runtime.hops import Hops
+from milvaion_trio.runtime.limits import Slots
+from milvaion_trio.runtime.observers import Observers
+from milvaion_trio.runtime.presence import JobHeartbeats, Presence
+from milvaion_trio.runtime.providers import Providers
+from milvaion_trio.runtime.readers import Readers
+from milvaion_trio.runtime.registry import Registry
+from milvaion_trio.runtime.reporting import Reporter
+from milvaion_trio.runtime.run import Run
+from milvaion_trio.runtime.runs import Runs
+from milvaion_trio.runtime.serve import House
+from milvaion_trio.runtime.shutdown import Shutdown
+from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
+
+__all__ = ["Plan", "compose"]
+
+
+class Plan(Protocol):
+    """What a house is built after: a prepared `Worker`."""
+
+    @property
+    def settings(self) -> WorkerSettings:
+        """What it was told, by all sources."""
+
+    @property
+    def instance_id(self) -> InstanceId:
+        """The name of this process in the group."""
+
+    @property
+    def broker(self) -> Broker:
+        """Where its jobs come from."""
+
+    @property
+    def signals(self) -> Signals:
+        """Where its cancel signals come from."""
+
+    registry: Registry
+    providers: Providers
+    observers: tuple[Observer, ...]
+    clock_ns: Callable[[], int]
+
+
+def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
+    """Build the house, ready to be served; nothing runs or connects yet."""
+    settings, registry, clock_ns = plan.settings, plan.registry, plan.clock_ns
+    identity = Identity(worker_id=WorkerId(settings.worker_id), instance_id=plan.instance_id, dialect=settings.wire)
+
+    def now() -> Instant:
+        return Instant.from_unix_ns(clock_ns())
+
+    @contextlib.asynccontextmanager
+    async def consuming_declared() -> AsyncIterator[Consumer]:
+        """A consuming connection over which all that the worker uses is declared. If cancelled, any part of it is."""
+        async with plan.broker.consuming() as consumer:
+            await consumer.declare(topology_of(registry.jobs))
+            yield consumer
+
+    observers = Observers(plan.observers)
+    outbox = MemoryOutbox()
+    reporter = Reporter(identity, outbox, now)
+    ledger = Ledger[Run]()
+    startup = Startup(settings.startup_connection_timeout, trio.current_time())
+    publishing = SupervisedLink("publishing", plan.broker.name, plan.broker.publishing, observers, startup)
+    consuming = SupervisedLink("consuming", plan.broker.name, consuming_declared, observers, startup)
+    job_heartbeats = JobHeartbeats(reporter, settings.heartbeat.job_interval)
+    listener = CancelListener(plan.signals, ledger, reporter, lambda: clock_ns() / 1e9)
+    presence = Presence(
+        identity=identity,
+        registration=registration_of(identity, registry.jobs, settings, version),
+        publishing=publishing,
+        current_jobs=lambda: runs.running,
+        now=now,
+        interval=settings.heartbeat.interval if settings.heartbeat.enabled else 0.0,
+    )
+
+    def job_starts(run: Run) -> None:
+        job_heartbeats.watch(run)
+        presence.changed()
+
+    def job_ends(run: Run) -> None:
+        job_heartbeats.unwatch(run)
+        presence.changed()
+        listener.run_ended(run)
+
+    threads = trio.CapacityLimiter(settings.max_parallel_jobs)
+    runs = Runs(
+        ledger=ledger,
+        outbox=outbox,
+        reporter=reporter,
+        executor=Executor(plan.providers, reporter, threads, settings.shutdown.cleanup_timeout),
+        observers=observers,
+        now=now,
+        report_local=settings.reporting.local_occurrences,
+        on_start=job_starts,
+        on_end=job_ends,
+    )
+    return House(
+        identity=identity,
+        outbox=outbox,
+        publishing=publishing,
+        consuming=consuming,
+        presence=presence,
+        job_heartbeats=job_heartbeats,
+        reporter=reporter,
+        listener=listener,
+        runs=runs,
+        dispatcher=Dispatcher(registry=registry, runs=runs, worker_slots=Slots(settings.max_parallel_jobs)),
+        hops=Hops(consuming=consuming, publishing=publishing, runs=runs, reporter=reporter),
+        readers=Readers(consuming=consuming) if settings.rabbitmq is not None else None,
+        shutdown=shutdown,
+        observers=observers,
+    )

@@ -1,0 +1,102 @@
+"""The client: what it publishes, what it says when it cannot, and that a lost connection is not its end."""
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from milvaion_trio import Client, Worker
+from milvaion_trio.broker.embedded import EmbeddedBroker
+from milvaion_trio.client import Destination
+from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, NotPublished
+from milvaion_trio.ports import Binding, Exchange, Queue, Topology
+from milvaion_trio.testing import under_test
+
+QUEUE = "scheduled_jobs_queue.tests.import.wildcard"
+
+
+@pytest.fixture
+def broker() -> EmbeddedBroker:
+    broker = EmbeddedBroker()
+    broker.declare_nowait(
+        Topology(
+            exchanges=[Exchange("jobs.topic", "topic")],
+            queues=[Queue(QUEUE)],
+            bindings=[Binding("jobs.topic", QUEUE, "tests.import.*")],
+        )
+    )
+    return broker
+
+
+@pytest.mark.parametrize("delay", [None, 30], ids=["at once", "later"])
+async def test_a_missing_queue_is_named(broker: EmbeddedBroker, autojump_clock: MockClock, delay: float | None) -> None:
+    """Also for a delayed one, which would wait for a queue that never comes."""
+    async with Client(broker, worker_id="tests") as client:
+        with pytest.raises(NotPublished, match=r"no queue 'scheduled_jobs_queue\.tests\.imprt\.wildcard'"):
+            await client.enqueue("ImprtJob", delay=delay)
+
+    assert broker.delayed == 0
+
+
+async def test_a_delayed_one_arrives_in_the_queue_of_its_pattern(
+    broker: EmbeddedBroker, autojump_clock: MockClock
+) -> None:
+    to = Destination(worker_id="tests", job_name="OtherJob", pattern="tests.import.*")
+    async with Client(broker, worker_id="tests", destinations=[to]) as client:
+        await client.enqueue("OtherJob", delay=30)
+        await trio.sleep(31)
+
+        (message,) = broker.queue(QUEUE).ready
+        assert message.headers["RoutingKey"] == "tests.import.job"
+
+
+async def test_a_client_outlives_a_lost_connection(broker: EmbeddedBroker, autojump_clock: MockClock) -> None:
+    """A program that enqueues for months must not have to notice that the broker was restarted."""
+    async with Client(broker, worker_id="tests") as client:
+        await client.enqueue("ImportJob")
+        with broker.unreachable():
+            await trio.sleep(5)
+        await client.enqueue("ImportJob")
+
+    assert broker.queue(QUEUE).depth == 2
+
+
+async def test_a_connection_lost_meanwhile_is_told(broker: EmbeddedBroker, autojump_clock: MockClock) -> None:
+    """Nobody knows whether the message arrived, so only the caller can decide to send it again."""
+    async with Client(broker, worker_id="tests") as client:
+        with broker.hold_confirms():
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def lose() -> None:
+                    await trio.sleep(1)
+                    broker.drop_connection()
+
+                with pytest.raises(LinkLost):
+                    await client.enqueue("ImportJob")
+
+
+async def test_a_broker_that_is_not_there_is_given_up(broker: EmbeddedBroker, autojump_clock: MockClock) -> None:
+    with broker.unreachable(), pytest.raises(BrokerUnreachable, match="the embedded broker"):
+        async with Client(broker, worker_id="tests", connect_timeout=5):
+            pass
+
+    assert trio.current_time() == 5
+
+
+async def test_an_error_in_the_body_comes_out_as_it_is(broker: EmbeddedBroker, autojump_clock: MockClock) -> None:
+    with pytest.raises(KeyError):
+        async with Client(broker, worker_id="tests"):
+            raise KeyError
+
+
+async def test_what_a_client_enqueues_is_not_reported(worker: Worker, autojump_clock: MockClock) -> None:
+    """A Milvaion API does not know the occurrence: its statuses would be thrown away, its logs hold up others."""
+
+    @worker.job("ImportJob")
+    async def import_orders() -> None: ...
+
+    async with under_test(worker, local_occurrences=False) as kit:
+        await import_orders.enqueue()
+        await kit.run_until_idle()
+
+        assert (kit.statuses, kit.logs) == ((), ())
