@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.errors import LinkLost, SettingsError
-from milvaion_trio.model.headers import without_death
+from milvaion_trio.model.headers import passed_on
 from milvaion_trio.ports import Binding, Broker, Confirmation, Exchange, Queue, Topology
 
 JOBS = Queue("jobs", {"x-dead-letter-exchange": "dead"})
@@ -272,7 +272,7 @@ async def test_dead_lettering_keeps_the_routing_key_and_counts_in_the_death_reco
         "exchange": "",
         "routing-keys": ["jobs"],
     }
-    assert without_death(twice.headers) == {}
+    assert passed_on(twice.headers) == {}
 
 
 async def test_a_rejected_message_whose_dead_letter_exchange_takes_nothing_is_gone(broker: EmbeddedBroker) -> None:

@@ -15,7 +15,7 @@ from milvaion_trio.model.headers import (
     occurrence_id,
     retry_count,
     text,
-    without_death,
+    passed_on,
 )
 from milvaion_trio.model.ids import OccurrenceId
 
@@ -73,7 +73,7 @@ def test_no_value_makes_a_reader_raise(value: HeaderValue) -> None:
     assert 0 <= key.snoozes <= SNOOZE_LIMIT
     assert key.dispatch_stamp is None or key.dispatch_stamp
     assert isinstance(has_local_origin(headers), bool)
-    assert "x-death" not in without_death(headers)
+    assert "x-death" not in passed_on(headers)
 
 
 @pytest.mark.parametrize(
@@ -154,13 +154,17 @@ def test_origin_is_local_where_the_header_says_something() -> None:
     assert not has_local_origin({})
 
 
-def test_death_records_are_not_carried_on() -> None:
-    headers = {
+def test_what_the_broker_acts_on_is_not_passed_on() -> None:
+    """Death records can make it drop the copy, CC and BCC multiply it."""
+    headers: dict[str, HeaderValue] = {
+        "CC": ["q"],
+        "BCC": ["q"],
         "x-death": [],
         "x-first-death-queue": "q",
         "x-last-death-reason": "expired",
         "x-deathly": 1,
+        "cc": ["q"],
         "OccurrenceId": GUID,
     }
 
-    assert without_death(headers) == {"x-deathly": 1, "OccurrenceId": GUID}
+    assert passed_on(headers) == {"x-deathly": 1, "cc": ["q"], "OccurrenceId": GUID}
