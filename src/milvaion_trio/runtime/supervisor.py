@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import trio
 from attrs import frozen
 
-from milvaion_trio.model.errors import BrokerUnreachable, LinkLost
+from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, SettingsError
 from milvaion_trio.model.events import LinkDown, LinkUp
 from milvaion_trio.policy.backoff import reconnect_delays
 from milvaion_trio.ports import Link
@@ -94,7 +94,8 @@ class SupervisedLink(Generic[L]):
     async def kept_up(self) -> AsyncIterator[None]:
         """Hold the link while the context is open; it is entered with a connection and closes it on leaving.
 
-        Raises `BrokerUnreachable` when the first connection cannot be made within the start-up timeout (0: no limit).
+        Raises `BrokerUnreachable` when the first connection cannot be made within the start-up timeout (0: no limit),
+        and what the first one finds wrong (`SettingsError`); later ones are tried again then.
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self._keep_up)
@@ -118,6 +119,12 @@ class SupervisedLink(Generic[L]):
                     why = await link.lost()
             except LinkLost as lost:
                 why = str(lost)
+            except SettingsError as error:
+                # What a worker must not start with is no reason to end the jobs that run: somebody has declared a
+                # queue otherwise meanwhile, and may put it right.
+                if not started:
+                    raise
+                why = " ".join(error.problems)
             finally:
                 self._set(None)
             if delays is None:
