@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated
 
-import trio
 from cyclopts import Parameter
 from rich.text import Text
 
 from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.findings import Area, Finding, Verdict, worst
+from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.options import ConfigOption, WorkerArgument, load
 from milvaion_trio.cli.server_checks import look_at_servers
 from milvaion_trio.cli.terminal import BAD, GOOD, WAITING, output_console, write_line
@@ -41,7 +42,7 @@ def check(
     findings = list(_settings(worker))
     if worst(findings) is not Verdict.FAILED:
         findings += _jobs(worker)
-        findings += trio.run(look_at_servers, worker)
+        findings += run_interruptible(partial(look_at_servers, worker))
     if json:
         _print_json(findings)
     else:

@@ -5,13 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import trio
 from cyclopts import Parameter
 
 from milvaion_trio.cli.cluster import Cluster, find_cluster, the_cluster
 from milvaion_trio.cli.control import Cancel, Done, Enqueue, Publish
 from milvaion_trio.cli.dev_client import ask_dev_worker
 from milvaion_trio.cli.failures import CommandFailed, ExitCode, UsageError
+from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.members import DELAY_WORDS, is_delay
 from milvaion_trio.cli.message_file import read_message_file
 from milvaion_trio.cli.options import ConfigOption, SocketOption
@@ -136,17 +136,17 @@ def _done(
     if socket is not None and (config is not None or worker_id is not None):
         raise UsageError("--socket leads to a dev worker, --config and --worker-id lead to a cluster: choose one.")
     if socket is not None:
-        return trio.run(in_dev, socket_place(socket))
+        return run_interruptible(partial(in_dev, socket_place(socket)))
     if config is not None or worker_id is not None:
-        return trio.run(in_cluster, the_cluster(config))
+        return run_interruptible(partial(in_cluster, the_cluster(config)))
     place = socket_place(None)
     try:
-        done = trio.run(in_dev, place)
+        done = run_interruptible(partial(in_dev, place))
     except NobodyListens as nobody:
         cluster = find_cluster(None)
         if cluster is None:
             raise CommandFailed(f"{nobody}\nOr say where a cluster is: --config appsettings.json") from nobody
-        done = trio.run(in_cluster, cluster)
+        done = run_interruptible(partial(in_cluster, cluster))
         error_console().print(f"No dev worker listens here, so it went to {cluster.name}.")
         return done
     if (other := _other_place()) is not None:

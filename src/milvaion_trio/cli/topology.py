@@ -5,9 +5,9 @@ Our own exchanges and queues are those of delays, of hops and of quarantined mes
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import trio
 from attrs import evolve, frozen
 from cyclopts import Parameter
 from rich.text import Text
@@ -15,6 +15,7 @@ from rich.text import Text
 from milvaion_trio.broker.ladder import LADDER
 from milvaion_trio.cli.cluster import Cluster, the_cluster
 from milvaion_trio.cli.failures import CommandFailed, ExitCode
+from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.options import ConfigOption, load
 from milvaion_trio.cli.terminal import QUIET, error_console, output_console, table, write_line
 from milvaion_trio.model.errors import SettingsError
@@ -58,7 +59,7 @@ def show(
         milvaion-trio topology show app.jobs:worker --json
     """
     cluster, topology = _used(target, config)
-    found = trio.run(_look, _broker(cluster, "show"), topology)
+    found = run_interruptible(partial(_look, _broker(cluster, "show"), topology))
     if json:
         _print_json(cluster, found)
     else:
@@ -77,7 +78,7 @@ def drain(target: OptionalWorker = None, /, *, config: ConfigOption = None) -> i
         milvaion-trio topology drain --config appsettings.json
     """
     cluster, _ = _used(target, config)
-    drained = trio.run(_drain, _broker(cluster, "drain"))
+    drained = run_interruptible(partial(_drain, _broker(cluster, "drain")))
     moved = sum(drained.moved.values())
     write_line(f"moved {_messages(moved)}{'' if not drained.moved else ':'}")
     for queue, count in sorted(drained.moved.items()):
@@ -96,7 +97,7 @@ def drop(target: OptionalWorker = None, /, *, config: ConfigOption = None) -> in
         milvaion-trio topology drop --config appsettings.json
     """
     cluster, _ = _used(target, config)
-    deleted = trio.run(_drop, _broker(cluster, "drop"))
+    deleted = run_interruptible(partial(_drop, _broker(cluster, "drop")))
     write_line(f"deleted {deleted} exchanges and queues")
     return ExitCode.DONE
 
