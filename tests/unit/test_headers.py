@@ -13,9 +13,9 @@ from milvaion_trio.model.headers import (
     attempt_key,
     has_local_origin,
     occurrence_id,
+    passed_on,
     retry_count,
     text,
-    passed_on,
 )
 from milvaion_trio.model.ids import OccurrenceId
 
