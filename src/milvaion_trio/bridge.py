@@ -25,6 +25,12 @@ if sys.version_info >= (3, 14):
     )
 
 import trio_asyncio
+from trio_asyncio._base import BaseTrioEventLoop  # nowhere public
+
+# Ctrl-C that lands in an asyncio callback would end the loop, and whoever waits for it would wait for ever
+# (LIBRARIES.md 1.4.3). Protected, it is raised in Trio's main task instead, and closes what is open on its way out.
+for _name in ("_main_loop", "_main_loop_one", "_main_loop_exit"):
+    setattr(BaseTrioEventLoop, _name, trio.lowlevel.enable_ki_protection(getattr(BaseTrioEventLoop, _name)))
 
 __all__ = ["Abandoned", "Bridge", "ByteStreams", "open_bridge"]
 

@@ -43,7 +43,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
         ["lits"],
         2,
         'error: Unknown command "lits". Did you mean "list"? Available commands: demo, dev, enqueue, cancel, run, '
-        "list. See milvaion-trio --help.",
+        "list, check, topology. See milvaion-trio --help.",
     ),
     "argument missing": (
         ["run"],
@@ -77,8 +77,8 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
         1,
         "This worker runs on the embedded broker: its queues are in this process and end with it.\n"
         "error: Could not reach the embedded broker within 0.1 s; the last attempt ended with: the embedded broker "
-        "refuses connections. Check that it runs and that host, port and password are right, or allow more time "
-        "(StartupConnectionTimeoutSeconds; 0 waits for ever).",
+        "refuses connections. Does it run where Worker:RabbitMQ:Host and Worker:RabbitMQ:Port say? "
+        "Worker:StartupConnectionTimeoutSeconds allows more time (0: for ever).",
     ),
     "no job to enqueue": (
         ["enqueue"],
@@ -152,6 +152,38 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
         2,
         "error: '123' is no occurrence id; that is the 36 characters which enqueue prints.",
     ),
+    "dev worker and cluster": (
+        ["enqueue", "CleanupJob", "--socket", "/tmp/s", "--config", "appsettings.json"],
+        2,
+        "error: --socket leads to a dev worker, --config and --worker-id lead to a cluster: choose one.",
+    ),
+    "neither dev worker nor cluster": (
+        ["cancel", "0f8fad5b-d9cb-469f-a165-70867728950e"],
+        1,
+        "error: No dev worker listens on {folder}/milvaion-trio/dev.sock. Start one in another terminal: "
+        "milvaion-trio dev MODULE:WORKER\nOr say where a cluster is: --config appsettings.json",
+    ),
+    "group without cluster": (
+        ["enqueue", "CleanupJob", "--worker-id", "report-worker"],
+        2,
+        "error: No settings here name RabbitMQ, so there is no cluster to go to: say which with --config FILE.",
+    ),
+    "settings file missing": (
+        ["run", "sample_worker:worker", "--config", "{folder}/none.json"],
+        2,
+        "error: {folder}/none.json: there is no such file.",
+    ),
+    "topology of a worker without RabbitMQ": (
+        ["topology", "show", "sample_worker:worker"],
+        2,
+        "error: The settings of sample_worker:worker name no RabbitMQ: say which with --config FILE.",
+    ),
+    "unknown command of a group": (
+        ["topology", "dorp"],
+        2,
+        'error: Unknown command "dorp". Did you mean "drop"? Available commands: show, drain, drop. '
+        "See milvaion-trio topology --help.",
+    ),
     "no dev worker": (
         ["enqueue", "CleanupJob", "--socket", "/tmp/no-such-milvaion.sock"],
         1,
@@ -181,6 +213,6 @@ def test_a_mistake_is_one_message_and_an_exit_code(name: str, folder: Path) -> N
     arguments, code, text = MISTAKES[name]
 
     arguments = [argument.replace("{folder}", str(folder)) for argument in arguments]
-    ended = run_command(*arguments, env=environment(PYTHONPATH=str(folder)))
+    ended = run_command(*arguments, env=environment(PYTHONPATH=str(folder), XDG_RUNTIME_DIR=str(folder)))
 
     assert ended == Ended(code, "", text.replace("{folder}", str(folder)) + "\n")

@@ -1,5 +1,7 @@
 """The lines between a dev worker and another terminal: strict, bounded, and they say what is wrong."""
 
+from datetime import UTC, datetime
+
 import pytest
 import trio.testing
 
@@ -97,7 +99,14 @@ def test_every_type_of_a_header_arrives_as_its_python_type() -> None:
 
     made = publication(Publish(body_raw="\udcff", exchange="e", routing_key="k", properties={"headers": headers}))
 
-    assert made.message.headers == {"S": "text", "I": 3, "t": True, "T": 1775121303, "A": [{"n": 1}], "V": None}
+    assert made.message.headers == {
+        "S": "text",
+        "I": 3,
+        "t": True,
+        "T": datetime(2026, 4, 2, 9, 15, 3, tzinfo=UTC),
+        "A": [{"n": 1}],
+        "V": None,
+    }
     assert made.message.body == b"\xff"
     assert (made.exchange, made.routing_key) == ("e", "k")
 

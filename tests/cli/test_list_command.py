@@ -49,6 +49,6 @@ def test_the_version_is_the_package_s() -> None:
 def test_every_command_is_listed_and_explained_with_an_example() -> None:
     overview = run_command("--help")
 
-    for name in ("demo", "dev", "enqueue", "cancel", "run", "list"):
+    for name in ("demo", "dev", "enqueue", "cancel", "run", "list", "check", "topology"):
         assert f" {name} " in overview.out
     assert "milvaion-trio run app.jobs:worker --burst" in run_command("run", "--help").out

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import subprocess
 import sys
 
 import pytest
@@ -171,3 +172,29 @@ def test_where_it_cannot_work_it_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
 
     with pytest.raises(ImportError, match=r"Python 3\.11 to 3\.13"):
         __import__("milvaion_trio.bridge")
+
+
+INTERRUPTED = """
+import asyncio, signal, trio
+from milvaion_trio.bridge import open_bridge
+
+async def interrupted():
+    asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+    await asyncio.sleep(3600)
+
+async def main():
+    async with open_bridge(print) as bridge:
+        await bridge.call(interrupted)
+
+try:
+    trio.run(main)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_in_asyncio_code_ends_the_program() -> None:
+    """It ended the loop, and who waited for it waited for ever (LIBRARIES.md 1.4.3)."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=30, check=False)
+
+    assert (done.stdout, done.returncode) == ("interrupted\n", 0), done.stderr

@@ -17,6 +17,7 @@ from milvaion_trio.broker.aiopika.deliveries import AioPikaDeliveries, AioPikaDe
 from milvaion_trio.broker.ladder import LADDER
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Publication
+from milvaion_trio.model.headers import passed_on
 from milvaion_trio.policy.hops import onward
 from milvaion_trio.ports import Confirmation, Publisher
 
@@ -144,5 +145,5 @@ def _publication(delivery: AioPikaDelivery) -> Publication | None:
         publication = evolve(further, delay=0.0)
     else:
         publication = Publication(delivery.message, key)
-    headers = {name: value for name, value in publication.message.headers.items() if name != DELIVERY_COUNT}
+    headers = {name: value for name, value in passed_on(publication.message.headers).items() if name != DELIVERY_COUNT}
     return evolve(publication, message=evolve(publication.message, headers=headers))

@@ -1,0 +1,311 @@
+"""`run`, `enqueue` and `cancel` in a cluster: over RabbitMQ and Redis, and they say where they went."""
+
+import json
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+from tests.support import servers
+from tests.support.amqp import Client, WireMessage, connect
+from tests.support.amqp_vectors import vector, vector_headers
+from tests.support.commands import HERE, call_command, environment, finish, run_command, serving_dev, start
+from tests.support.servers import HOST, free_port
+from tests.support.settings_files import write_settings
+
+import milvaion_trio
+from milvaion_trio.cli import cluster
+from milvaion_trio.cli.cluster import Cluster, find_cluster
+from milvaion_trio.cli.control import Cancel, Enqueue
+from milvaion_trio.cli.failures import CommandFailed
+from milvaion_trio.model import topology
+
+VECTORS = Path(__file__).parents[1] / "wire" / "vectors"
+CLEANUP = "scheduled_jobs_queue.report-worker.cleanup.wildcard"
+REPORT = "scheduled_jobs_queue.report-worker.generatereport.wildcard"
+OTHERS = "scheduled_jobs_queue.other-worker.cleanup.wildcard"
+OCCURRENCE = "0f8fad5b-d9cb-469f-a165-70867728950e"
+UNKNOWN = "Milvaion's server does not know this occurrence, so its dashboard will not show it.\n"
+
+
+@pytest.fixture
+def vhost() -> str:
+    return servers.new_vhost()
+
+
+@pytest.fixture
+def config(vhost: str, tmp_path: Path) -> Path:
+    return write_settings(tmp_path, vhost)
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A place for the default socket, with a path short enough for one."""
+    with tempfile.TemporaryDirectory(prefix="mt") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield Path(folder)
+
+
+@pytest.fixture
+async def client(vhost: str) -> AsyncIterator[Client]:
+    """With the queues that workers have declared once."""
+    async with connect(servers.rabbitmq().port, vhost) as client:
+        await client.declare_exchange(topology.JOBS_EXCHANGE)
+        for queue in (CLEANUP, REPORT, OTHERS):
+            await client.declare_queue(queue, {name: ("S", of) for name, of in topology.JOB_QUEUE_ARGUMENTS.items()})
+            pattern = queue.removeprefix(topology.JOB_QUEUE_PREFIX).replace("wildcard", "*")
+            await client.bind(queue, topology.JOBS_EXCHANGE, pattern)
+        yield client
+
+
+async def the_only_message(client: Client, queue: str) -> WireMessage:
+    message = await client.get(queue, no_ack=True)
+    assert message is not None
+    assert await client.get(queue, no_ack=True) is None
+    return message
+
+
+# --- enqueue --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_job_is_published_as_milvaion_s_dispatcher_does(config: Path, client: Client) -> None:
+    """Marked as ours, since no Milvaion server knows the occurrence; which is said."""
+    arguments = ("enqueue", "CleanupJob", "--data", '{"days": 30}', "--config", config)
+    ended = await trio.to_thread.run_sync(lambda: run_command(*arguments))
+
+    message = await the_only_message(client, CLEANUP)
+    body, example = json.loads(message.body), json.loads(str(vector("job_dispatch")["body_raw"]))
+    occurrence_id = ended.out.strip()
+    assert (ended.code, ended.err) == (0, UNKNOWN)
+    assert (message.exchange, message.routing_key) == (topology.JOBS_EXCHANGE, "report-worker.cleanup.job")
+    assert message.headers["OccurrenceId"] == ("S", occurrence_id) != ("S", "")
+    assert message.headers["x-mtrio-origin"] == ("S", "client")
+    assert message.properties["correlation_id"] == occurrence_id
+    assert body["jobNameInWorker"] == "CleanupJob"
+    assert json.loads(body["jobData"]) == {"days": 30}
+    assert set(body) <= set(example)
+
+
+async def test_without_config_it_goes_where_the_folder_s_settings_lead_and_says_so(
+    config: Path, vhost: str, client: Client, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As there is no dev worker. A delay and another group of workers are heeded."""
+    monkeypatch.chdir(config.parent)
+    ended = await call_command("enqueue", "CleanupJob", "--delay", "150")
+    grouped = await call_command("enqueue", "CleanupJob", "--worker-id", "other-worker")
+
+    port = servers.rabbitmq().port
+    message = await the_only_message(client, "mtrio.delay.v1.120s")
+    theirs = await the_only_message(client, OTHERS)
+    went = f"No dev worker listens here, so it went to amqp://{HOST}:{port}/{vhost} (appsettings.json).\n"
+    assert (ended.code, ended.err) == (0, went + UNKNOWN)
+    assert message.headers["x-mtrio-target"] == ("S", CLEANUP)
+    assert message.headers["x-mtrio-left"] == ("I", 30)
+    assert (grouped.code, grouped.err) == (0, UNKNOWN)
+    assert theirs.headers["WorkerId"] == ("S", "other-worker")
+
+
+async def test_a_dev_worker_that_listens_is_nearer_and_that_is_said(
+    config: Path, vhost: str, runtime: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(config.parent)
+    port = servers.rabbitmq().port
+    with serving_dev("sample_worker:worker", config.parent, env=environment(XDG_RUNTIME_DIR=str(runtime))) as dev:
+        await trio.to_thread.run_sync(dev.read_until, "ready")
+        ended = await call_command("enqueue", "CleanupJob")
+
+    assert ended.code == 0
+    assert ended.err == (
+        f"It went to the dev worker on {runtime}/milvaion-trio/dev.sock. With --config it goes to "
+        f"amqp://{HOST}:{port}/{vhost} (appsettings.json).\n"
+    )
+    assert await client.get(CLEANUP) is None
+
+
+async def test_a_message_file_is_published_byte_for_byte(config: Path, client: Client) -> None:
+    example = vector("job_dispatch")
+
+    ended = await call_command("enqueue", "--message", VECTORS / "job_dispatch.json", "--config", config)
+
+    properties = dict(example["properties"])  # type: ignore[call-overload] # an object
+    message = await the_only_message(client, REPORT)
+    assert (ended.code, ended.out) == (0, f"{properties['correlation_id']}\n")
+    assert "published as it stands in the file" in ended.err
+    assert (message.exchange, message.routing_key) == (example["exchange"], example["routing_key"])
+    assert message.body == str(example["body_raw"]).encode()
+    assert message.headers == vector_headers(properties.pop("headers"))
+    assert {name: value for name, value in properties.items() if value is not None and name != "priority"} == dict(
+        message.properties
+    )
+
+
+async def test_a_bare_body_goes_to_the_group_it_names_unless_another_is_given(
+    config: Path, client: Client, tmp_path: Path
+) -> None:
+    body = (
+        b'{"id": "019d4a10-3b5c-7e21-8f04-6a1d2c9be077", "jobNameInWorker": "CleanupJob", "workerId": "other-worker"}'
+    )
+    (tmp_path / "body.json").write_bytes(body)
+
+    named = await call_command("enqueue", "--message", tmp_path / "body.json", "--config", config)
+    theirs = await the_only_message(client, OTHERS)
+    given = await call_command(
+        "enqueue", "--message", tmp_path / "body.json", "--config", config, "--worker-id", "report-worker"
+    )
+    ours = await the_only_message(client, CLEANUP)
+
+    assert (named.code, given.code) == (0, 0)
+    assert theirs.body == ours.body == body
+    assert theirs.headers["WorkerId"] == ("S", "other-worker")
+    assert ours.headers["WorkerId"] == ("S", "report-worker")
+    assert ours.headers["OccurrenceId"] == ("S", given.out.strip())
+    assert ours.headers["x-mtrio-origin"] == ("S", "client")
+
+
+async def test_what_cannot_be_done_in_a_cluster_is_said(config: Path, client: Client) -> None:
+    unknown = await call_command("enqueue", "SendLetterJob", "--config", config)
+    waiting = await call_command("enqueue", "CleanupJob", "--wait", "--config", config)
+
+    assert (unknown.code, waiting.code) == (1, 2)
+    assert unknown.out == waiting.out == ""
+    assert "There is no queue 'scheduled_jobs_queue.report-worker.sendletter.wildcard', so none takes" in unknown.err
+    assert "Nothing was enqueued." in unknown.err
+    assert "In a cluster only Milvaion's server is told how a job ends" in waiting.err
+    assert await client.get(CLEANUP) is None
+
+
+async def enqueued(found: Cluster) -> None:
+    with trio.fail_after(10):
+        await found.enqueue(Enqueue(job="CleanupJob"), None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"Password": "hunter2"}, "refused the login of user 'guest' (Worker:RabbitMQ:Username, "),
+        ({"VirtualHost": "nowhere"}, "into virtual host 'nowhere' (Worker:RabbitMQ:VirtualHost)"),
+        ({"Port": free_port()}, "does RabbitMQ run there (Worker:RabbitMQ:Host, Worker:RabbitMQ:Port)?"),
+    ],
+    ids=["password", "vhost", "port"],
+)
+async def test_a_broker_that_cannot_be_reached_is_named_with_the_setting_to_look_at(
+    changes: dict[str, object], text: str, vhost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", 0.3)
+    found = find_cluster(write_settings(tmp_path, vhost, rabbitmq=changes))
+    assert found is not None
+
+    with pytest.raises(CommandFailed) as caught:
+        await enqueued(found)
+
+    assert text in str(caught.value)
+    assert str(caught.value).endswith(" Nothing was enqueued.")
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_a_broker_that_takes_nothing_more_is_not_waited_for_for_ever(
+    config: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a memory or disk alarm RabbitMQ reads no publishes: nobody can know what becomes of the message."""
+
+    async def never(*_: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(milvaion_trio.Client, "publish", never)
+    monkeypatch.setattr(cluster, "PATIENCE", 0.1)
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", 1.0)
+    found = find_cluster(config)
+    assert found is not None
+
+    with pytest.raises(CommandFailed, match=r"did not confirm the message within 0\.1 s; .* Nobody knows whether"):
+        await enqueued(found)
+
+
+# --- cancel ---------------------------------------------------------------------------------------------------------
+
+
+async def test_without_redis_nothing_can_be_cancelled(vhost: str, tmp_path: Path) -> None:
+    port = free_port()
+    absent = find_cluster(write_settings(tmp_path, vhost, redis={"ConnectionString": f"{HOST}:{port}"}))
+    unnamed = find_cluster(write_settings(tmp_path, vhost, redis={"ConnectionString": ""}))
+    assert absent is not None
+    assert unnamed is not None
+
+    with pytest.raises(CommandFailed, match="see the setting Worker:Redis:ConnectionString"):
+        await absent.cancel(Cancel(occurrence_id=OCCURRENCE))
+    with pytest.raises(CommandFailed, match="Worker:Redis:ConnectionString is empty"):
+        await unnamed.cancel(Cancel(occurrence_id=OCCURRENCE))
+
+
+# --- run ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_runs_what_is_enqueued_and_is_cancelled_from_another_terminal(
+    config: Path, runtime: Path
+) -> None:
+    """With the settings of the folder; a signal drains it with 0."""
+    env = environment(XDG_RUNTIME_DIR=str(runtime), PYTHONPATH=str(HERE))
+    process = start(["run", "sample_worker:worker"], cwd=config.parent, env=env)
+    assert process.stderr is not None
+    try:
+        lines = iter(process.stderr)
+        await trio.to_thread.run_sync(lambda: next(line for line in lines if "worker ready" in line))
+
+        enqueued = await call_command("enqueue", "GenerateReportJob", "--data", '{"hang": true}', "--config", config)
+        occurrence_id = enqueued.out.strip()
+        cancelled = await call_command("cancel", occurrence_id, "--reason", "wrong year", "--config", config)
+        ended = await trio.to_thread.run_sync(lambda: next(line for line in lines if occurrence_id in line))
+        process.send_signal(signal.SIGTERM)
+        left = await trio.to_thread.run_sync(finish, process)
+    finally:
+        process.kill()
+
+    assert (cancelled.code, cancelled.err) == (0, "")
+    assert cancelled.out == f"{occurrence_id}: every worker that hears cancel signals now was told\n"
+    assert "job cancelled: GenerateReportJob" in ended
+    assert left.code == 0
+
+
+def test_a_start_without_rabbitmq_ends_with_one_message_when_its_time_is_up(vhost: str, tmp_path: Path) -> None:
+    port = free_port()
+    config = write_settings(tmp_path, vhost, rabbitmq={"Port": port}, StartupConnectionTimeoutSeconds=1)
+
+    ended = run_command("run", "sample_worker:worker", "--config", config, "--log-level", "error")
+
+    assert ended.code == 1
+    assert ended.err.startswith(
+        f"error: Could not reach amqp://{HOST}:{port}/{vhost} within 1 s; the last attempt ended with: nothing can be "
+        f"reached at {HOST}:{port} ("
+    )
+    assert ended.err.endswith(
+        "; does RabbitMQ run there (Worker:RabbitMQ:Host, Worker:RabbitMQ:Port)? "
+        "Worker:StartupConnectionTimeoutSeconds allows more time (0: for ever).\n"
+    )
+    assert ended.err.count("\n") == 1
+
+
+def test_a_start_without_redis_is_a_warning(vhost: str, tmp_path: Path) -> None:
+    port = free_port()
+    config = write_settings(tmp_path, vhost, redis={"ConnectionString": f"{HOST}:{port}"})
+
+    ended = run_command("run", "sample_worker:worker", "--config", config, "--burst")
+
+    assert ended.code == 0
+    assert f"WARNING milvaion_trio.runtime: cancel signals cannot be heard: Redis at {HOST}:{port}: " in ended.err
+    assert "worker ready" in ended.err
+
+
+def test_ctrl_c_while_a_server_is_silent_is_130(runtime: Path, vhost: str, tmp_path: Path) -> None:
+    """Also outside of a worker's own handling of signals, where nurseries wrap what is raised."""
+    with socket.create_server((HOST, 0)) as silent:
+        config = write_settings(tmp_path, vhost, rabbitmq={"Port": silent.getsockname()[1]})
+        process = start(["topology", "drain", "--config", config])
+        with silent.accept()[0] as connection:
+            connection.recv(8)  # it has begun
+            process.send_signal(signal.SIGINT)
+            ended = finish(process)
+
+    assert (ended.code, ended.out, ended.err) == (130, "", "")
