@@ -178,6 +178,11 @@ class Client:
             connect_timeout=connect_timeout,
         )
 
+    def over(self, link: SupervisedLink[Publisher]) -> Self:
+        """Use this connection, which somebody else keeps up, instead of one of its own; needs no `async with`."""
+        self._link = link
+        return self
+
     async def __aenter__(self) -> Self:
         """Connect; a connection that is lost later is made again.
 

@@ -222,11 +222,8 @@ class Worker:
         """A client for the jobs of this worker, on its broker: `async with worker.client() as client:`."""
         settings = self.settings
         destinations = [
-            Destination(
-                worker_id=settings.worker_id, job_name=definition.name, pattern=definition.policy.routing_patterns[0]
-            )
-            for definition in self.registry.definitions
-            if definition.policy.routing_patterns
+            Destination(worker_id=settings.worker_id, job_name=name, pattern=patterns[0])
+            for name, patterns in self.registry.patterns(settings).items()
         ]
         return Client(
             self.broker,
@@ -237,6 +234,9 @@ class Worker:
         )
 
     async def _enqueue(self, definition: JobDefinition[..., object], data: object, delay: float | None) -> OccurrenceId:
+        link = self._house.publishing if self._house is not None else None
+        if link is not None and link.current is not None:  # the connection that is open already
+            return await self.client().over(link).enqueue(definition, data, delay=delay)
         async with self.client() as client:
             return await client.enqueue(definition, data, delay=delay)
 

@@ -1,17 +1,35 @@
 """The client: what it publishes, what it says when it cannot, and that a lost connection is not its end."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
+from attrs import define, field
 from trio.testing import MockClock
 
-from milvaion_trio import Client, Worker
+from milvaion_trio import Client, JobSettings, Worker, WorkerSettings
 from milvaion_trio.broker.embedded import EmbeddedBroker
+from milvaion_trio.broker.embedded.links import EmbeddedPublisher
 from milvaion_trio.client import Destination
 from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, NotPublished
 from milvaion_trio.ports import Binding, Exchange, Queue, Topology
 from milvaion_trio.testing import under_test
 
 QUEUE = "scheduled_jobs_queue.tests.import.wildcard"
+
+
+@define(eq=False)
+class CountingBroker(EmbeddedBroker):
+    """Counts the connections to publish over."""
+
+    connections: int = field(default=0, init=False)
+
+    @asynccontextmanager
+    async def publishing(self) -> AsyncIterator[EmbeddedPublisher]:
+        self.connections += 1
+        async with EmbeddedBroker.publishing(self) as publisher:
+            yield publisher
 
 
 @pytest.fixture
@@ -100,3 +118,37 @@ async def test_what_a_client_enqueues_is_not_reported(worker: Worker, autojump_c
         await kit.run_until_idle()
 
         assert (kit.statuses, kit.logs) == ((), ())
+
+
+async def test_a_job_that_enqueues_uses_the_connection_of_its_worker(worker: Worker, autojump_clock: MockClock) -> None:
+    """One of its own for each message would cost RabbitMQ a login and a channel each time."""
+    broker = CountingBroker()
+
+    @worker.job("ImportJob")
+    async def import_orders() -> None: ...
+
+    @worker.job("ListJob")
+    async def list_orders() -> None:
+        for _ in range(3):
+            await import_orders.enqueue()
+
+    async with under_test(worker, broker=broker) as kit:
+        kit.enqueue("ListJob")
+        await kit.run_until_idle()
+
+    assert broker.connections == 1
+
+
+async def test_a_pattern_that_only_the_settings_say_is_used(autojump_clock: MockClock) -> None:
+    """As in the readme's file: the queue of SendEmailJob is `sendemail.*`, whatever the worker is called."""
+    settings = WorkerSettings(jobs={"sendemailjob": JobSettings(routing_patterns=["sendemail.*"])})
+    worker = Worker("tests", settings=settings, observers=())
+
+    @worker.job("SendEmailJob")
+    async def send_email() -> None: ...
+
+    async with under_test(worker) as kit:
+        await send_email.enqueue()
+        await kit.run_until_idle()
+
+        assert kit.queue().name == "scheduled_jobs_queue.sendemail.wildcard"

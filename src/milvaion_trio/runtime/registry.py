@@ -129,6 +129,14 @@ class Registry:
             raise JobNotRegistered(name, self.names)
         return found
 
+    def patterns(self, settings: WorkerSettings) -> dict[str, tuple[str, ...]]:
+        """The routing patterns of every job that was added, by its name; the first one names its queue."""
+        policies = _Policies(settings.jobs)
+        return {
+            definition.name: _patterns(settings.worker_id, definition.name, policies.of(definition))
+            for definition in self._definitions
+        }
+
     def check(self, worker_id: str, configured: Mapping[str, JobSettings] | None = None) -> list[str]:
         """One line per mistake in names, queues and run modes, and in what a file has configured for single jobs."""
         policies = _Policies(configured or {})
