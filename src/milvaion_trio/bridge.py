@@ -30,6 +30,8 @@ from trio_asyncio._base import BaseTrioEventLoop  # nowhere public
 # Ctrl-C that lands in an asyncio callback would end the loop, and whoever waits for it would wait for ever
 # (LIBRARIES.md 1.4.3). Protected, it is raised in Trio's main task instead, and closes what is open on its way out.
 for _name in ("_main_loop", "_main_loop_one", "_main_loop_exit"):
+    if not hasattr(BaseTrioEventLoop, _name):
+        raise ImportError(f"This version of trio-asyncio is not known: it has no {_name}. Use 0.16.0.")
     setattr(BaseTrioEventLoop, _name, trio.lowlevel.enable_ki_protection(getattr(BaseTrioEventLoop, _name)))
 
 __all__ = ["Abandoned", "Bridge", "ByteStreams", "open_bridge"]

@@ -182,15 +182,51 @@ async def test_a_message_goes_back_when_the_worker_leaves_before_it_was_sent_on(
     assert broker.queue(topology.HOP_QUEUE).depth == 1
 
 
-async def test_a_refused_message_is_tried_again(
+async def test_a_message_that_cannot_go_on_waits_and_holds_nobody_up(
     broker: EmbeddedBroker, runs: list[float], autojump_clock: MockClock
 ) -> None:
+    """As a new message, since one that is requeued again and again runs into RabbitMQ 4's delivery limit."""
     async with serving(broker, runs):
-        broker.publish_nowait(hop(their_message(), "not there", 0))
-        await trio.sleep(5)
-        assert broker.queue(topology.HOP_QUEUE).depth == 1
+        for _ in range(3):
+            broker.publish_nowait(hop(their_message(), "not there", 0))
+        declare(broker, "there")
+        broker.publish_nowait(hop(their_message(), "there", 0))
+        await trio.sleep(0.5)
+        assert broker.queue("there").depth == 1
+        assert (broker.queue(topology.HOP_QUEUE).depth, broker.delayed) == (0, 3)
 
         declare(broker, "not there")
+        await trio.sleep(10)
+
+        assert broker.queue("not there").ready == (their_message(),) * 3
+
+
+async def test_while_the_broker_takes_nothing_messages_stay_in_the_hop_queue(
+    broker: EmbeddedBroker, runs: list[float], autojump_clock: MockClock
+) -> None:
+    declare(broker, "there")
+    async with serving(broker, runs):
+        broker.refuse_next(10_000)
+        broker._vhost.put(hop(their_message(), "there", 0))
+        await trio.sleep(30)
+        assert broker.queue(topology.HOP_QUEUE).depth == 1
+
+        broker.refuse_next(0)
         await trio.sleep(2)
 
-        assert broker.queue("not there").depth == 1
+        assert broker.queue("there").depth == 1
+
+
+async def test_a_cancel_at_a_hop_is_told_in_the_name_of_the_group(
+    broker: EmbeddedBroker, runs: list[float], autojump_clock: MockClock
+) -> None:
+    declare(broker, "there")
+    async with serving(broker, runs) as kit:
+        kit.cancel(OCCURRENCE)
+        await trio.sleep(1)
+        broker.publish_nowait(hop(their_message(), "there", 5))
+        await trio.sleep(1)
+
+        final = kit.occurrence(OCCURRENCE).final
+        assert final is not None
+        assert (final.status, final.worker_id) == (OccurrenceStatus.CANCELLED, "theirs")

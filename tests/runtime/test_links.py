@@ -1,6 +1,6 @@
 """Lost connections: jobs run on, reports wait, and both connections come back."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
@@ -12,7 +12,8 @@ from trio.testing import MockClock
 
 from milvaion_trio import BrokerUnreachable, SettingsError, Worker, WorkerSettings
 from milvaion_trio.broker.embedded import EmbeddedBroker
-from milvaion_trio.broker.embedded.links import EmbeddedPublisher
+from milvaion_trio.broker.embedded.links import EmbeddedConsumer, EmbeddedPublisher
+from milvaion_trio.broker.embedded.queues import EmbeddedDeliveries
 from milvaion_trio.model import events
 from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.ports import Topology
@@ -42,6 +43,35 @@ class SpoiledBroker(EmbeddedBroker):
         if self.problem:
             raise SettingsError([self.problem])
         EmbeddedBroker.declare_nowait(self, topology)
+
+
+@define(eq=False)
+class ForbiddingConsumer(EmbeddedConsumer):
+    """Lets nobody consume what its broker forbids."""
+
+    forbids: Callable[[str], bool] = field(default=lambda _: False, kw_only=True)
+
+    @asynccontextmanager
+    async def consume(self, queue: str, *, prefetch: int) -> AsyncIterator[EmbeddedDeliveries]:
+        if self.forbids(queue):
+            raise SettingsError([f"Queue {queue!r} may not be consumed."])
+        async with EmbeddedConsumer.consume(self, queue, prefetch=prefetch) as deliveries:
+            yield deliveries
+
+
+@define(eq=False)
+class ForbiddingBroker(EmbeddedBroker):
+    """Forbids to consume one queue."""
+
+    forbidden: str = field(default="", init=False)
+
+    @asynccontextmanager
+    async def consuming(self) -> AsyncIterator[EmbeddedConsumer]:
+        link = ForbiddingConsumer(
+            "consuming", self.declare_nowait, self._vhost, self._delays, forbids=lambda queue: queue == self.forbidden
+        )
+        async with self._open(link) as opened:
+            yield opened
 
 
 @pytest.fixture
@@ -91,6 +121,34 @@ async def test_a_queue_that_was_declared_otherwise_meanwhile_ends_no_job(
     assert story(kit, occurrence) == ["RUNNING", "COMPLETED"]
     (down,) = [event for event in seen if isinstance(event, events.LinkDown)]
     assert (down.link, len([event for event in seen if isinstance(event, events.LinkUp)])) == ("consuming", 3)
+
+
+async def test_a_queue_that_may_not_be_consumed_any_more_stops_nothing_else(
+    worker: Worker, autojump_clock: MockClock
+) -> None:
+    """Its intake waits until somebody has put it right; other jobs run, new ones too."""
+
+    @worker.job("other")
+    async def other() -> None: ...
+
+    broker = ForbiddingBroker()
+    async with under_test(worker, broker=broker) as kit:
+        running = kit.enqueue("work", 30)
+        await trio.sleep(5)
+        broker.forbidden = "scheduled_jobs_queue.tests.work.wildcard"
+        broker.drop_connection("consuming")
+        await trio.sleep(5)
+        beside = kit.enqueue("other")
+        later = kit.enqueue("work", 1)
+        await trio.sleep(60)
+        assert story(kit, beside) == ["RUNNING", "COMPLETED"]
+        with pytest.raises(LookupError):
+            kit.occurrence(later).statuses[0]  # not told anything of yet
+
+        broker.forbidden = ""
+        await kit.run_until_idle()
+
+    assert story(kit, later) == story(kit, running) == ["RUNNING", "COMPLETED"]
 
 
 async def test_both_connections_come_back(worker: Worker, autojump_clock: MockClock) -> None:

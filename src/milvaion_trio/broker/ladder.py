@@ -6,11 +6,12 @@ dead-lettering none (RELIABILITY.md 0.1, 3.2, 3.3).
 """
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 from attrs import evolve
 
-from milvaion_trio.model.envelope import HeaderValue, Message, Publication
+from milvaion_trio.model.envelope import HeaderValue, Publication
 from milvaion_trio.model.headers import DELAY_LEFT, DELAY_TARGET, passed_on
 from milvaion_trio.model.topology import HOP_QUEUE, HOP_QUEUE_ARGUMENTS
 from milvaion_trio.policy.hops import LONGEST_LEG, hop
@@ -70,16 +71,17 @@ def first_rung(publication: Publication) -> Publication:
         return publication
     total = math.ceil(publication.delay)
     rung = next(seconds for seconds in RUNGS if seconds <= total)
-    message = evolve(publication.message, headers=_without_journey(publication.message))
+    kept = passed_on if publication.routing_key == HOP_QUEUE else _without_journey
+    message = evolve(publication.message, headers=kept(publication.message.headers))
     onward = Publication(message, publication.routing_key)
     if total > rung:
         onward = hop(message, publication.routing_key, min(total - rung, MOST_LEFT))
     return evolve(onward, exchange=rung_name(rung))
 
 
-def _without_journey(message: Message) -> dict[str, HeaderValue]:
+def _without_journey(headers: Mapping[str, HeaderValue]) -> dict[str, HeaderValue]:
     """The headers without what waiting added, and without what the broker would act on."""
-    kept = passed_on(message.headers)
+    kept = passed_on(headers)
     kept.pop(DELAY_LEFT, None)
     kept.pop(DELAY_TARGET, None)
     return kept

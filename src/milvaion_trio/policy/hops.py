@@ -18,10 +18,13 @@ from milvaion_trio.model.messages import JobMessage
 from milvaion_trio.policy.admission import AlreadyConcluded, CancelledBeforeStart, Quarantine, Run, admit
 from milvaion_trio.policy.ledger import Ledger
 
-__all__ = ["LONGEST_LEG", "AtHop", "SendOn", "at_hop", "hop", "onward"]
+__all__ = ["LONGEST_LEG", "AtHop", "SendOn", "at_hop", "hop", "later", "onward"]
 
 LONGEST_LEG = 120
 """Seconds: with one missed hop the API still hears of the occurrence within its 5 minutes (RELIABILITY.md 3.4)."""
+
+REFUSED_DELAY = 10.0
+"""Seconds until a message is tried again whose queue does not exist: somebody has to make it first."""
 
 R = TypeVar("R")
 
@@ -55,6 +58,16 @@ def onward(message: Message) -> Publication | None:
     for name in (headers.DELAY_LEFT, headers.DELAY_TARGET):
         kept.pop(name, None)
     return Publication(evolve(message, headers=kept), queue, delay=delay)
+
+
+def later(message: Message) -> Publication:
+    """A message that could not go on, on its way back to the hop queue.
+
+    As a new message: one that is requeued again and again is dropped where queues have a delivery limit, as quorum
+    queues have from RabbitMQ 4 on, and comes ahead of all that waits behind it.
+    """
+    kept = evolve(message, headers=headers.passed_on(message.headers))
+    return Publication(kept, topology.HOP_QUEUE, delay=REFUSED_DELAY)
 
 
 def at_hop(message: Message, *, ledger: Ledger[R], is_concluded: Callable[[AttemptKey], bool]) -> AtHop:

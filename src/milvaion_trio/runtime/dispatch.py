@@ -7,6 +7,7 @@ the task that owns the delivery from then on (`runs.py`). Deciding is synchronou
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 
 import trio
 from attrs import define, field
@@ -14,6 +15,8 @@ from attrs import define, field
 from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.policy import lifecycle
 from milvaion_trio.ports import Consumer, Deliveries, Delivery
+from milvaion_trio.runtime.consuming import consumed_again
+from milvaion_trio.runtime.declaration import topology_of
 from milvaion_trio.runtime.limits import Slots, giver, take_both
 from milvaion_trio.runtime.registry import RegisteredJob, Registry
 from milvaion_trio.runtime.runs import Runs
@@ -65,11 +68,16 @@ class Dispatcher:
         task_status: trio.TaskStatus[None],
     ) -> None:
         slots = Slots(registered.effective.max_parallel)
+        needed = topology_of((registered,))
+        has_started = False
         lost: Consumer | None = None
         while True:
             consumer = await consuming.get(other_than=lost)
             try:
-                async with consumer.consume(registered.queue, prefetch=slots.total) as deliveries:
+                # What is wrong with a queue stops the start; later it stops nothing but this intake.
+                consume = consumer.consume if not has_started else partial(consumed_again, consumer, needed=needed)
+                async with consume(registered.queue, prefetch=slots.total) as deliveries:
+                    has_started = True
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
                     await self._take(deliveries, slots, jobs)

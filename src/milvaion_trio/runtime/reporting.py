@@ -65,14 +65,16 @@ class Reporter:
         """A bare Running status: the occurrence is alive (WIRE.md 3.2)."""
         if not run.reported:
             return
-        self._outbox.add(self._alive(run.occurrence_id, run.job, self._identity.worker_id))
+        update = self._status(run.occurrence_id, run.job, OccurrenceStatus.RUNNING, self._now())
+        self._outbox.add(self._status_report(ReportKind.HEARTBEAT, update, self._next_id("heartbeat")))
 
     def waiting(self, occurrence_id: OccurrenceId, job: JobMessage) -> Publication:
         """A heartbeat for an occurrence that waits for its retry, to be published right away; late it is worthless.
 
         Every worker of ours sends those of all others, so it names the group that the job belongs to.
         """
-        return self._alive(occurrence_id, job, WorkerId(job.worker_id or self._identity.worker_id)).publication
+        update = self._in_the_name_of(job, self._status(occurrence_id, job, OccurrenceStatus.RUNNING, self._now()))
+        return self._status_report(ReportKind.HEARTBEAT, update, self._next_id("heartbeat")).publication
 
     def log(
         self, run: Run, level: LogLevel, message: str, data: dict[str, object] | None, *, category: str = "UserCode"
@@ -134,6 +136,8 @@ class Reporter:
                     result=conclusion.result,
                     exception=conclusion.exception,
                 )
+                if delivery.queue == topology.HOP_QUEUE:  # of any group
+                    update = self._in_the_name_of(job, update)
                 reports.append(self._status_report(ReportKind.FINAL, update, f"{label(attempt)}:final"))
             if conclusion.dead_letter is not None:
                 reports.append(self._dead_letter(attempt, job, conclusion))
@@ -163,10 +167,9 @@ class Reporter:
 
     # --- the messages -----------------------------------------------------------------------------------------------
 
-    def _alive(self, occurrence_id: OccurrenceId, job: JobMessage, worker_id: WorkerId) -> Report:
-        update = self._status(occurrence_id, job, OccurrenceStatus.RUNNING, self._now())
-        update = update if worker_id == update.worker_id else evolve(update, worker_id=worker_id)
-        return self._status_report(ReportKind.HEARTBEAT, update, self._next_id("heartbeat"))
+    def _in_the_name_of(self, job: JobMessage, update: StatusUpdate) -> StatusUpdate:
+        """The status with the group that the job belongs to, where the message says so."""
+        return evolve(update, worker_id=WorkerId(job.worker_id)) if job.worker_id else update
 
     def _status(
         self,

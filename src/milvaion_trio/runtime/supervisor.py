@@ -117,6 +117,7 @@ class SupervisedLink(Generic[L]):
                         started = True
                         task_status.started()
                     why = await link.lost()
+                    self._set(None)  # now, as closing a dead connection takes seconds
             except LinkLost as lost:
                 why = str(lost)
             except SettingsError as error:

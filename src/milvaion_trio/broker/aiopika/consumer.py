@@ -14,7 +14,7 @@ from attrs import define, field
 
 from milvaion_trio.broker.aiopika.declaring import declare, states
 from milvaion_trio.broker.aiopika.deliveries import AioPikaDeliveries
-from milvaion_trio.broker.aiopika.frames import DeliveredEvent, Event
+from milvaion_trio.broker.aiopika.frames import CancelledEvent, DeliveredEvent, Event
 from milvaion_trio.broker.aiopika.link import AioPikaLink, Refused
 from milvaion_trio.broker.ladder import LADDER
 from milvaion_trio.model.errors import LinkLost, SettingsError
@@ -125,12 +125,18 @@ class AioPikaConsumer(AioPikaLink):
 
     async def _close_settled(self) -> None:
         """Close the channels of stopped consumers that nobody needs any more. If cancelled, some stay open."""
-        for number in sorted(self._stopped):
-            consumption = self._consumptions[number]
-            if not consumption.deliveries.unsettled:
-                self._stopped.discard(number)
-                del self._consumptions[number], self._in_use[number]
-                await self.ask(consumption.channel.close)
+        while (number := self._settled_number()) is not None:
+            # Taken out before waiting: another consumer may start or stop meanwhile and look as well.
+            self._stopped.discard(number)
+            del self._in_use[number]
+            with suppress(Refused):  # closed, by whomever
+                await self.ask(self._consumptions.pop(number).channel.close)
+
+    def _settled_number(self) -> int | None:
+        return next(
+            (number for number in self._stopped if not self._consumptions[number].deliveries.unsettled),
+            None,
+        )
 
     # --- the link ---------------------------------------------------------------------------------------------------
 
@@ -138,6 +144,9 @@ class AioPikaConsumer(AioPikaLink):
         if isinstance(event, DeliveredEvent):
             if (consumption := self._consumptions.get(event.channel)) is not None:
                 consumption.deliveries.take(event)
+        elif isinstance(event, CancelledEvent) and event.channel in self._consumptions:
+            # Also one that comes right behind the broker's yes, when nobody has heard that yet.
+            self.lose(f"RabbitMQ ended the consumer of {self._consumptions[event.channel].deliveries.queue!r}")
         else:
             super()._hear(event)
 

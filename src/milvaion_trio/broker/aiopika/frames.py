@@ -131,6 +131,7 @@ class Frames:
     def feed(self, data: bytes) -> tuple[list[Event], bytes]:
         """What happened, and the bytes for aiormq."""
         data = self._unread + data if self._unread else data
+        self._unread = b""
         if self._is_foreign or data.startswith(b"AMQP"):
             return [], data
         events: list[Event] = []

@@ -27,7 +27,7 @@ from milvaion_trio.broker.aiopika.frames import (
     Event,
     Frames,
 )
-from milvaion_trio.model.errors import LinkLost
+from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.model.settings import RabbitMQSettings
 
 __all__ = ["AioPikaLink", "Endpoint", "Refused", "open_link"]
@@ -239,7 +239,9 @@ class AioPikaLink:
         for event in events:
             self._hear(event)
         # aiormq counts only the frames it sees, and the broker sends no heartbeats while it sends messages.
-        if events and self._last_data - self._last_sign >= ALIVE_AFTER:
+        # A large message alone may take longer to come than aiormq's patience.
+        is_open = self._streams is not None
+        if is_open and len(rest) < len(data) and self._last_data - self._last_sign >= ALIVE_AFTER:
             self._last_sign = self._last_data
             return HEARTBEAT + rest
         return rest
@@ -318,4 +320,14 @@ def _connection(endpoint: Endpoint, streams: ByteStreams) -> aio_pika.Connection
         virtualhost=settings.virtual_host,
         heartbeat=endpoint.heartbeat,
     )
+    # What cannot be said in a URL is changed on the way, without a word: an empty name to `guest`, a `%2F` to a slash.
+    said = (url.user, url.password, url.path[1:].replace("%2F", "/"))
+    if said != (settings.username, settings.password, settings.virtual_host):
+        raise SettingsError(
+            [
+                f"User {settings.username!r}, its password or virtual host {settings.virtual_host!r} cannot be used: "
+                "user and password must not be empty, and the virtual host must not contain '%2F' or be a dot "
+                "(Worker:RabbitMQ:Username, Worker:RabbitMQ:Password, Worker:RabbitMQ:VirtualHost)."
+            ]
+        )
     return _Connection(url, streams, client_properties={"connection_name": endpoint.client_name})

@@ -19,6 +19,8 @@ __all__ = ["RedisSignals"]
 
 _PATIENCE = 0.5
 """Seconds that a thread gets beyond the time after which it should have been done."""
+_LONGEST_ENTRY = 15.0
+"""Seconds that a subscription may hold up the start of a worker, whatever the connection string allows."""
 _COMMANDS_AT_A_TIME = 4
 """Threads that send signals. Who is abandoned in name resolution, which nothing interrupts, holds one for long."""
 
@@ -66,7 +68,7 @@ class RedisSignals:
             listener.run, lambda outcome: outcome.unwrap(), "milvaion-trio Redis subscription"
         )
         try:
-            with trio.move_on_after(self._address.connect_timeout + _PATIENCE):
+            with trio.move_on_after(min(self._address.connect_timeout + _PATIENCE, _LONGEST_ENTRY)):
                 await listener.opened.wait()
             if listener.refusal or not listener.opened.is_set():
                 raise LinkLost(listener.refusal or self._no_answer())
