@@ -45,8 +45,8 @@ async def client(vhost: str) -> AsyncIterator[Client]:
         yield client
 
 
-async def told(command: str, config: Path) -> Ended:
-    return await call_command("topology", command, "--config", config)
+async def told(command: str, config: Path, *options: str) -> Ended:
+    return await call_command("topology", command, "--config", config, *options)
 
 
 async def test_what_exists_is_shown_with_what_waits_and_who_reads(
@@ -83,14 +83,17 @@ async def test_what_waits_is_moved_and_then_ours_can_be_dropped(config: Path, cl
 
     refused = await told("drop", config)
     drained = await told("drain", config)
-    dropped = await told("drop", config)
-    nothing = await told("drop", config)
+    looked = await told("drop", config)
+    dropped = await told("drop", config, "--yes")
+    nothing = await told("drop", config, "--yes")
 
     assert refused.code == 1
     assert refused.err.startswith("error: Nothing was deleted:\n")
     assert "mtrio.delay.v1.120s holds 1 message: milvaion-trio topology drain moves them to" in refused.err
     assert (drained.code, drained.out, drained.err) == (0, f"moved 2 messages:\n2 to {CLEANUP}\n", "")
     assert {(await get(client)), (await get(client))} == {b"far", b"near"}
+    assert (looked.code, looked.out) == (0, "nothing stands in the way of deleting 15 exchanges and queues\n")
+    assert "rabbitmqctl list_queues" in looked.err
     assert (dropped.code, dropped.out, dropped.err) == (0, "deleted 15 exchanges and queues\n", "")
     assert nothing.out == "deleted 0 exchanges and queues\n"
     for name in OURS:
@@ -112,8 +115,8 @@ async def test_what_somebody_uses_is_not_dropped(config: Path, client: Client) -
     await client.bind("theirs", "mtrio.delay.v1.005s", "")
     async with client.channel() as channel:
         await channel.consume(topology.HOP_QUEUE)
-        used = await told("drop", config)
-    bound = await told("drop", config)
+        used = await told("drop", config, "--yes")
+    bound = await told("drop", config, "--yes")
 
     assert used.code == bound.code == 1
     hint = f"{topology.HOP_QUEUE} has 1 consumer: stop the workers of milvaion-trio"

@@ -21,7 +21,7 @@ from tests.support.reports import FINAL, report
 
 from milvaion_trio.broker.aiopika import AioPikaBroker
 from milvaion_trio.model.envelope import Message, Publication
-from milvaion_trio.model.errors import LinkLost
+from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.model.settings import RabbitMQSettings
 from milvaion_trio.model.topology import HOP_QUEUE
 from milvaion_trio.outbox.memory import MemoryOutbox
@@ -119,10 +119,20 @@ async def test_a_refused_login_names_user_and_settings_but_not_the_password(capl
 
 
 async def test_a_missing_virtual_host_is_named() -> None:
-    reason = await why_not(AioPikaBroker(settings(virtual_host="no such/vhost %2F")))
+    reason = await why_not(AioPikaBroker(settings(virtual_host="no such/vhost %")))
 
-    assert "'no such/vhost %2F'" in reason
+    assert "'no such/vhost %'" in reason
     assert "Worker:RabbitMQ:VirtualHost" in reason
+
+
+@pytest.mark.parametrize(
+    "changed", [{"username": ""}, {"password": ""}, {"virtual_host": "a%2Fb"}, {"virtual_host": "."}], ids=str
+)
+async def test_what_no_url_can_say_is_refused_and_not_changed(changed: dict[str, Any]) -> None:
+    """It would be another user or another virtual host, without a word."""
+    with pytest.raises(SettingsError, match="cannot be used"):
+        async with AioPikaBroker(settings(**changed)).publishing():
+            pass
 
 
 async def test_a_virtual_host_that_is_not_for_this_user_is_named(vhost: str) -> None:

@@ -270,7 +270,7 @@ async def test_a_deleted_queue_ends_the_link(broker: AioPikaBroker, vhost: str) 
         async with consumer.consume(JOBS, prefetch=1) as deliveries:
             await client.delete_queue(JOBS)
 
-            assert "ended the consumer that consumes 'jobs'" in await why_lost(consumer, deliveries)
+            assert "ended the consumer of 'jobs'" in await why_lost(consumer, deliveries)
 
 
 async def test_a_closed_channel_ends_the_link(broker: AioPikaBroker) -> None:
@@ -288,6 +288,43 @@ async def test_a_connection_closed_by_an_operator_says_so(broker: AioPikaBroker,
         servers.rabbitmq().control("close_all_connections", "--vhost", vhost, "going home")
 
         assert "CONNECTION_FORCED - going home" in await why_lost(consumer, deliveries)
+
+
+async def test_consumers_that_stop_together_do_not_meet(broker: AioPikaBroker) -> None:
+    """Each looks for channels that nobody needs any more, and waits for the broker while it closes one."""
+    await publish(broker, 1)
+    async with broker.consuming() as consumer:
+        await consumer.declare(Topology(queues=[Queue("a"), Queue("b")]))
+        async with consumer.consume(JOBS, prefetch=1) as deliveries:
+            unsettled = await deliveries.receive()
+
+        async def consume(queue: str, stop: trio.Event) -> None:
+            async with consumer.consume(queue, prefetch=1):
+                await stop.wait()
+
+        stop = trio.Event()
+        with trio.fail_after(SOON):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(consume, "a", stop)
+                nursery.start_soon(consume, "b", stop)
+                await trio.sleep(0.5)
+                unsettled.ack()
+                stop.set()
+
+
+async def test_a_large_message_that_comes_slowly_is_no_silence(broker: AioPikaBroker, proxy: Proxy) -> None:
+    """Aiormq counts frames, of which it sees none meanwhile; it would come again, and never arrive."""
+    async with connect(servers.rabbitmq().port, broker.settings.virtual_host) as client:
+        await client.publish("", JOBS, bytes(2_000_000))
+    with trio.fail_after(20):
+        async with broker.consuming() as consumer:
+            proxy.passages[-1].down.bytes_per_second = 200_000
+            async with consumer.consume(JOBS, prefetch=1) as deliveries:
+                delivery = await deliveries.receive()
+                delivery.ack()
+
+    assert len(delivery.message.body) == 2_000_000
+    assert not delivery.redelivered
 
 
 async def test_a_silent_link_is_noticed_and_a_busy_one_is_not_taken_for_silent(

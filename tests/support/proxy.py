@@ -4,6 +4,7 @@ It knows nothing of what passes through it. Each connection has two lanes, `up` 
 a lane shows what the sender sent, can be held, and can have its bytes changed on their way.
 """
 
+import math
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,7 @@ class Lane:
     """All that the sender sent, as it was."""
     change: Callable[[bytes], bytes] = field(default=bytes, init=False)
     """What is sent in place of what came; bytes it keeps for later can be given to `send`."""
+    bytes_per_second: float = field(default=math.inf, init=False)
     _open: trio.Event = field(factory=trio.Event, init=False)
     _sending: trio.Lock = field(factory=trio.Lock, init=False)
 
@@ -55,6 +57,7 @@ class Lane:
             await self._open.wait()
             if changed:
                 await self.send(changed)
+            await trio.sleep(len(data) / self.bytes_per_second)
 
 
 @define(eq=False)

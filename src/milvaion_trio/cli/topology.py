@@ -4,6 +4,7 @@ Our own exchanges and queues are those of delays, of hops and of quarantined mes
 """
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -89,15 +90,33 @@ def drain(target: OptionalWorker = None, /, *, config: ConfigOption = None) -> i
     return ExitCode.DONE
 
 
-def drop(target: OptionalWorker = None, /, *, config: ConfigOption = None) -> int:
+def drop(
+    target: OptionalWorker = None,
+    /,
+    *,
+    config: ConfigOption = None,
+    yes: Annotated[bool, Parameter(negative="", help="Delete; without it this only says what would be done.")] = False,
+) -> int:
     """Delete our own exchanges and queues, those that begin with mtrio., if nothing is in them and nobody uses them.
 
     Milvaion's are left alone. A worker of milvaion-trio that starts makes ours again.
 
+    One kind of message cannot be seen from here: one whose delay is over and whose own queue does not exist any more.
+    RabbitMQ keeps it in its delay queue and counts it in `rabbitmqctl list_queues name messages` only.
+
         milvaion-trio topology drop --config appsettings.json
+        milvaion-trio topology drop --config appsettings.json --yes
     """
     cluster, _ = _used(target, config)
-    deleted = run_interruptible(partial(_drop, _broker(cluster, "drop")))
+    deleted = run_interruptible(partial(_drop, _broker(cluster, "drop"), yes=yes))
+    if not yes:
+        vhost = shlex.quote(cluster.rabbitmq.virtual_host)
+        write_line(f"nothing stands in the way of deleting {deleted} exchanges and queues")
+        error_console().print(
+            f"Look first whether all of them count 0: rabbitmqctl list_queues -p {vhost} name messages\n"
+            "What counts more waits for a queue that was deleted, and would be lost. Then add --yes."
+        )
+        return ExitCode.DONE
     write_line(f"deleted {deleted} exchanges and queues")
     return ExitCode.DONE
 
@@ -210,12 +229,17 @@ def _left(drained: "Drained") -> Iterator[str]:
 # --- dropping -------------------------------------------------------------------------------------------------------
 
 
-async def _drop(broker: "AioPikaBroker") -> int:
-    """Delete all or nothing, as far as a broker that others use lets one; returns how many. If cancelled, some are."""
+async def _drop(broker: "AioPikaBroker", *, yes: bool) -> int:
+    """Delete all or nothing, as far as a broker that others use lets one; returns how many. If cancelled, some are.
+
+    Without `yes`, only say how many there are, if nothing is in the way.
+    """
     async with broker.administering() as administration:
         existing = [queue for queue in OURS if await administration.state(queue) is not None]
         exchanges = [exchange for exchange in LADDER.exchanges if await administration.has(exchange)]
         _refuse([line for queue in existing for line in await _in_the_way(administration, queue)], "Nothing")
+        if not yes:
+            return len(existing) + len(exchanges)
         # Exchanges first, so that nothing comes into their queues any more.
         left = [
             f"{exchange.name} is used by somebody else: {why}"

@@ -146,7 +146,8 @@ class AioPikaConsumer(AioPikaLink):
                 consumption.deliveries.take(event)
         elif isinstance(event, CancelledEvent) and event.channel in self._consumptions:
             # Also one that comes right behind the broker's yes, when nobody has heard that yet.
-            self.lose(f"RabbitMQ ended the consumer of {self._consumptions[event.channel].deliveries.queue!r}")
+            queue = self._consumptions[event.channel].deliveries.queue
+            self.lose(f"RabbitMQ ended the consumer of {queue!r}: was the queue deleted?")
         else:
             super()._hear(event)
 

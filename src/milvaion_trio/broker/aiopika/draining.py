@@ -17,6 +17,7 @@ from milvaion_trio.broker.aiopika.deliveries import AioPikaDeliveries, AioPikaDe
 from milvaion_trio.broker.ladder import LADDER
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Publication
+from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.headers import passed_on
 from milvaion_trio.policy.hops import onward
 from milvaion_trio.ports import Confirmation, Publisher
@@ -27,6 +28,8 @@ PREFETCH: Final = 500
 """Messages in hand at a time."""
 QUIET: Final = 1.0
 """Seconds without a delivery after which somebody else has had it: workers consume the hop queue too."""
+CONFIRM_TIMEOUT: Final = 10.0
+"""Seconds for the confirms of one batch; under an alarm a broker reads no publishes, and a person waits here."""
 PASSES: Final = 3
 """Looks at all queues. While workers run, new messages come for as long as jobs fail, so there must be an end."""
 DELIVERY_COUNT: Final = "x-delivery-count"
@@ -114,7 +117,12 @@ class _Draining:
                 staying.append(delivery)
             else:
                 movable.append((delivery, publication))
-        answers = await self.publisher.publish([publication for _, publication in movable])
+        with trio.move_on_after(CONFIRM_TIMEOUT) as limit:
+            answers = await self.publisher.publish([publication for _, publication in movable])
+        if limit.cancelled_caught:
+            raise LinkLost(
+                f"no confirm within {CONFIRM_TIMEOUT:g} s: is there a memory or disk alarm? The rest waits on"
+            )
         for (delivery, publication), answer in zip(movable, answers, strict=True):
             if answer is Confirmation.CONFIRMED:
                 delivery.ack()

@@ -21,7 +21,6 @@ from milvaion_trio.broker.aiopika.connecting import connect_tcp, detach, refusal
 from milvaion_trio.broker.aiopika.frames import (
     HEARTBEAT,
     BlockedEvent,
-    CancelledEvent,
     ChannelClosedEvent,
     ConnectionClosedEvent,
     Event,
@@ -118,7 +117,11 @@ class AioPikaLink:
     # --- opening and closing ----------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connect; raises `LinkLost` when that fails or takes too long. If cancelled, `close` cleans up."""
+        """Connect; raises `LinkLost` when that fails or takes too long, `SettingsError` where nothing can be tried.
+
+        If cancelled, `close` cleans up.
+        """
+        _url(self._endpoint)
         with trio.move_on_after(self._endpoint.connect_timeout) as limit:
             stream = await connect_tcp(self._endpoint.settings)
             try:
@@ -252,8 +255,6 @@ class AioPikaLink:
                 self.lose(f"RabbitMQ closed the connection: {why}")
             case ChannelClosedEvent(channel, why) if channel in self._in_use:
                 self.lose(f"RabbitMQ closed the channel {self._in_use[channel]}: {why}")
-            case CancelledEvent(channel) if channel in self._in_use:
-                self.lose(f"RabbitMQ ended the consumer {self._in_use[channel]}: was the queue deleted?")
             case BlockedEvent(""):
                 _logger.info("RabbitMQ reads publishes again: %s", self._endpoint.client_name)
             case BlockedEvent(why):
@@ -311,6 +312,14 @@ class _Ready(aiormq.TransportFactory):
 
 
 def _connection(endpoint: Endpoint, streams: ByteStreams) -> aio_pika.Connection:
+    return _Connection(_url(endpoint), streams, client_properties={"connection_name": endpoint.client_name})
+
+
+def _url(endpoint: Endpoint) -> URL:
+    """The settings as aio-pika takes them; raises `SettingsError` for those that no URL can say.
+
+    They would be changed on the way, without a word: an empty name to `guest`, a `%2F` to a slash.
+    """
     settings = endpoint.settings
     url = make_url(
         host=settings.host,
@@ -320,9 +329,11 @@ def _connection(endpoint: Endpoint, streams: ByteStreams) -> aio_pika.Connection
         virtualhost=settings.virtual_host,
         heartbeat=endpoint.heartbeat,
     )
-    # What cannot be said in a URL is changed on the way, without a word: an empty name to `guest`, a `%2F` to a slash.
-    said = (url.user, url.password, url.path[1:].replace("%2F", "/"))
-    if said != (settings.username, settings.password, settings.virtual_host):
+    if (url.user, url.password, url.path[1:].replace("%2F", "/")) != (
+        settings.username,
+        settings.password,
+        settings.virtual_host,
+    ):
         raise SettingsError(
             [
                 f"User {settings.username!r}, its password or virtual host {settings.virtual_host!r} cannot be used: "
@@ -330,4 +341,4 @@ def _connection(endpoint: Endpoint, streams: ByteStreams) -> aio_pika.Connection
                 "(Worker:RabbitMQ:Username, Worker:RabbitMQ:Password, Worker:RabbitMQ:VirtualHost)."
             ]
         )
-    return _Connection(url, streams, client_properties={"connection_name": endpoint.client_name})
+    return url
