@@ -279,10 +279,12 @@ def _shared(name: str, kind: type[S]) -> S:
 
 
 def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port on which nothing listens, outside the range from which the system takes those of outgoing connections."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((HOST, port))
+            return port
 
 
 def _is_plain(value: object) -> bool:

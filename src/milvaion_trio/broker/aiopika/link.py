@@ -329,11 +329,9 @@ def _url(endpoint: Endpoint) -> URL:
         virtualhost=settings.virtual_host,
         heartbeat=endpoint.heartbeat,
     )
-    if (url.user, url.password, url.path[1:].replace("%2F", "/")) != (
-        settings.username,
-        settings.password,
-        settings.virtual_host,
-    ):
+    said = (url.user, url.password, url.path[1:].replace("%2F", "/"))
+    wanted = (settings.username, settings.password, settings.virtual_host)
+    if said != wanted or not settings.password:
         raise SettingsError(
             [
                 f"User {settings.username!r}, its password or virtual host {settings.virtual_host!r} cannot be used: "
