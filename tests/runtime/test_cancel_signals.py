@@ -4,6 +4,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 import trio
@@ -12,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from milvaion_trio import JobContext, Worker
 from milvaion_trio.model.errors import LinkLost
+from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.messages import Cancellation, LogEntry
 from milvaion_trio.model.occurrence import OccurrenceStatus
@@ -310,6 +312,48 @@ async def test_the_silence_before_a_loss_counts_as_deaf(
 
     assert 18 <= listener.deaf_seconds <= 50
     assert "was not heard" in warnings(caplog)[-1]
+
+
+async def test_a_short_loss_after_a_long_outage_is_short(
+    worker: Worker, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The waits between the tries begin small again."""
+    caplog.set_level(logging.WARNING, "milvaion_trio.runtime")
+    async with under_test(worker) as kit:
+        with kit.signals.unreachable():
+            await trio.sleep(600)
+        await trio.sleep(60)
+        caplog.clear()
+        with kit.signals.unreachable():
+            await wait_all_tasks_blocked()
+        await trio.sleep(0.7)
+
+    assert [("cannot be heard" in text, "heard again" in text) for text in caplog.messages[:2]] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+async def test_one_signal_cancels_every_run_of_the_occurrence(worker: Worker, autojump_clock: MockClock) -> None:
+    """A workflow may have dispatched it again while its first run still waits for confirms or runs elsewhere."""
+    ledger = Ledger[Run]()
+    stopped: list[str] = []
+
+    class FakeRun:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def stop(self, reason: object, text: str) -> None:
+            stopped.append(self.name)
+
+    for number, name in enumerate(["first", "second"]):
+        ledger.add(AttemptKey(OCCURRENCE, str(number), 0, 0), cast("Run", FakeRun(name)))
+    async with under_test(worker) as kit:
+        assert kit.worker._house is not None
+        listener = CancelListener(LocalSignals(), ledger, kit.worker._house.reporter, lambda: 0.0)
+        listener._cancel(Cancellation(occurrence_id=OCCURRENCE))
+
+    assert stopped == ["first", "second"]
 
 
 async def test_the_start_is_held_up_by_one_try_only(worker: Worker, autojump_clock: MockClock) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -15,8 +16,9 @@ from milvaion_trio.model import headers, topology
 from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.occurrence import OccurrenceStatus
-from milvaion_trio.policy.hops import hop
+from milvaion_trio.policy.hops import AtHop, at_hop, hop
 from milvaion_trio.ports import Queue, Topology
+from milvaion_trio.runtime import hops as hops_module
 from milvaion_trio.testing import WorkerUnderTest, under_test
 
 OCCURRENCE = OccurrenceId("019d4d8e-91f0-7a3b-b2c6-0d5e4f7a8193")
@@ -230,3 +232,41 @@ async def test_a_cancel_at_a_hop_is_told_in_the_name_of_the_group(
         final = kit.occurrence(OCCURRENCE).final
         assert final is not None
         assert (final.status, final.worker_id) == (OccurrenceStatus.CANCELLED, "theirs")
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_what_a_client_of_ours_made_is_told_to_milvaion_only_if_asked(
+    told: bool, autojump_clock: MockClock
+) -> None:
+    """A Milvaion API does not know the occurrence (DESIGN.md 2)."""
+    worker = Worker("tests", observers=())
+
+    @worker.job("ImportJob")
+    async def import_orders() -> None: ...
+
+    async with under_test(worker, local_occurrences=told) as kit:
+        await import_orders.enqueue(delay=150)
+        await kit.run_until_idle()
+
+        assert [status.status for status in kit.statuses] == ([RUNNING, RUNNING, COMPLETED] if told else [])
+
+
+async def test_a_message_that_cannot_be_judged_is_set_aside_and_the_next_is_sent_on(
+    broker: EmbeddedBroker, runs: list[float], autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of ours costs one message its way, not the worker its life."""
+
+    def judge(message: Message, **facts: Any) -> AtHop:
+        if message.message_id == "bad":
+            raise LookupError
+        return at_hop(message, **facts)
+
+    monkeypatch.setattr(hops_module, "at_hop", judge)
+    declare(broker, "there")
+    async with serving(broker, runs) as kit:
+        broker.publish_nowait(hop(evolve(their_message(), message_id="bad"), "there", 0))
+        broker.publish_nowait(hop(their_message(), "there", 0))
+        await trio.sleep(1)
+
+        assert broker.queue("there").ready == (their_message(),)
+        assert len(kit.quarantined) == 1

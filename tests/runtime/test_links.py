@@ -102,6 +102,38 @@ async def test_a_running_job_is_adopted_again_after_a_lost_connection(
     assert story(kit, occurrence) == ["RUNNING", "COMPLETED"]
 
 
+async def test_a_second_outage_is_like_the_first(worker: Worker, autojump_clock: MockClock) -> None:
+    """It is told again, and the first try comes at once again."""
+    broker = CountingBroker()
+    async with under_test(worker, broker=broker) as kit:
+        for _ in range(2):
+            await trio.sleep(60)
+            with broker.unreachable():
+                await trio.sleep(300)
+        await trio.sleep(60)
+        broker.asked.clear()
+        broker.drop_connection()
+        dropped = trio.current_time()
+        await trio.sleep(60)
+        downs = [event for event in kit.events if isinstance(event, events.LinkDown) and event.link == "publishing"]
+
+    assert 0.2 <= broker.asked[0] - dropped <= 0.6
+    assert len(downs) == 3
+
+
+async def test_a_link_lost_while_the_worker_says_goodbye_disturbs_nothing(
+    worker: Worker, autojump_clock: MockClock
+) -> None:
+    broker = EmbeddedBroker()
+    async with under_test(worker, broker=broker) as kit:
+        await trio.sleep(1)
+        with broker.hold_confirms():
+            kit.drain()
+            await trio.sleep(1)
+            broker.drop_connection("publishing")
+            await kit.stopped()
+
+
 async def test_a_queue_that_was_declared_otherwise_meanwhile_ends_no_job(
     worker: Worker, autojump_clock: MockClock
 ) -> None:

@@ -7,8 +7,10 @@ import trio
 from tests.support.workers import seconds
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from milvaion_trio import Worker, WorkerSettings
+from milvaion_trio import JobContext, Worker, WorkerSettings
+from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model import topology
+from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.messages import JobConfig
 from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.model.settings import HeartbeatSettings
@@ -47,6 +49,44 @@ async def test_a_worker_registers_before_it_takes_jobs(worker: Worker, autojump_
                 execution_timeout_seconds=90,
             ),
         )
+
+
+@pytest.mark.parametrize(("interval", "told"), [(0.2, 1), (0.7, 1), (30.0, 30)])
+async def test_the_registered_interval_is_never_zero(autojump_clock: MockClock, interval: float, told: int) -> None:
+    """With 0 the API drops the instance at every sweep (WIRE.md 3.6)."""
+    worker = Worker(settings=WorkerSettings(heartbeat=HeartbeatSettings(interval=interval)), observers=())
+    async with under_test(worker) as kit:
+        (registration,) = kit.registrations
+
+    assert registration.metadata.heartbeat_interval == told
+
+
+async def test_the_messages_of_two_instances_are_told_apart(autojump_clock: MockClock) -> None:
+    """Their ids differ, or who removes equal ones loses the reports of one of them (RELIABILITY.md 2.6 W12)."""
+    broker = EmbeddedBroker()
+
+    def instance() -> Worker:
+        worker = Worker("tests", observers=())
+
+        @worker.job("work", timeout=0)
+        async def work(ctx: JobContext) -> None:
+            ctx.log.info("working")
+            await trio.sleep(200)
+
+        return worker
+
+    async with under_test(instance(), broker=broker) as first, under_test(instance(), broker=broker):
+        for _ in range(4):
+            first.enqueue("work")
+        broker.publish_nowait(Publication(Message(body=b"junk"), first.queue().name))
+        broker.publish_nowait(Publication(Message(body=b"junk"), first.queue().name))
+        await first.run_until_idle()
+        of_jobs = (topology.JOBS_EXCHANGE, topology.JOB_QUEUE_PREFIX)
+        reported = [sent.message for sent in first.published if not sent.target.startswith(of_jobs)]
+
+    ids = [message.message_id for message in reported]
+    assert None not in ids
+    assert len(set(ids)) == len(ids)
 
 
 async def test_the_worker_beats_at_exactly_its_interval(worker: Worker, autojump_clock: MockClock) -> None:
