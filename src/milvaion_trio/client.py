@@ -230,14 +230,14 @@ class Client:
             raise NotPublished("The client is not open. Use it as `async with Client(...) as client:`.")
         return await publish_dispatch(await self._link.get(), publication, queue)
 
-    async def cancel(self, occurrence_id: OccurrenceId, reason: str = "Cancelled by user") -> None:
-        """Ask every worker to cancel the occurrence, whether it runs, waits or is still to come.
+    async def cancel(self, occurrence_id: OccurrenceId, reason: str = "Cancelled by user") -> int:
+        """Ask every worker to cancel the occurrence, whether it runs, waits or is to come; returns how many heard it.
 
         Raises `NotPublished` when the client has no way to send signals.
         """
         if self._signals is None:
             raise NotPublished("This client was made without `signals`, so it cannot send a cancel signal.")
-        await self._signals.send(Cancellation(occurrence_id=occurrence_id, reason=reason))
+        return await self._signals.send(Cancellation(occurrence_id=occurrence_id, reason=reason))
 
 
 def _log_loss(event: Event) -> None:

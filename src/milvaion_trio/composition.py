@@ -1,11 +1,13 @@
 """A worker's parts put together: every port gets its adapter, every part what it needs."""
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 import trio
 
+from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.events import Observer
 from milvaion_trio.model.identity import Identity
 from milvaion_trio.model.ids import InstanceId, WorkerId
@@ -33,6 +35,8 @@ from milvaion_trio.runtime.shutdown import Shutdown
 from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
 
 __all__ = ["Plan", "compose"]
+
+_log = logging.getLogger("milvaion_trio.runtime")
 
 
 class Plan(Protocol):
@@ -65,14 +69,28 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
     settings, registry, clock_ns = plan.settings, plan.registry, plan.clock_ns
     identity = Identity(worker_id=WorkerId(settings.worker_id), instance_id=plan.instance_id, dialect=settings.wire)
 
+    is_declared = False
+
     def now() -> Instant:
         return Instant.from_unix_ns(clock_ns())
 
     @contextlib.asynccontextmanager
     async def consuming_declared() -> AsyncIterator[Consumer]:
-        """A consuming connection over which all that the worker uses is declared. If cancelled, any part of it is."""
+        """A consuming connection over which all that the worker uses is declared. If cancelled, any part of it is.
+
+        Raises `SettingsError` at first. Later, a queue that somebody has declared otherwise meanwhile is told, and what
+        is there is consumed: it must not keep the other jobs from running.
+        """
+        nonlocal is_declared
         async with plan.broker.consuming() as consumer:
-            await consumer.declare(topology_of(registry.jobs))
+            try:
+                await consumer.declare(topology_of(registry.jobs))
+            except SettingsError as error:
+                if not is_declared:
+                    raise
+                for problem in error.problems:
+                    _log.error("%s", problem)
+            is_declared = True
             yield consumer
 
     observers = Observers(plan.observers)

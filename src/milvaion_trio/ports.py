@@ -212,8 +212,11 @@ class Signals(Protocol):
         Entering and iterating raise `LinkLost` when signals can no longer be heard.
         """
 
-    async def send(self, cancellation: Cancellation) -> None:
-        """Send a cancel signal to every listener there is now. If cancelled, it may have been sent."""
+    async def send(self, cancellation: Cancellation) -> int:
+        """Send a cancel signal to every listener there is now, and return how many that are.
+
+        If cancelled, it may have been sent.
+        """
 
 
 class ReportKind(enum.Enum):

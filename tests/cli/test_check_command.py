@@ -23,7 +23,9 @@ from milvaion_trio.cli.findings import Area, Finding, Verdict
 from milvaion_trio.cli.server_checks import look_at_servers
 from milvaion_trio.model import topology
 from milvaion_trio.model.settings import RabbitMQSettings, RedisSettings, WorkerSettings
-from milvaion_trio.runtime.declaration import topology_of
+from milvaion_trio.ports import QueueState
+from milvaion_trio.runtime.declaration import REPORT_QUEUES, topology_of
+from milvaion_trio.runtime.readers import MANY_STATUSES
 
 CLEANUP = "scheduled_jobs_queue.report-worker.cleanup.wildcard"
 OK, WARNING, FAILED = Verdict.OK, Verdict.WARNING, Verdict.FAILED
@@ -182,6 +184,18 @@ async def test_quarantined_messages_are_a_warning(vhost: str, client: Client) ->
     findings = await found(worker)
 
     assert about(topology.QUARANTINE_QUEUE, findings[Area.TOPOLOGY]).verdict is WARNING
+
+
+@pytest.mark.parametrize(("ready", "warns"), [(MANY_STATUSES, False), (MANY_STATUSES + 1, True)])
+def test_many_statuses_that_wait_are_a_warning(ready: int, warns: bool) -> None:
+    """Also when somebody reads them: the dashboard is late by as much (WIRE.md 4.3)."""
+    states = {**dict.fromkeys(REPORT_QUEUES, QueueState(0, 1)), topology.STATUS_QUEUE: QueueState(ready, 1)}
+
+    first, *others = server_checks._milvaion(states, "/")
+
+    text = f"{ready} statuses wait in {topology.STATUS_QUEUE}; a server reads about 100 a second"
+    assert first.verdict is OK
+    assert others == ([Finding(Area.MILVAION, WARNING, text)] if warns else [])
 
 
 async def test_a_missing_virtual_host_is_named(vhost: str) -> None:

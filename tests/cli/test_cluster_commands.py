@@ -22,6 +22,7 @@ from milvaion_trio.cli.cluster import Cluster, find_cluster
 from milvaion_trio.cli.control import Cancel, Enqueue
 from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.model import topology
+from milvaion_trio.transports import signals_for
 
 VECTORS = Path(__file__).parents[1] / "wire" / "vectors"
 CLEANUP = "scheduled_jobs_queue.report-worker.cleanup.wildcard"
@@ -165,6 +166,26 @@ async def test_a_bare_body_goes_to_the_group_it_names_unless_another_is_given(
     assert ours.headers["x-mtrio-origin"] == ("S", "client")
 
 
+async def test_a_bare_body_s_own_pattern_leads_unless_a_group_is_given(
+    config: Path, client: Client, tmp_path: Path
+) -> None:
+    """As in Milvaion, where the job says its pattern; that of another group is made from the job's name."""
+    body = b"""{"id": "019d4a10-3b5c-7e21-8f04-6a1d2c9be077", "jobNameInWorker": "CleanupJob",
+        "workerId": "report-worker", "routingPattern": "report-worker.generatereport.*"}"""
+    (tmp_path / "body.json").write_bytes(body)
+    arguments = ("enqueue", "--message", tmp_path / "body.json", "--config", config)
+
+    own = await call_command(*arguments)
+    message = await the_only_message(client, REPORT)
+    given = await call_command(*arguments, "--worker-id", "other-worker")
+
+    assert (own.code, given.code) == (0, 0)
+    assert message.body == body
+    assert message.routing_key == "report-worker.generatereport.job"
+    assert message.headers["RoutingKey"] == ("S", message.routing_key)
+    assert (await the_only_message(client, OTHERS)).routing_key == "other-worker.cleanup.job"
+
+
 async def test_what_cannot_be_done_in_a_cluster_is_said(config: Path, client: Client) -> None:
     unknown = await call_command("enqueue", "SendLetterJob", "--config", config)
     waiting = await call_command("enqueue", "CleanupJob", "--wait", "--config", config)
@@ -187,7 +208,7 @@ async def enqueued(found: Cluster) -> None:
     [
         ({"Password": "hunter2"}, "refused the login of user 'guest' (Worker:RabbitMQ:Username, "),
         ({"VirtualHost": "nowhere"}, "into virtual host 'nowhere' (Worker:RabbitMQ:VirtualHost)"),
-        ({"Port": free_port()}, "does RabbitMQ run there (Worker:RabbitMQ:Host, Worker:RabbitMQ:Port)?"),
+        ({"Port": free_port()}, "does RabbitMQ run there (Worker:RabbitMQ:Host, Worker:RabbitMQ:Port). "),
     ],
     ids=["password", "vhost", "port"],
 )
@@ -227,6 +248,22 @@ async def test_a_broker_that_takes_nothing_more_is_not_waited_for_for_ever(
 # --- cancel ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("given", "heard"), [(("--reason", "wrong year"), "wrong year"), ((), "Cancelled by user")], ids=["said", "unsaid"]
+)
+async def test_the_reason_travels_with_the_signal(given: tuple[str, ...], heard: str, config: Path) -> None:
+    """It is what the dashboard shows for the cancelled job (WIRE.md 5.3)."""
+    cluster = find_cluster(config)
+    assert cluster is not None
+    with trio.fail_after(20):
+        async with signals_for(cluster.settings).cancellations() as cancellations:
+            ended = await call_command("cancel", OCCURRENCE, *given, "--config", config)
+            cancellation = await anext(cancellations)
+
+    assert ended.code == 0
+    assert (cancellation.occurrence_id, cancellation.reason) == (OCCURRENCE, heard)
+
+
 async def test_without_redis_nothing_can_be_cancelled(vhost: str, tmp_path: Path) -> None:
     port = free_port()
     absent = find_cluster(write_settings(tmp_path, vhost, redis={"ConnectionString": f"{HOST}:{port}"}))
@@ -264,7 +301,7 @@ async def test_a_worker_runs_what_is_enqueued_and_is_cancelled_from_another_term
         process.kill()
 
     assert (cancelled.code, cancelled.err) == (0, "")
-    assert cancelled.out == f"{occurrence_id}: every worker that hears cancel signals now was told\n"
+    assert cancelled.out == f"{occurrence_id}: 1 worker told\n"
     assert "job cancelled: GenerateReportJob" in ended
     assert left.code == 0
 

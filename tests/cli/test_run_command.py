@@ -3,8 +3,33 @@
 import json
 import signal
 import subprocess
+import time
+from pathlib import Path
 
 from tests.support.commands import PATIENCE, finish, run_command, start
+
+HANGING_WORKER = """
+import time
+from contextlib import asynccontextmanager
+
+from milvaion_trio import Worker
+
+worker = Worker("hanging-worker")
+
+
+@worker.job()
+def hang():
+    print(worker.settings.shutdown.flush_timeout, flush=True)
+    time.sleep(60)
+
+
+@worker.lifespan
+@asynccontextmanager
+async def enqueue_it(worker):
+    await hang.enqueue()
+    yield
+"""
+"""Its job is in a thread, which no cancellation can end."""
 
 
 def test_burst_ends_when_every_job_is_done() -> None:
@@ -39,6 +64,25 @@ def test_sigterm_drains() -> None:
 
     assert ended.code == 0
     assert "shutdown: 0 running jobs may end" in ended.err
+
+
+def test_the_budgets_of_the_command_line_end_a_job_that_hangs(tmp_path: Path) -> None:
+    """Instead of 20 s to go on and 5 s to clean up: a service manager may allow less."""
+    (tmp_path / "hanging.py").write_text(HANGING_WORKER)
+    budgets = ("--drain-timeout", "0.2", "--cleanup-timeout", "0.2", "--flush-timeout", "0.7")
+    process = start(["run", "hanging:worker", *budgets], cwd=tmp_path)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "0.7\n"
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process)
+    finally:
+        process.kill()
+
+    assert ended.code == 0
+    assert "shutdown: 1 running job may end" in ended.err
+    assert time.monotonic() - began < 4.5  # the cleanup alone would have 5
 
 
 def test_the_third_signal_ends_even_a_worker_whose_loop_is_blocked() -> None:

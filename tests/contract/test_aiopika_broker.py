@@ -193,6 +193,24 @@ async def test_the_name_has_no_secrets() -> None:
     assert AioPikaBroker(RabbitMQSettings()).name == "amqp://localhost:5672/"
 
 
+def test_a_dead_link_is_noticed_by_the_heartbeat_of_the_design() -> None:
+    """10 s: RabbitMQ's own 60 would let a dead worker keep its jobs for minutes (DESIGN.md 4)."""
+    assert AioPikaBroker(RabbitMQSettings()).heartbeat == 10
+
+
+# --- consuming ------------------------------------------------------------------------------------------------------
+
+
+async def test_more_prefetch_than_the_wire_can_say_is_as_much_as_it_can(broker: AioPikaBroker) -> None:
+    """A job's limit may be any number, and the field has 16 bits."""
+    async with broker.publishing() as publisher, broker.consuming() as consumer:
+        async with consumer.consume(JOBS, prefetch=100_000) as deliveries:
+            assert await publisher.publish([job(7)]) == [CONFIRMED]
+            (message,) = await received(deliveries, 1)
+
+    assert message.body == b"7"
+
+
 # --- publishing -----------------------------------------------------------------------------------------------------
 
 

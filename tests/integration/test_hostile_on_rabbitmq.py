@@ -23,10 +23,12 @@ from tests.support.hostile_bodies import job
 from tests.support.queues import left_in
 
 from milvaion_trio import JobContext, Worker
+from milvaion_trio.broker.ladder import rung_name
 from milvaion_trio.model.events import DeliveryRefused, Event, LinkDown, LinkUp
 from milvaion_trio.model.headers import DELAY_LEFT, DELAY_TARGET
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.topology import HOP_QUEUE, QUARANTINE_QUEUE
+from milvaion_trio.policy import hops
 
 PROBE: Final = "scheduled_jobs_queue.tests.probe.wildcard"
 PICKY: Final = "scheduled_jobs_queue.tests.pickyprobe.wildcard"
@@ -244,8 +246,9 @@ async def test_whatever_says_how_long_to_wait() -> None:
         ]
 
 
-async def test_whatever_says_where_to_go() -> None:
+async def test_whatever_says_where_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """What names no queue is set aside; what names none that exists waits for it, and holds up nobody."""
+    monkeypatch.setattr(hops, "REFUSED_DELAY", 1.0)
     cases = {kind: delayed(f"target: {kind}", left=("I", 0), target=value) for kind, value in TYPED.items()}
     cases["absent"] = delayed("target: absent", left=("I", 0))
     cases["itself"] = delayed("target: itself", target=("S", HOP_QUEUE))
@@ -268,7 +271,11 @@ async def test_whatever_says_where_to_go() -> None:
         late = await (await client.consume("2", no_ack=True)).receive()
         assert late.properties["correlation_id"] == cases["digits"].occurrence_id
         assert not late.headers.keys() & {DELAY_LEFT, DELAY_TARGET}
-        stage.left[HOP_QUEUE] = (len(NOWHERE) - 1, 0)
+        monkeypatch.setattr(hops, "REFUSED_DELAY", 60.0)
+        rung = rung_name(60)
+        while (await client.declare_queue(rung, passive=True))[0] < len(NOWHERE) - 1:  # noqa: ASYNC110  # it tells nobody
+            await trio.sleep(0.1)
+        stage.left[rung] = (len(NOWHERE) - 1, 0)
 
 
 def delayed(name: str, *, left: Field | None = None, target: Field | None = None) -> HostileCase:

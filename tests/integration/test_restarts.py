@@ -239,7 +239,7 @@ async def test_a_broker_restarted_under_load_loses_nothing(rabbitmq: RabbitMQSer
     print(f"{end}: {took:.1f} s from the broker's return to the next end of a job; {len(load.attempts)} jobs")
     assert took < RETURN
     for link in ("publishing", "consuming"):
-        assert (load.seen(LinkDown, link), load.seen(LinkUp, link)) == (1, 2)
+        assert load.seen(LinkUp, link) == 2
     assert {identity: final_statuses(here, identity) for identity in here.api.model.database.occurrences} == {
         identity: [S.COMPLETED] for identity in load.attempts
     }

@@ -1,19 +1,26 @@
 """The client: what it publishes, what it says when it cannot, and that a lost connection is not its end."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
 from attrs import define, field
+from tests.support import servers
 from trio.testing import MockClock
 
 from milvaion_trio import Client, JobSettings, Worker, WorkerSettings
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.broker.embedded.links import EmbeddedPublisher
-from milvaion_trio.client import Destination
+from milvaion_trio.client import Destination, dispatch_message
 from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, NotPublished
+from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.messages import Cancellation
+from milvaion_trio.model.settings import RabbitMQSettings, RedisSettings
 from milvaion_trio.ports import Binding, Exchange, Queue, Topology
+from milvaion_trio.signals.redis import RedisSignals
 from milvaion_trio.testing import under_test
 
 QUEUE = "scheduled_jobs_queue.tests.import.wildcard"
@@ -53,6 +60,38 @@ async def test_a_missing_queue_is_named(broker: EmbeddedBroker, autojump_clock: 
             await client.enqueue("ImprtJob", delay=delay)
 
     assert broker.delayed == 0
+
+
+async def test_what_the_broker_refuses_is_no_occurrence(broker: EmbeddedBroker) -> None:
+    """Whoever got an id would wait for a job that never runs."""
+    broker.refuse_next(1)
+    async with Client(broker, worker_id="tests") as client:
+        with pytest.raises(NotPublished, match="The broker refused the message"):
+            await client.enqueue("ImportJob")
+
+    assert broker.queue(QUEUE).depth == 0
+
+
+async def test_each_message_says_what_it_is_and_when_it_was_sent(broker: EmbeddedBroker) -> None:
+    """As Milvaion's dispatcher does: the message's id is the job's, the time is in whole seconds (WIRE.md 2.3)."""
+    async with Client(broker, worker_id="tests", clock_ns=lambda: 1_775_121_300_999_999_999) as client:
+        occurrences = [await client.enqueue("ImportJob") for _ in range(2)]
+
+    messages = broker.queue(QUEUE).ready
+    bodies = [json.loads(message.body) for message in messages]
+    assert [message.message_id for message in messages] == [body["id"] for body in bodies]
+    assert [message.correlation_id for message in messages] == occurrences
+    assert len({*occurrences, *(body["id"] for body in bodies)}) == 4
+    assert {body["creationDate"] for body in bodies} == {"2026-04-02T09:15:00.9999999Z"}
+    for message in messages:
+        assert (message.timestamp, message.content_type) == (1_775_121_300, "application/json")
+
+
+@pytest.mark.parametrize("delay", [None, 30], ids=["at once", "later"])
+def test_a_dispatched_job_outlives_the_broker_it_waits_in(delay: float | None) -> None:
+    to = Destination(worker_id="tests", job_name="ImportJob", pattern="tests.import.*")
+
+    assert dispatch_message(to, None, delay=delay).message.persistent
 
 
 async def test_a_delayed_one_arrives_in_the_queue_of_its_pattern(
@@ -152,3 +191,41 @@ async def test_a_pattern_that_only_the_settings_say_is_used(autojump_clock: Mock
         await kit.run_until_idle()
 
         assert kit.queue().name == "scheduled_jobs_queue.sendemail.wildcard"
+
+
+# --- made from settings ---------------------------------------------------------------------------------------------
+
+
+def test_settings_say_the_patterns_of_their_own_group_only() -> None:
+    settings = WorkerSettings(
+        worker_id="email-worker",
+        rabbitmq=RabbitMQSettings(),
+        jobs={"SendEmailJob": JobSettings(routing_patterns=["sendemail.*"])},
+    )
+
+    ours, theirs = Client.from_settings(settings), Client.from_settings(settings, worker_id="other-worker")
+
+    assert ours.destination("sendemailjob").pattern == "sendemail.*"
+    assert theirs.destination("SendEmailJob").pattern == "other-worker.sendemail.*"
+
+
+def test_the_environment_is_over_the_file_of_a_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for workers, or they would meet at different brokers."""
+    config = tmp_path / "appsettings.json"
+    config.write_text('{"Worker": {"RabbitMQ": {"Host": "rabbit.example", "Port": 5672}}}')
+    monkeypatch.setenv("Worker__RabbitMQ__Port", "5673")
+
+    assert Client.from_file(config)._broker.name == "amqp://rabbit.example:5673/"
+
+
+async def test_a_client_of_a_file_cancels_over_its_redis(tmp_path: Path) -> None:
+    redis = RedisSettings(connection_string=f"{servers.HOST}:{servers.redis().port}", cancellation_channel="of a file")
+    section = {"ConnectionString": redis.connection_string, "CancellationChannel": redis.cancellation_channel}
+    config = tmp_path / "appsettings.json"
+    config.write_text(json.dumps({"Worker": {"Redis": section}}))
+    occurrence_id = OccurrenceId("0f8fad5b-d9cb-469f-a165-70867728950e")
+
+    with trio.fail_after(20):
+        async with RedisSignals(redis).cancellations() as heard:
+            await Client.from_file(config).cancel(occurrence_id, "wrong year")
+            assert await anext(heard) == Cancellation(occurrence_id=occurrence_id, reason="wrong year")

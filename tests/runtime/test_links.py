@@ -118,7 +118,7 @@ async def test_a_second_outage_is_like_the_first(worker: Worker, autojump_clock:
         downs = [event for event in kit.events if isinstance(event, events.LinkDown) and event.link == "publishing"]
 
     assert 0.2 <= broker.asked[0] - dropped <= 0.6
-    assert len(downs) == 3
+    assert len(downs) == 5  # lost and refused, lost and refused, lost
 
 
 async def test_a_link_lost_while_the_worker_says_goodbye_disturbs_nothing(
@@ -135,24 +135,33 @@ async def test_a_link_lost_while_the_worker_says_goodbye_disturbs_nothing(
 
 
 async def test_a_queue_that_was_declared_otherwise_meanwhile_ends_no_job(
-    worker: Worker, autojump_clock: MockClock
+    worker: Worker, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told, and tried again until somebody has put it right."""
-    seen: list[events.Event] = []
-    worker.observe(seen.append)
+    """It is told, and what is there is consumed, that queue too."""
     async with under_test(worker, broker=SpoiledBroker()) as kit:
         occurrence = kit.enqueue("work", 30)
         await trio.sleep(5)
         assert isinstance(kit.broker, SpoiledBroker)
         kit.broker.problem = "Queue 'jobs' exists with other arguments."
         kit.broker.drop_connection("consuming")
-        await trio.sleep(60)
-        kit.broker.problem = ""
+        await trio.sleep(5)
+        later = kit.enqueue("work", 1)
         await kit.run_until_idle()
 
-    assert story(kit, occurrence) == ["RUNNING", "COMPLETED"]
-    (down,) = [event for event in seen if isinstance(event, events.LinkDown)]
-    assert (down.link, len([event for event in seen if isinstance(event, events.LinkUp)])) == ("consuming", 3)
+    assert story(kit, occurrence) == story(kit, later) == ["RUNNING", "COMPLETED"]
+    assert caplog.messages == ["Queue 'jobs' exists with other arguments."]
+
+
+async def test_another_reason_for_the_same_outage_is_told(worker: Worker, autojump_clock: MockClock) -> None:
+    """One line per reason, not per try: whoever looks at the log needs the one that holds now."""
+    broker = EmbeddedBroker()
+    async with under_test(worker, broker=broker) as kit:
+        await trio.sleep(1)
+        with broker.unreachable():
+            await trio.sleep(60)
+        whys = [event.why for event in kit.events if isinstance(event, events.LinkDown) and event.link == "consuming"]
+
+    assert whys == ["the embedded broker dropped the connection", "the embedded broker refuses connections"]
 
 
 async def test_a_queue_that_may_not_be_consumed_any_more_stops_nothing_else(
@@ -249,7 +258,7 @@ async def test_the_backoff_grows_to_10_seconds_at_most(worker: Worker, autojump_
     assert 0.2 <= waits[0] <= 0.6
     assert max(waits) < 10.001
     assert 3600 / 10 <= len(waits) <= 3600 / 3
-    assert links == [events.LinkUp] * 2 + [events.LinkDown] * 2 + [events.LinkUp] * 2
+    assert links == [events.LinkUp] * 2 + [events.LinkDown] * 4 + [events.LinkUp] * 2  # lost, then refused
 
 
 @pytest.mark.parametrize("limit", [30.0, 5.0])

@@ -123,6 +123,18 @@ def test_a_status_queue_that_grows_is_told_once_and_so_is_its_end(told: pytest.L
     assert look(MANY_STATUSES) == ["INFO the Milvaion server keeps up again"]
 
 
+def test_a_status_queue_that_nobody_reads_is_not_said_to_be_read_slowly(told: pytest.LogCaptureFixture) -> None:
+    """There is no server that could keep up, which one sentence says already."""
+    readers = watching()
+    states = dict.fromkeys(REPORT_QUEUES, QueueState(0, 1))
+
+    for ready in (1, MANY_STATUSES + 1, MANY_STATUSES * 2):
+        readers.judge({**states, topology.STATUS_QUEUE: QueueState(ready, 0)})
+
+    (warning,) = sentences(told)
+    assert warning.startswith(f"WARNING nobody reads {topology.STATUS_QUEUE}: ")
+
+
 def test_what_cannot_be_told_ends_nothing(told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """No job depends on it, so not even a defect in it may end the worker."""
 

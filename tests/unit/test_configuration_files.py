@@ -314,3 +314,12 @@ def test_secrets_are_told_to_nobody() -> None:
         except SettingsError as error:
             said = f"{error} {error!r}"
         assert secret not in said
+
+
+@pytest.mark.parametrize(("section", "meant"), [("Workers", "Worker"), ("JobConsumer", "JobConsumers")])
+def test_a_section_that_looks_like_ours_is_told(section: str, meant: str) -> None:
+    """Everything in it would be ignored without a word, and the worker join as another group."""
+    resolved = read(f'{{"{section}": {{"WorkerId": "w"}}, "Logging": {{"LogLevel": "x"}}}}')
+
+    assert f"appsettings.json: {section} is no section that is read here; did you mean {meant}?" in resolved.warnings
+    assert not any("Logging" in warning for warning in resolved.warnings)

@@ -302,3 +302,20 @@ def test_a_class_whose_constructor_gets_less_than_it_needs_stops_the_start() -> 
 
     with pytest.raises(SettingsError, match=r"SendEmail: nothing is provided for sender"):
         prepared(define_job(SendEmail))
+
+
+@pytest.mark.parametrize("pattern", ["**", "a..b", "send*", ".a", "a.", "a.#b"])
+def test_a_pattern_that_no_message_can_reach_is_a_problem(pattern: str) -> None:
+    """The queue would be there, bound, and for ever empty."""
+    configured = {"SendEmailJob": JobSettings(routing_patterns=[pattern])}
+
+    [problem] = registry_of(define_job(nothing, "SendEmailJob")).check("w", configured)
+
+    assert problem.startswith(f"'SendEmailJob': no message can reach the routing pattern {pattern!r}")
+
+
+@pytest.mark.parametrize("pattern", ["sendemail.*", "a.#", "*", "a.b.c"])
+def test_a_pattern_of_whole_words_is_none(pattern: str) -> None:
+    configured = {"SendEmailJob": JobSettings(routing_patterns=[pattern])}
+
+    assert registry_of(define_job(nothing, "SendEmailJob")).check("w", configured) == []

@@ -66,6 +66,12 @@ def _settings(worker: Worker) -> Iterator[Finding]:
     text = f"read from {read}" if read else "all from the code: no appsettings.json here, nothing in the environment"
     yield Finding(Area.SETTINGS, Verdict.OK, f"worker id {resolved.settings.worker_id}; {text}")
     yield from (Finding(Area.SETTINGS, Verdict.WARNING, warning) for warning in resolved.warnings)
+    if resolved.settings.rabbitmq is not None and resolved.settings.offline_resilience.enabled:
+        text = (
+            "OfflineResilience has no effect in this version: reports wait in memory while RabbitMQ is away, and a "
+            "worker that is killed then runs its jobs again"
+        )
+        yield Finding(Area.SETTINGS, Verdict.WARNING, text)
 
 
 def _jobs(worker: Worker) -> Iterator[Finding]:

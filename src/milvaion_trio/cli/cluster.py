@@ -57,7 +57,8 @@ class Cluster:
             with trio.move_on_after(CONNECT_TIMEOUT + PATIENCE):
                 return await self._enqueue(request, group)
         except BrokerUnreachable as error:
-            raise CommandFailed(f"{self.name} cannot be reached: {error.last_error}. Nothing was enqueued.") from error
+            reason = error.last_error.rstrip(".?")
+            raise CommandFailed(f"{self.name} cannot be reached: {reason}. Nothing was enqueued.") from error
         except LinkLost as lost:
             raise CommandFailed(f"{lost}; nobody knows whether it was enqueued.") from lost
         except BaseExceptionGroup as group_of_errors:
@@ -99,12 +100,16 @@ class Cluster:
         if request.reason is not None:
             cancellation = Cancellation(occurrence_id=occurrence_id, reason=request.reason)
         try:
-            await signals_for(self.settings).send(cancellation)
+            heard = await signals_for(self.settings).send(cancellation)
         except LinkLost as lost:
             raise CommandFailed(f"The cancel signal could not be sent: {lost}.") from lost
-        return Done(
-            occurrence_id=occurrence_id, note=f"{occurrence_id}: every worker that hears cancel signals now was told"
-        )
+        if not heard:
+            raise CommandFailed(
+                f"Nobody listens on {self.settings.redis.cancellation_channel!r} of that Redis, so nobody was told: no "
+                "worker is connected to it (Worker:Redis:ConnectionString, Worker:Redis:CancellationChannel)."
+            )
+        workers = "1 worker" if heard == 1 else f"{heard} workers"
+        return Done(occurrence_id=occurrence_id, note=f"{occurrence_id}: {workers} told")
 
 
 def find_cluster(config: Path | None) -> Cluster | None:

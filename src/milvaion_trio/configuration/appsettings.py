@@ -3,6 +3,7 @@
 As .NET reads them (WIRE.md 10): names in any case, values as text, null for what is not set.
 """
 
+import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,9 @@ from milvaion_trio.configuration.sources import Origin, Source
 __all__ = ["DEFAULT_NAME", "files", "read"]
 
 DEFAULT_NAME: Final = "appsettings.json"
+
+_SECTIONS: Final = {"worker": "Worker", "jobconsumers": "JobConsumers"}
+"""Others belong to somebody else, unless they look like one of these."""
 
 _CONNECTIONS: Final = {("rabbitmq",): "RabbitMQ", ("redis",): "Redis"}
 """A .NET worker always connects to both, to those of its defaults where the file names none."""
@@ -43,6 +47,12 @@ def read(path: Path, name: str) -> Source | None:
         return Source(origin, problems=[f"{name}: {error}"])
     source = Source.of(said, origin)
     source.sections = _CONNECTIONS | source.sections
+    for section in dict.fromkeys(one.path[0] for one in said if one.path):
+        near = difflib.get_close_matches(section.lower(), _SECTIONS, n=1, cutoff=0.75)
+        if near and near[0] != section.lower():
+            source.warnings.append(
+                f"{name}: {section} is no section that is read here; did you mean {_SECTIONS[near[0]]}?"
+            )
     if not any(find(one.path).path for one in said):
         source.warnings.append(f"{name}: there is no section Worker and none JobConsumers, so everything is default.")
     return source

@@ -62,7 +62,7 @@ class LinkUp:
 
 @frozen
 class LinkDown:
-    """A connection is gone or could not be made; said once per outage."""
+    """A connection is gone or could not be made; said once per outage, and again when the reason is another."""
 
     link: str
     broker: str

@@ -163,10 +163,10 @@ class HeartbeatSettings:
 
 @frozen(kw_only=True)
 class OfflineResilienceSettings:
-    """The outbox on disk."""
+    """The outbox on disk. Without effect in this version: reports wait in memory, and messages are acked after them."""
 
     enabled: bool = True
-    """Off keeps the outbox in memory. The readme's default is off; ours is the safer."""
+    """Off keeps the outbox in memory. On unless said otherwise, unlike in the .NET SDK's readme."""
     local_storage_path: Text = "./worker_data"
     """The folder of the outbox, made where it is missing."""
     durability: Durability = "NORMAL"

@@ -150,7 +150,14 @@ class Registry:
             if same is not definition:
                 problems.append(f"Two jobs are called {same.name!r} and {name!r}; names are the same in any case.")
                 continue
-            for pattern in _patterns(worker_id, name, policies.of(definition)):
+            policy = policies.of(definition)
+            problems += [
+                f"{name!r}: no message can reach the routing pattern {pattern!r}: it must be words with dots between "
+                "them, where * stands for one whole word and # for any number."
+                for pattern in policy.routing_patterns or ()
+                if any(not word or (len(word) > 1 and ("*" in word or "#" in word)) for word in pattern.split("."))
+            ]
+            for pattern in _patterns(worker_id, name, policy):
                 queue = queue_name(pattern)
                 if len(queue.encode()) > _LONGEST_QUEUE_NAME:
                     problems.append(
@@ -164,7 +171,8 @@ class Registry:
         for name in configured or {}:
             if name.lower() not in first:
                 hint = suggestion(name, [definition.name for definition in self._definitions])
-                problems.append(f"The settings name a job {name!r} that this worker does not have{hint}")
+                remedy = "" if hint.strip(".") else " Add it, or give this worker a settings file without it."
+                problems.append(f"The settings name a job {name!r} that this worker does not have{hint}{remedy}")
         return problems
 
     def prepare(self, settings: WorkerSettings, *, context_type: type, provided: Collection[object]) -> None:

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import trio
 from attrs import frozen
 
-from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, SettingsError
+from milvaion_trio.model.errors import BrokerUnreachable, LinkLost
 from milvaion_trio.model.events import LinkDown, LinkUp
 from milvaion_trio.policy.backoff import reconnect_delays
 from milvaion_trio.ports import Link
@@ -94,8 +94,7 @@ class SupervisedLink(Generic[L]):
     async def kept_up(self) -> AsyncIterator[None]:
         """Hold the link while the context is open; it is entered with a connection and closes it on leaving.
 
-        Raises `BrokerUnreachable` when the first connection cannot be made within the start-up timeout (0: no limit),
-        and what the first one finds wrong (`SettingsError`); later ones are tried again then.
+        Raises `BrokerUnreachable` when the first connection cannot be made within the start-up timeout (0: no limit).
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self._keep_up)
@@ -107,6 +106,7 @@ class SupervisedLink(Generic[L]):
     async def _keep_up(self, task_status: trio.TaskStatus[None]) -> None:
         started = False
         delays: Iterator[float] | None = None
+        told = ""
         while True:
             try:
                 async with self._connect() as link:
@@ -120,17 +120,12 @@ class SupervisedLink(Generic[L]):
                     self._set(None)  # now, as closing a dead connection takes seconds
             except LinkLost as lost:
                 why = str(lost)
-            except SettingsError as error:
-                # What a worker must not start with is no reason to end the jobs that run: somebody has declared a
-                # queue otherwise meanwhile, and may put it right.
-                if not started:
-                    raise
-                why = " ".join(error.problems)
             finally:
                 self._set(None)
-            if delays is None:
-                delays = reconnect_delays(_draws())
+            if delays is None or why != told:  # once per outage, and again when the reason is another
                 self._observers.tell(LinkDown(self.name, self._broker, why))
+                told = why
+            delays = delays or reconnect_delays(_draws())
             delay = next(delays)
             if not started:
                 left = self._startup.left

@@ -40,12 +40,12 @@ class LocalSignals:
             self._subscriptions.remove(subscription)
             subscription.end("the local signals were lost")
 
-    async def send(self, cancellation: Cancellation) -> None:
-        """Send a signal. If cancelled, it was not sent."""
+    async def send(self, cancellation: Cancellation) -> int:
+        """Send a signal and say how many listen. If cancelled, it was not sent."""
         await trio.lowlevel.checkpoint()
         if self._is_unreachable:
             raise LinkLost("the local signals are unreachable")
-        self.cancel(cancellation)
+        return self.cancel(cancellation)
 
     def cancel(self, cancellation: Cancellation) -> int:
         """Send a signal without waiting and say how many subscriptions got it, as Redis does."""

@@ -80,13 +80,15 @@ class RedisSignals:
                 with trio.move_on_after(POLL + _PATIENCE, shield=True):
                     await listener.ended.wait()
 
-    async def send(self, cancellation: Cancellation) -> None:
-        """Send a signal; raises `LinkLost` when no server takes it. If cancelled, it may have been sent."""
+    async def send(self, cancellation: Cancellation) -> int:
+        """Send a signal and say how many listen; raises `LinkLost` when no server takes it.
+
+        If cancelled, it may have been sent.
+        """
         await _load_library()
         publish = partial(_publish, self._address, self._channel, encode_cancellation(cancellation))
         with trio.move_on_after(self._address.connect_timeout + _PATIENCE):
-            await trio.to_thread.run_sync(publish, abandon_on_cancel=True, limiter=self._commands)
-            return
+            return await trio.to_thread.run_sync(publish, abandon_on_cancel=True, limiter=self._commands)
         raise LinkLost(self._no_answer())
 
     def _no_answer(self) -> str:
@@ -102,7 +104,8 @@ async def _load_library() -> None:
     await trio.to_thread.run_sync(library, limiter=trio.CapacityLimiter(1))
 
 
-def _publish(address: RedisAddress, channel: bytes, payload: bytes) -> None:
+def _publish(address: RedisAddress, channel: bytes, payload: bytes) -> int:
     from milvaion_trio.signals.redis.connection import Connection
 
-    Connection.to(address, "PUBLISH", channel, payload, answer=int).close()
+    with Connection.to(address, "PUBLISH", channel, payload, answer=int) as connection:
+        return int(connection.answer)

@@ -4,7 +4,7 @@ redis-py's single connections are used, not its `PubSub`: that one connects agai
 the signals that were sent in between.
 """
 
-from typing import Self
+from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -24,6 +24,8 @@ class Connection:
 
     def __init__(self, address: RedisAddress, host: RedisHost) -> None:
         self.name = f"Redis at {host}"
+        self.answer: Any = None
+        """To the command it was opened with."""
         self._address = address
         self._patience = address.connect_timeout / len(address.hosts)
         # Its default tries ten times, a minute on a black hole (LIBRARIES.md 3). Its CLIENT SETINFO needs a permission
@@ -53,7 +55,8 @@ class Connection:
             try:
                 connection._connection.connect()  # type: ignore[no-untyped-call]
                 connection.send(*command)
-                if not isinstance(connection._connection.read_response(), answer):
+                connection.answer = connection._connection.read_response()
+                if not isinstance(connection.answer, answer):
                     raise ValueError("it does not answer as Redis does")
             except Exception as error:  # to what is sent by something that is no Redis, the parser may raise anything
                 connection.close()
