@@ -11,8 +11,9 @@ ASYNC_RULES := --enable ASYNC1,ASYNC2 --disable ASYNC109,ASYNC114,ASYNC124,ASYNC
 demo: .venv/ready-to-run          ## sample jobs of every ending, watched live
 	$(BIN)/milvaion-trio demo
 
+# Three at a time, on two cores too: tests on servers wait more than they compute.
 test: .venv/ready-to-develop servers check  ## all tests, lint, types and architecture
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 3 -q
 
 check: .venv/ready-to-develop     ## lint, types and architecture, without running tests
 	$(BIN)/ruff check .
