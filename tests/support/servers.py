@@ -157,6 +157,7 @@ class RabbitMQServer(Server):
         self._watch(self.pid, self._epmd.pid)
         _until(lambda: self._answers() or script.poll() is not None, "RabbitMQ did not answer")
         if script.poll() is not None:
+            self._epmd.terminate()
             raise RuntimeError(f"RabbitMQ did not start:\n{(self.folder / 'output.log').read_text()[-3000:]}")
 
     def control(self, *arguments: str) -> str:
