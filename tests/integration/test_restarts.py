@@ -16,7 +16,8 @@ from tests.support.amqp import ChannelClosed, Closed, connect
 from tests.support.api_model import ApiSettings, OccurrenceStatus
 from tests.support.api_model.database import ENDS
 from tests.support.api_model.server import api_server
-from tests.support.cluster import README_SETTINGS, Cluster, cluster, running, serving
+from tests.support.cluster import Cluster, cluster, running, serving
+from tests.support.readmes import SDK_README
 from tests.support.servers import HOST, RabbitMQServer, RedisServer
 
 from milvaion_trio import JobContext, Worker
@@ -140,7 +141,7 @@ async def sync():
 def written(folder: Path, rabbitmq_port: int, redis_port: int, patience: int) -> Path:
     """A program and its settings."""
     (folder / "shop.py").write_text(PROGRAM)
-    settings: dict[str, Any] = json.loads(json.dumps(README_SETTINGS))
+    settings: dict[str, Any] = json.loads(SDK_README)
     settings["Worker"]["StartupConnectionTimeoutSeconds"] = patience
     settings["Worker"]["RabbitMQ"] |= {"Host": HOST, "Port": rabbitmq_port}
     settings["Worker"]["Redis"]["ConnectionString"] = f"{HOST}:{redis_port}"

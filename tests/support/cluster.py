@@ -17,44 +17,17 @@ from tests.support import servers
 from tests.support.api_model import ApiSettings
 from tests.support.api_model.server import ApiServer, api_server
 from tests.support.commands import command, environment
+from tests.support.readmes import SDK_README
 from tests.support.resp import redis_publish
 from tests.support.servers import HOST, RabbitMQServer, RedisServer
 
 from milvaion_trio import Worker
 from milvaion_trio.model.settings import RabbitMQSettings, RedisSettings, WorkerSettings
 
-__all__ = ["Cluster", "README_SETTINGS", "RunningWorker", "cluster", "running", "serving"]
+__all__ = ["Cluster", "RunningWorker", "cluster", "running", "serving"]
 
 SOON = 20.0
 """Seconds for anything that takes well under one on an idle machine."""
-
-README_SETTINGS: Mapping[str, Any] = {
-    "Worker": {
-        "WorkerId": "email-worker",
-        "MaxParallelJobs": 5,
-        "RabbitMQ": {
-            "Host": "localhost",
-            "Port": 5672,
-            "Username": "guest",
-            "Password": "guest",
-            "VirtualHost": "/",
-        },
-        "Redis": {"ConnectionString": "localhost:6379", "Database": 0},
-        "Heartbeat": {"Enabled": True, "IntervalSeconds": 30},
-        "OfflineResilience": {"Enabled": True, "LocalStoragePath": "./worker_data"},
-    },
-    "JobConsumers": {
-        "SendEmailJob": {
-            "ConsumerId": "sendemail-consumer",
-            "MaxParallelJobs": 3,
-            "ExecutionTimeoutSeconds": 300,
-            "MaxRetries": 3,
-            "BaseRetryDelaySeconds": 60,
-            "RoutingPatterns": ["sendemail.*"],
-        }
-    },
-}
-"""The settings file that the readme of the .NET SDK shows."""
 
 
 @frozen(kw_only=True)
@@ -87,7 +60,7 @@ class Cluster:
 
     def write_appsettings(self, folder: Path, **changes: Any) -> Path:
         """The readme's settings file with nothing changed but where the servers are, and what the test changes."""
-        settings = json.loads(json.dumps(README_SETTINGS))
+        settings = json.loads(SDK_README)
         worker = settings["Worker"]
         worker["RabbitMQ"] |= {"Host": HOST, "Port": self.rabbitmq.port, "VirtualHost": self.vhost}
         worker["Redis"] |= {"ConnectionString": f"{HOST}:{self.redis.port}", "CancellationChannel": self.channel}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from tests.support.readmes import SDK_README
 
 from milvaion_trio.configuration import Resolved, resolve
 from milvaion_trio.model.errors import SettingsError
@@ -12,43 +13,6 @@ from milvaion_trio.model.settings import JobSettings, RabbitMQSettings, RedisSet
 from milvaion_trio.model.wire import Dialect
 
 Resolve = Callable[..., Resolved]
-
-SDK_README = """{
-  "Worker": {
-    "WorkerId": "email-worker",
-    "MaxParallelJobs": 5,
-    "RabbitMQ": {
-      "Host": "localhost",
-      "Port": 5672,
-      "Username": "guest",
-      "Password": "guest",
-      "VirtualHost": "/"
-    },
-    "Redis": {
-      "ConnectionString": "localhost:6379",
-      "Database": 0
-    },
-    "Heartbeat": {
-      "Enabled": true,
-      "IntervalSeconds": 30
-    },
-    "OfflineResilience": {
-      "Enabled": true,
-      "LocalStoragePath": "./worker_data"
-    }
-  },
-  "JobConsumers": {
-    "SendEmailJob": {
-      "ConsumerId": "sendemail-consumer",
-      "MaxParallelJobs": 3,
-      "ExecutionTimeoutSeconds": 300,
-      "MaxRetries": 3,
-      "BaseRetryDelaySeconds": 60,
-      "RoutingPatterns": ["sendemail.*"]
-    }
-  }
-}"""
-"""The file of the SDK's readme."""
 
 AEVATAR_README = """{
   "App": {

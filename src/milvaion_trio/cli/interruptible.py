@@ -1,8 +1,7 @@
 """Running a command's asynchronous part so that Ctrl-C ends it in an orderly way.
 
-Python's own way raises KeyboardInterrupt wherever the program happens to be. If that is in asyncio code below the
-bridge, the loop there dies, and whoever waits for it waits for ever. Here Ctrl-C is a cancellation: links are closed,
-which takes 3 s at most, and then the command ends as if interrupted.
+Python's own way raises KeyboardInterrupt wherever the program happens to be, also while it closes what is open. Here
+Ctrl-C is a cancellation: links are closed, which takes 3 s at most, and then the command ends as if interrupted.
 """
 
 import signal

@@ -130,9 +130,7 @@ class Hops:
         return refused
 
     def _alive(self, delivery: Delivery, decision: SendOn) -> Publication | None:
-        if decision.alive is None or not (
-            self.runs.report_local or not headers.has_local_origin(delivery.message.headers)
-        ):
+        if decision.alive is None or not self.runs.is_reported(delivery):
             return None
         return self.reporter.waiting(*decision.alive)
 

@@ -54,6 +54,10 @@ class Runs:
     _unsettled: int = field(default=0, init=False)
     _fewer: trio.Event = field(factory=trio.Event, init=False)
 
+    def is_reported(self, delivery: Delivery) -> bool:
+        """Whether the API is told about the occurrence of this message: those of our own clients it does not know."""
+        return self.report_local or not headers.has_local_origin(delivery.message.headers)
+
     # --- taking a delivery on ---------------------------------------------------------------------------------------
 
     def begin(self, admission: lifecycle.Run, delivery: Delivery, registered: RegisteredJob) -> Run:
@@ -68,7 +72,7 @@ class Runs:
             registered=registered,
             delivery=delivery,
             run_number=1 + self.ledger.redelivered(attempt) if delivery.redelivered else 1,
-            reported=self.report_local or not headers.has_local_origin(delivery.message.headers),
+            reported=self.is_reported(delivery),
             started_at=self.now(),
             started_clock=started,
             time_limit=limit,
@@ -222,9 +226,8 @@ class Runs:
             conclusion = lifecycle.conclude_refusal(admission)
         else:
             conclusion = lifecycle.conclude_cancelled_before_start(admission)
-        reported = self.report_local or not headers.has_local_origin(delivery.message.headers)
         await self.reporter.conclude(
-            delivery, admission.attempt, admission.job, conclusion, self.now(), reported=reported
+            delivery, admission.attempt, admission.job, conclusion, self.now(), reported=self.is_reported(delivery)
         )
         delivery.ack()
         if isinstance(admission, lifecycle.Refuse):
