@@ -8,10 +8,12 @@ General layout, from the bottom up; imports point down only:
     broker, signals, outbox    adapters for these needs
     runtime    the nursery tree: intake, executor, reporting, shutdown
     worker     what you build and serve; client, what you enqueue with
+    embed      the same in programs that run asyncio
     testing, cli    what you test with, and what you type
 """
 
 from milvaion_trio.client import Client as Client
+from milvaion_trio.embed.asyncio_client import AsyncioClient as AsyncioClient
 from milvaion_trio.model.errors import BrokerUnreachable as BrokerUnreachable
 from milvaion_trio.model.errors import InvalidJobData as InvalidJobData
 from milvaion_trio.model.errors import JobCancelled as JobCancelled
@@ -48,6 +50,7 @@ __all__ = [
     "Snooze",
     "StopReason",
     "Client",
+    "AsyncioClient",
     "WorkerSettings",
     "JobSettings",
     "MilvaionError",

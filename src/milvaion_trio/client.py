@@ -19,6 +19,7 @@ import trio
 from attrs import frozen
 
 from milvaion_trio import configuration
+from milvaion_trio.host import is_on_asyncio
 from milvaion_trio.model import headers, topology
 from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.errors import NotPublished, SettingsError
@@ -148,11 +149,15 @@ class Client:
     def from_file(cls, config: str | PathLike[str], *, worker_id: str | None = None) -> Self:
         """A client for the workers that run with this settings file; the environment is over the file, as for them.
 
+        The file is TOML or JSON, by its name. What has no effect in it is logged.
+
         `worker_id` names another group of workers on the same servers.
         Raises `SettingsError` with every mistake in the settings, or when they name no RabbitMQ.
         """
-        settings = configuration.resolve(WorkerSettings(), config=Path(config), environ=os.environ).settings
-        return cls.from_settings(settings, worker_id=worker_id)
+        resolved = configuration.resolve(WorkerSettings(), config=Path(config), environ=os.environ)
+        for warning in resolved.warnings:
+            _log.warning("%s", warning)
+        return cls.from_settings(resolved.settings, worker_id=worker_id)
 
     @classmethod
     def from_settings(
@@ -171,12 +176,17 @@ class Client:
             if job.routing_patterns and group == settings.worker_id
         ]
         return cls(
-            broker_for(settings, f"client of {group}"),
+            broker_for(settings, f"client of {group}", connect_timeout),
             worker_id=group,
             signals=signals_for(settings),
             destinations=destinations,
             connect_timeout=connect_timeout,
         )
+
+    @property
+    def broker(self) -> Broker:
+        """Where it publishes."""
+        return self._broker
 
     def over(self, link: SupervisedLink[Publisher]) -> Self:
         """Use this connection, which somebody else keeps up, instead of one of its own; needs no `async with`."""
@@ -186,9 +196,16 @@ class Client:
     async def __aenter__(self) -> Self:
         """Connect; a connection that is lost later is made again.
 
-        Raises `BrokerUnreachable` when none can be had within `connect_timeout` seconds. If cancelled, nothing is open.
+        Raises `BrokerUnreachable` when none can be had within `connect_timeout` seconds, and `NotPublished` in asyncio
+        code. If cancelled, nothing is open.
         """
-        startup = Startup(self._connect_timeout, trio.current_time(), "The client's connect_timeout")
+        if is_on_asyncio():
+            raise NotPublished(
+                "`Client` is for Trio code. On asyncio use `async with milvaion_trio.AsyncioClient(...) as client:`; "
+                "for the jobs of a worker, `AsyncioClient.of(worker)`."
+            )
+        # Who enqueues has somebody who waits: a refusal is told at once.
+        startup = Startup(self._connect_timeout, trio.current_time(), "The client's connect_timeout", 0.0)
         link = SupervisedLink("client", self._broker.name, self._broker.publishing, Observers([_log_loss]), startup)
         try:
             await self._stack.enter_async_context(link.kept_up())
@@ -241,7 +258,7 @@ class Client:
 
 
 def _log_loss(event: Event) -> None:
-    if isinstance(event, LinkDown):
+    if isinstance(event, LinkDown) and event.was_up:  # what was never up is told by what is raised
         _log.warning("the client lost %s (%s), connecting again", event.broker, event.why)
 
 

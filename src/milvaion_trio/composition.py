@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol
 
 import trio
@@ -16,17 +16,22 @@ from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.outbox.memory import MemoryOutbox
 from milvaion_trio.policy.ledger import Ledger
 from milvaion_trio.ports import Broker, Consumer, Signals
+from milvaion_trio.runtime.asyncio_jobs import AsyncioJobs, AsyncioLoop
 from milvaion_trio.runtime.cancellation import CancelListener
+from milvaion_trio.runtime.context import LogSink
 from milvaion_trio.runtime.declaration import registration_of, topology_of
+from milvaion_trio.runtime.definition import RunMode
 from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.executor import Executor
 from milvaion_trio.runtime.hops import Hops
 from milvaion_trio.runtime.limits import Slots
 from milvaion_trio.runtime.observers import Observers
+from milvaion_trio.runtime.places import Places
 from milvaion_trio.runtime.presence import JobHeartbeats, Presence
+from milvaion_trio.runtime.processes import JobProcesses
 from milvaion_trio.runtime.providers import Providers
 from milvaion_trio.runtime.readers import Readers
-from milvaion_trio.runtime.registry import Registry
+from milvaion_trio.runtime.registry import RegisteredJob, Registry
 from milvaion_trio.runtime.reporting import Reporter
 from milvaion_trio.runtime.run import Run
 from milvaion_trio.runtime.runs import Runs
@@ -34,7 +39,7 @@ from milvaion_trio.runtime.serve import House
 from milvaion_trio.runtime.shutdown import Shutdown
 from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
 
-__all__ = ["Plan", "compose"]
+__all__ = ["Plan", "compose", "places_for"]
 
 _log = logging.getLogger("milvaion_trio.runtime")
 
@@ -64,9 +69,35 @@ class Plan(Protocol):
     clock_ns: Callable[[], int]
 
 
+def places_for(max_parallel: int, sink: LogSink, cleanup_timeout: float) -> Places:
+    """Where jobs run that are no tasks of Trio's; nothing is started or imported before one needs it."""
+    return Places(
+        threads=trio.CapacityLimiter(max_parallel),
+        asyncio=AsyncioJobs(_open_loop, sink, cleanup_timeout),
+        processes=JobProcesses(sink, cleanup_timeout),
+    )
+
+
+def _check_asyncio(jobs: Iterable[RegisteredJob]) -> None:
+    """Import what asyncio jobs need, if there are any; raises `SettingsError` where that is not possible."""
+    names = [job.name for job in jobs if job.definition.mode is RunMode.ASYNCIO]
+    if names:
+        try:
+            import milvaion_trio.coroutines  # noqa: F401  # now, as it takes a while
+        except ImportError as error:
+            raise SettingsError([f'{name!r} has run="asyncio". {error}' for name in names]) from error
+
+
+def _open_loop(on_error: Callable[[str], None]) -> contextlib.AbstractAsyncContextManager[AsyncioLoop]:
+    from milvaion_trio.coroutines import open_loop  # imports asyncio and trio-asyncio
+
+    return open_loop(on_error)
+
+
 def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
     """Build the house, ready to be served; nothing runs or connects yet."""
     settings, registry, clock_ns = plan.settings, plan.registry, plan.clock_ns
+    _check_asyncio(registry.jobs)
     identity = Identity(worker_id=WorkerId(settings.worker_id), instance_id=plan.instance_id, dialect=settings.wire)
 
     is_declared = False
@@ -120,12 +151,13 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
         presence.changed()
         listener.run_ended(run)
 
-    threads = trio.CapacityLimiter(settings.max_parallel_jobs)
+    cleanup_timeout = settings.shutdown.cleanup_timeout
+    places = places_for(settings.max_parallel_jobs, reporter, cleanup_timeout)
     runs = Runs(
         ledger=ledger,
         outbox=outbox,
         reporter=reporter,
-        executor=Executor(plan.providers, reporter, threads, settings.shutdown.cleanup_timeout),
+        executor=Executor(plan.providers, reporter, places, cleanup_timeout),
         observers=observers,
         now=now,
         report_local=settings.reporting.local_occurrences,
@@ -142,6 +174,7 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
         reporter=reporter,
         listener=listener,
         runs=runs,
+        places=places,
         dispatcher=Dispatcher(registry=registry, runs=runs, worker_slots=Slots(settings.max_parallel_jobs)),
         hops=Hops(consuming=consuming, publishing=publishing, runs=runs, reporter=reporter),
         readers=Readers(consuming=consuming) if settings.rabbitmq is not None else None,

@@ -46,10 +46,18 @@ def log_event(event: events.Event) -> None:
             _log.error("message refused: queue %s, occurrence %s: %s", queue, occurrence_id or "unknown", why)
         case events.LinkUp(link, broker):
             _log.info("link up: %s to %s", link, broker)
+        case events.LinkDown(link, broker, why, was_up=False):
+            _log.warning("no link: %s to %s (%s), trying again", link, broker, why)
         case events.LinkDown(link, broker, why):
             _log.warning("link down: %s to %s (%s), connecting again", link, broker, why)
+        case events.WorkerReady(instance_id, ()):
+            _log.warning(
+                "worker ready: %s, but it has no jobs; decorate a function with @worker.job(), or call "
+                "worker.discover(PACKAGE)",
+                instance_id,
+            )
         case events.WorkerReady(instance_id, queues):
-            _log.info("worker ready: %s consumes %s", instance_id, ", ".join(queues) or "nothing")
+            _log.info("worker ready: %s consumes %s", instance_id, ", ".join(queues))
         case events.ShutdownBegan(hard, running):
             _log.info(
                 "shutdown: %s %s",

@@ -197,10 +197,13 @@ class Broker(Protocol):
         """For messages to people, without secrets, e.g. `amqp://localhost:5672/`."""
 
     def publishing(self) -> AbstractAsyncContextManager[Publisher]:
-        """Open a publishing connection; raises `LinkLost` when none can be had. Leaving the context closes it."""
+        """Open a publishing connection; leaving the context closes it.
+
+        Raises `LinkLost` when none can be had, `LinkRefused` where trying again changes nothing until a person does.
+        """
 
     def consuming(self) -> AbstractAsyncContextManager[Consumer]:
-        """Open a consuming connection; raises `LinkLost` when none can be had. Leaving the context closes it."""
+        """Open a consuming connection; raises as `publishing`. Leaving the context closes it."""
 
 
 class Signals(Protocol):

@@ -1,20 +1,37 @@
 """Which adapter the settings ask for: where they name no server, everything stays in this process."""
 
+import sys
+
 from milvaion_trio.broker.embedded import EmbeddedBroker
+from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.ports import Broker, Signals
 from milvaion_trio.signals.local import LocalSignals
 
 __all__ = ["broker_for", "signals_for"]
 
+NO_CLIENT = (
+    "The settings name RabbitMQ, which this version reaches on Python 3.11 to 3.13 only: newer ones cannot import "
+    "trio-asyncio, which its client stands on (python-trio/trio-asyncio#160). Use one of these, or no RabbitMQ."
+)
 
-def broker_for(settings: WorkerSettings, client_name: str) -> Broker:
-    """The broker of these settings; nothing is connected. `client_name` is shown by RabbitMQ's own tools."""
+
+def broker_for(settings: WorkerSettings, client_name: str, patience: float | None = None) -> Broker:
+    """The broker of these settings; nothing is connected. `client_name` is shown by RabbitMQ's own tools.
+
+    A connection that takes longer than `patience` seconds counts as failed; the time for the start where it is short.
+    Raises `SettingsError` where this Python has no client for RabbitMQ.
+    """
     if settings.rabbitmq is None:
         return EmbeddedBroker()
-    from milvaion_trio.broker.aiopika import AioPikaBroker  # an asyncio loop and 20 MB, for those who ask for it
+    if sys.version_info >= (3, 14):  # nothing of it is installed there, see pyproject.toml
+        raise SettingsError([NO_CLIENT])
+    # An asyncio loop and 20 MB, for those who ask for it.
+    from milvaion_trio.broker.aiopika import CONNECT_TIMEOUT, AioPikaBroker
 
-    return AioPikaBroker(settings.rabbitmq, client_name=client_name)
+    limit = settings.startup_connection_timeout if patience is None else patience
+    timeout = min(limit, CONNECT_TIMEOUT) if limit > 0 else CONNECT_TIMEOUT
+    return AioPikaBroker(settings.rabbitmq, client_name=client_name, connect_timeout=timeout)
 
 
 def signals_for(settings: WorkerSettings) -> Signals:

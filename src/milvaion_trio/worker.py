@@ -3,31 +3,31 @@
 import contextlib
 import inspect
 import logging
-import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from importlib.metadata import version
 from os import PathLike
-from pathlib import Path
 from typing import ParamSpec, Self, TypeAlias, TypeVar, Unpack
 
 import trio
-from attrs import evolve
 
 from milvaion_trio import configuration, loading
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.client import Client, Destination
 from milvaion_trio.composition import compose
+from milvaion_trio.configuration.contradictions import contradictions, doubts
+from milvaion_trio.configuration.told import Told
+from milvaion_trio.embed.asyncio_client import in_thread_of
+from milvaion_trio.host import is_on_asyncio
 from milvaion_trio.logs import log_event
 from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.model.events import Observer
 from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.ids import InstanceId, OccurrenceId
 from milvaion_trio.model.settings import JobPolicy, WorkerSettings
-from milvaion_trio.policy.consumer_timeout import consumer_timeout_warnings
 from milvaion_trio.ports import Broker, Signals
 from milvaion_trio.runtime import os_signals
 from milvaion_trio.runtime.context import JobContext
@@ -76,18 +76,14 @@ class Worker:
         observers: tuple[Observer, ...] = (log_event,),
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        given = settings or WorkerSettings()
-        if worker_id is not None and given.worker_id not in (worker_id, WorkerSettings().worker_id):
-            raise SettingsError([f"The worker is called {worker_id!r} here and {given.worker_id!r} in its settings."])
-        self._given = given if worker_id is None else evolve(given, worker_id=worker_id)
-        self._config = None if config is None else Path(config)
-        self._settings: WorkerSettings | None = None
+        self._told = Told.by_code(worker_id, settings, config)
+        self._given = {name for name, part in (("broker", broker), ("signals", signals)) if part is not None}
         self._broker = broker
         self._signals = signals
         self._instance = secrets.token_hex(4)
-        self.registry = Registry()
-        self.providers = Providers()
-        self.observers = observers
+        self.registry: Registry = Registry()
+        self.providers: Providers = Providers()
+        self.observers: tuple[Observer, ...] = observers
         self._lifespan: Lifespan | None = None
         self._serving: tuple[trio.lowlevel.TrioToken, Shutdown] | None = None
         self._house: House | None = None
@@ -95,7 +91,7 @@ class Worker:
 
     @classmethod
     def from_file(cls, config: str | PathLike[str]) -> Self:
-        """A worker whose settings stand in this file, e.g. a .NET worker's `appsettings.json`.
+        """A worker whose settings stand in this file: TOML, or a .NET worker's `appsettings.json`.
 
         Like all settings it is read when they are first needed, at the latest when serving starts.
         """
@@ -105,29 +101,29 @@ class Worker:
 
     @property
     def settings(self) -> WorkerSettings:
-        """What the worker was told: the environment over the settings file over what was given here.
+        """What the worker was told: command line over environment over one settings file over what was given here.
 
-        Read on first use, from the file that was named or from `appsettings.json` in the current folder.
-        Raises `SettingsError` with every mistake in any of them.
+        Read on first use, from the file that was named, else the first of `milvaion.toml`, `[tool.milvaion-trio]` in
+        `pyproject.toml` and `appsettings.json` in the current folder. Raises `SettingsError` with every mistake.
         """
-        if self._settings is None:
-            resolved = self.read_settings()
-            for warning in resolved.warnings:
-                _log.warning("%s", warning)
-            self._settings = resolved.settings
-        return self._settings
+        return self._told.settings
 
     @settings.setter
     def settings(self, settings: WorkerSettings) -> None:
-        self._settings = settings
+        self._told.settings = settings
 
     def read_settings(self) -> configuration.Resolved:
         """The settings with their sources and with what of them has no effect; raises as `settings` does."""
-        return configuration.resolve(self._given, config=self._config, environ=os.environ)
+        return self._told.read()
 
-    def configure(self, config: str | PathLike[str]) -> None:
-        """Take the settings from this file instead, before they are used; `run --config` does it."""
-        self._config, self._settings = Path(config), None
+    def configure(
+        self, config: str | PathLike[str] | None = None, overrides: Iterable[configuration.Override] = ()
+    ) -> None:
+        """Take the settings from this file instead, and these over all others, before they are used.
+
+        What the command line does with `--config` and `--set`. Without a file the one that was named before holds.
+        """
+        self._told.configure(config, overrides)
 
     @property
     def instance_id(self) -> InstanceId:
@@ -163,7 +159,8 @@ class Worker:
     ) -> Callable[[Callable[P, R]], JobDefinition[P, R]]:
         """Make a function or a class a job of this worker; the name is the function's or class's unless given.
 
-        `run` says where its code runs: `"task"` (default for `async def`) or `"thread"` (default for `def`).
+        `run` says where its code runs: `"task"` (default for `async def`), `"thread"` (default for `def`), `"process"`
+        (`def`), or `"asyncio"` (`async def` of asyncio's).
         The rest is the job's policy, see `JobSettings`. What does not fit is reported when serving starts.
         """
         if callable(name):
@@ -234,6 +231,8 @@ class Worker:
         )
 
     async def _enqueue(self, definition: JobDefinition[..., object], data: object, delay: float | None) -> OccurrenceId:
+        if is_on_asyncio():
+            return await in_thread_of(self, partial(self._enqueue, definition, data, delay))
         link = self._house.publishing if self._house is not None else None
         if link is not None and link.current is not None:  # the connection that is open already
             return await self.client().over(link).enqueue(definition, data, delay=delay)
@@ -245,11 +244,11 @@ class Worker:
 
         Serving begins with it. Called alone, it fills `registry.jobs` and starts nothing.
         """
-        problems: list[str] = []
-        for look_up in (
-            partial(self.providers.check, JobContext),
-            partial(self.registry.prepare, self.settings, context_type=JobContext, provided=self.providers.types),
-        ):
+        settings = self.settings
+        problems = list(contradictions(self._told.resolved, settings, self._given))
+        provided, named = self.providers.types, self._told.resolved.jobs
+        prepare = partial(self.registry.prepare, settings, context_type=JobContext, provided=provided, named=named)
+        for look_up in (partial(self.providers.check, JobContext), prepare):
             try:
                 look_up()
             except SettingsError as error:
@@ -259,10 +258,7 @@ class Worker:
 
     def warnings(self) -> list[str]:
         """What stops nothing and should be known before serving; a sentence each. `prepare` comes first."""
-        jobs, rabbitmq = self.registry.jobs, self.settings.rabbitmq
-        limits = {job.name: job.effective.timeout for job in jobs}
-        overlong = [] if rabbitmq is None else consumer_timeout_warnings(limits, rabbitmq.consumer_timeout)
-        return [*cut_schemas(jobs), *overlong]
+        return [*cut_schemas(self.registry.jobs), *doubts(self.settings, self.registry.jobs)]
 
     # --- serving ----------------------------------------------------------------------------------------------------
 
@@ -271,12 +267,19 @@ class Worker:
     ) -> None:
         """Run jobs until the worker is asked to leave: by `drain()`, a signal, or cancellation.
 
+        Awaited on asyncio, it runs Trio in a thread of its own, with all that follows carried over.
         `handle_signals=None` handles SIGINT and SIGTERM if this is the main task of `trio.run` in the main thread and
         nobody else has taken them. `task_status.started` gets the worker once it is registered and consumes.
         Raises `SettingsError` for contradictions in jobs or settings, `BrokerUnreachable` when there is no broker.
         If cancelled, running jobs are cancelled with reason *shutdown* and go back to their queues; that takes at most
-        `cleanup_timeout + flush_timeout` seconds, unless a job ignores its own cancellation for longer.
+        `cleanup_timeout + flush_timeout` seconds, unless a job ignores its own cancellation for longer. On asyncio
+        the thread of such a job is left behind after two seconds more.
         """
+        if is_on_asyncio():
+            from milvaion_trio.embed.asyncio_host import serve_on_asyncio  # asyncio, for who has it
+
+            await serve_on_asyncio(self, handle_signals, task_status)
+            return
         shutdown = Shutdown(self.settings.shutdown)
         if self._serving is not None:
             raise SettingsError(["This worker serves already. Make a second Worker to serve twice in one process."])
@@ -286,10 +289,17 @@ class Worker:
             with os_signals.handled(shutdown, numbers):
                 await self._serve(shutdown, lambda: task_status.started(self))
         except BaseExceptionGroup as group:
-            error = sole(group)
+            _, errors = group.split(trio.Cancelled)  # an error while being cancelled is what the host has to see
+            error = self._told.with_sources(sole(group if errors is None else errors))
             raise error from error.__cause__  # not from None: that would erase what caused it
         finally:
             self._serving = self._house = None
+
+    @property
+    def trio_token(self) -> trio.lowlevel.TrioToken | None:
+        """The Trio run in which the worker serves, maybe in another thread; `None` while it does not."""
+        serving = self._serving
+        return None if serving is None else serving[0]
 
     def drain(self) -> None:
         """Ask the worker to take no more jobs, let the running ones end, and leave. From any thread; twice is once.

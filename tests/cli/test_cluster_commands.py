@@ -319,7 +319,8 @@ def test_a_start_without_rabbitmq_ends_with_one_message_when_its_time_is_up(vhos
     )
     assert ended.err.endswith(
         "; does RabbitMQ run there (Worker:RabbitMQ:Host, Worker:RabbitMQ:Port)? "
-        "Worker:StartupConnectionTimeoutSeconds allows more time (0: for ever).\n"
+        "Worker:StartupConnectionTimeoutSeconds allows more time (0: for ever). "
+        f"Host and Port are from {config}.\n"
     )
     assert ended.err.count("\n") == 1
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-__all__ = ["PAGES", "ROOT", "Block", "anchors", "blocks", "links", "module_of", "shown"]
+__all__ = ["PAGES", "ROOT", "Block", "addresses", "anchors", "blocks", "links", "module_of", "prose", "shown"]
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"<!-- (no-run|file|exits): (.+?) -->\s*\Z")
 
 
@@ -51,6 +51,17 @@ def links(page: Path) -> Iterator[tuple[str, str]]:
         if not re.match(r"[a-z]+:", target):
             path, _, anchor = target.partition("#")
             yield path, anchor
+
+
+def addresses(page: Path) -> list[str]:
+    """Every address on the network that the page's text names, inside of links and outside."""
+    return re.findall(r"https?:[^\s)>\"'`|]*", _FENCE.sub("", page.read_text(encoding="utf-8")))
+
+
+def prose(page: Path) -> list[str]:
+    """The lines of the page, numbered as in the file; those of fenced blocks say nothing but that they are."""
+    text = page.read_text(encoding="utf-8")
+    return _FENCE.sub(lambda fence: re.sub(r"(?m)^.*$", "```", fence[0]), text).split("\n")
 
 
 def anchors(page: Path) -> set[str]:

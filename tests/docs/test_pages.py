@@ -1,17 +1,32 @@
-"""What the documentation names exists: links, commands, options, and what is drawn from code is current."""
+"""What the documentation names exists, and what of it is made from code is as the code has it."""
 
+import itertools
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
+import shlex
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from docs.generate import renewed
-from tests.docs.markdown import PAGES, ROOT, anchors, links, shown
+from docs.command_reference import commands, options
+from docs.generate import DRAWINGS, PARTS, renewed
+from tests.docs.markdown import PAGES, ROOT, addresses, anchors, blocks, links, shown
 
-COMMANDS = ROOT / "docs" / "reference" / "commands.md"
-LONGEST_GUIDE = 200
+from milvaion_trio.cli.app import app
+
+HOSTS = {
+    "github.com",
+    "pytest-trio.readthedocs.io",
+    "trio.readthedocs.io",
+}
+"""Where links may lead: the fewer, the fewer can break unseen, as nothing here looks at the network."""
+
+FOREIGN_OPTIONS = {
+    "--bind",  # Hypercorn
+    "--port",  # uvicorn
+    "--run",  # benchmarks/embedded.py
+    "--worker-class",  # Hypercorn
+}
+"""Options of other programs that pages name."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=shown)
@@ -28,88 +43,64 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=shown)
-def test_what_is_drawn_from_code_is_current(page: Path) -> None:
+def test_addresses_on_the_network_are_well_formed_and_few(page: Path) -> None:
+    """Whether they answer is not asked; what a typo makes of them is found."""
+    parts = [urlsplit(address) for address in addresses(page)]
+
+    assert {part.scheme for part in parts} <= {"https"}
+    assert {part.hostname for part in parts} <= HOSTS
+    assert [part.geturl() for part in parts if re.search(r"[.,;:]$|//.*//", part.geturl())] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_what_is_made_from_code_is_current(page: Path) -> None:
     """To renew it: `python docs/generate.py`."""
     text = page.read_text(encoding="utf-8")
 
     assert renewed(text) == text
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "how-to"], ids=shown)
-def test_a_guide_is_short(page: Path) -> None:
-    assert len(page.read_text(encoding="utf-8").splitlines()) < LONGEST_GUIDE
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_drawing_is_current(name: str) -> None:
+    """To renew it: `python docs/generate.py`."""
+    file = ROOT / "docs" / "_static" / name
+
+    assert file.read_text(encoding="utf-8") == DRAWINGS[name]()
 
 
-def test_every_page_can_be_reached_from_the_readme() -> None:
-    """Directly, so that nobody has to know where to look."""
-    readme = ROOT / "README.md"
+def test_everything_made_from_code_stands_in_a_page() -> None:
+    """A new command, for one, that no page shows yet."""
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
-    linked = {(readme.parent / path).resolve() for path, _ in links(readme)}
-
-    assert [shown(page) for page in PAGES if page != readme and page not in linked] == []
-
-
-def test_every_command_is_documented() -> None:
-    """And no other one."""
-    assert list(_commands()) == list(_sections())
+    assert sorted(re.findall(r"<!-- generated: ([\w ]+) -->", pages)) == sorted(PARTS)
+    assert [name for name in DRAWINGS if f"/_static/{name})" not in pages] == []
 
 
-@pytest.mark.parametrize("command", re.findall(r"^## `milvaion-trio (.+)`$", COMMANDS.read_text(), re.MULTILINE))
-def test_every_option_is_documented(command: str) -> None:
-    """With the name of its value, and no other one."""
-    offered = set(_options(_help(command))) - {"--help", "--version"}
+def test_every_command_has_its_section() -> None:
+    """In the order of `--help`, with the part made from it below its heading."""
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
 
-    documented = re.findall(r"^\| `(--[^`]+)`", _sections()[command], re.MULTILINE)
+    names = [name for name, _ in commands()]
+    assert re.findall(r"^## `milvaion-trio ([^`]+)`\n\n<!-- generated: command \1 -->$", page, re.MULTILINE) == names
 
-    assert {option.partition(" ")[0] for option in documented} == offered
-    assert [option for option in documented if option not in _squeezed(_help(command))] == []
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_every_command_line_could_be_typed(page: Path) -> None:
+    """Command, options, number and kind of arguments are as the command takes them; what a shell does is left out."""
+    for block in blocks(page):
+        for line in block.code.splitlines() if block.language == "console" else ():
+            words = list(
+                itertools.takewhile(lambda word: word not in {"|", ">", "&", "&&"}, shlex.split(line, comments=True))
+            )
+            if words[:1] == ["milvaion-trio"]:
+                app.parse_args(words[1:], exit_on_error=False, print_error=False)
 
 
 def test_text_names_only_options_that_exist() -> None:
     """In all pages, inside of code and outside."""
-    known = {"--help", "--version"} | {option for command in _sections() for option in _options(_help(command))}
+    known = {"--help", "--version", *FOREIGN_OPTIONS}
+    known |= {option for _, command in commands() for option in options(command)}
 
-    named = {option for page in PAGES for option in _options(page.read_text(encoding="utf-8"))}
-
-    assert named <= known
-
-
-_shown: dict[str, str] = {}
-
-_GROUPS = ("topology",)
-"""Commands that only hold others."""
-
-
-def _commands(group: str = "") -> Iterator[str]:
-    for name in re.findall(r"^  ([a-z]+)  ", _help(group), re.MULTILINE):
-        command = f"{group} {name}".strip()
-        yield from _commands(command) if command in _GROUPS else [command]
-
-
-def _help(command: str = "") -> str:
-    """What `--help` prints; asked for once."""
-    if command not in _shown:
-        done = subprocess.run(
-            [sys.executable, "-m", "milvaion_trio", *command.split(), "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        _shown[command] = done.stdout
-    return _shown[command]
-
-
-def _sections() -> dict[str, str]:
-    parts = re.split(r"^## (.+)$", COMMANDS.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    titled = zip(parts[1::2], parts[2::2], strict=True)
-    return {
-        title.strip("`").removeprefix("milvaion-trio "): text for title, text in titled if title.startswith("`milvaion")
-    }
-
-
-def _options(text: str) -> list[str]:
-    return re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)
-
-
-def _squeezed(text: str) -> str:
-    return re.sub(r"\s+", " ", text)
+    for page in PAGES:
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page.read_text(encoding="utf-8")))
+        assert named <= known, shown(page)

@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from tests.support import servers
 from tests.support.api_model import ApiSettings
 from tests.support.api_model.server import ApiServer, api_server
-from tests.support.commands import command, environment
+from tests.support.commands import environment, forked_command
 from tests.support.readmes import SDK_README
 from tests.support.resp import redis_publish
 from tests.support.servers import HOST, RabbitMQServer, RedisServer
@@ -138,7 +138,7 @@ async def running(
     log = config.with_suffix(".log")
     with log.open("w") as stderr:
         process = await trio.lowlevel.open_process(
-            command("run", target, "--config", config, *options),
+            forked_command("run", target, "--config", config, *options),
             cwd=cwd,
             env={**environment(), "PYTHONPATH": os.pathsep.join([str(cwd), *sys.path]), **(env or {})},
             stdin=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ A test that wants to hurt a server makes its own. Every server has a watchdog pr
 folder, when the process ends that it was started for, however that happens.
 """
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -34,6 +35,12 @@ FOLDER, OWNER = "MTRIO_TEST_SERVERS", "MTRIO_TEST_OWNER"
 
 _spawned: list[subprocess.Popen[bytes]] = []
 """Kept to the end, as Python warns of a process that is forgotten while it runs."""
+
+
+@atexit.register
+def _leave_them_to_their_watchdogs() -> None:
+    for process in _spawned:
+        process.returncode = process.poll() or 0  # else Python 3.13 warns of each at its very end
 
 
 class Server:

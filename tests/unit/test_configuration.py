@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from tests.support.readmes import SDK_README
+from tests.support.readmes import AEVATAR_README, SDK_README, SDK_RETRIES
 
 from milvaion_trio.configuration import Resolved, resolve
 from milvaion_trio.model.errors import SettingsError
@@ -13,37 +13,6 @@ from milvaion_trio.model.settings import JobSettings, RabbitMQSettings, RedisSet
 from milvaion_trio.model.wire import Dialect
 
 Resolve = Callable[..., Resolved]
-
-AEVATAR_README = """{
-  "App": {
-    "Name": "Aevatar.Worker"
-  },
-  "ConnectionStrings": {
-    "Default": "mongodb://localhost:27017/Aevatar"
-  },
-  "Orleans": {
-    "ClusterId": "dev",
-    "ServiceId": "AevatarSilo",
-    "ClientName": "WorkerClient"
-  },
-  "Redis": {
-    "Configuration": "localhost:6379"
-  },
-  "Dapr": {
-    "HttpPort": 3500,
-    "GrpcPort": 50001
-  },
-  "Serilog": {
-    "MinimumLevel": {
-      "Default": "Information",
-      "Override": {
-        "Microsoft": "Warning",
-        "System": "Warning"
-      }
-    }
-  }
-}"""
-"""The file of the other readme."""
 
 
 @pytest.fixture
@@ -89,9 +58,7 @@ def test_the_file_of_the_sdk_readme_loads_unchanged(resolved: Resolve) -> None:
 
 
 def test_the_other_file_of_the_sdk_readme_loads_unchanged(resolved: Resolve) -> None:
-    entry = {"ConsumerId": "api-consumer", "MaxRetries": 5, "BaseRetryDelaySeconds": 30}
-
-    result = resolved({"appsettings.json": {"JobConsumers": {"UnreliableApiJob": entry}}})
+    result = resolved({"appsettings.json": SDK_RETRIES})
 
     job = JobSettings(consumer_id="api-consumer", max_retries=5, base_retry_delay=30)
     assert result.settings.jobs == {"UnreliableApiJob": job}
@@ -99,11 +66,13 @@ def test_the_other_file_of_the_sdk_readme_loads_unchanged(resolved: Resolve) -> 
 
 
 def test_the_file_of_the_aevatar_readme_loads_unchanged(resolved: Resolve) -> None:
-    """Its sections are somebody else's, its `Redis` too, so a line says that nothing in it counts."""
+    """Its sections are somebody else's, so a line says that nothing in it counts; who reads its `Redis` wants ours."""
     result = resolved({"appsettings.json": AEVATAR_README})
 
     assert result.settings == WorkerSettings(rabbitmq=RabbitMQSettings(), redis=RedisSettings())
     assert result.warnings == (
+        "appsettings.json: Redis:Configuration has no effect; cancel signals come over the Redis of "
+        "Worker:Redis:ConnectionString: write it there.",
         "appsettings.json: there is no section Worker and none JobConsumers, so everything is default.",
     )
 

@@ -222,7 +222,7 @@ def test_what_is_no_json_is_a_mistake_with_its_place(text: str | bytes, where: s
         ('{"Worker": {"ExecutionTimeoutSeconds": ""}}', 'Worker:ExecutionTimeoutSeconds is ""; it must be a number'),
         ('{"Worker": {"Heartbeat": {"Enabled": 1}}}', "Worker:Heartbeat:Enabled is 1; it must be true or false."),
         ('{"Worker": {"Wire": "2.0"}}', "Worker:Wire is \"2.0\"; it must be one of '1.1', '1.0'."),
-        ('{"Worker": {"RabbitMQ": {"Host": "\\ud800"}}}', 'Worker:RabbitMQ:Host is "\\ud800"; it must be a text'),
+        ('{"Worker": {"RabbitMQ": {"Host": "\\ud800"}}}', 'Worker:RabbitMQ:Host is "\\ud800"; it must be a host'),
         ('{"Worker": {"WorkerId": "a", "WorkerId": "b"}}', "Worker:WorkerId is there twice, with different values."),
         (
             '{"Worker": {"WorkerId": "a"}, "worker": {"worker_id": "b"}}',
@@ -262,7 +262,7 @@ def test_a_job_may_be_named_without_saying_anything_of_it() -> None:
         ),
         (
             '{"worker": {"RabitMQ": {"host": "x"}}}',
-            "worker:RabitMQ is no setting and is ignored; did you mean Worker:RabbitMQ:Host?",
+            "worker:RabitMQ is no setting and is ignored; did you mean Worker:RabbitMQ?",
         ),
         (
             '{"Worker": {"JobConsumers": {"A": {"MaxRetries": 1}}}}',

@@ -9,7 +9,9 @@ from typing import cast
 
 from attrs import AttrsInstance, evolve, fields
 from hypothesis import given
+from hypothesis import settings as effort
 from hypothesis import strategies as st
+from tests.support.toml_text import written
 
 from milvaion_trio.configuration import resolve
 from milvaion_trio.configuration.environment import variable
@@ -59,7 +61,7 @@ SETTINGS_OF_WORKERS = st.builds(
     rabbitmq=st.none()
     | st.builds(
         RabbitMQSettings,
-        host=FULL_TEXTS,
+        host=st.from_regex(r"[a-z][a-z0-9.-]{0,20}|::[0-9a-f:]{1,9}", fullmatch=True),
         port=st.integers(1, 65535),
         username=TEXTS,
         password=TEXTS,
@@ -123,11 +125,35 @@ def nested(said: Iterable[tuple[tuple[str, ...], object]]) -> dict[str, object]:
     return values | {name: nested(below) for name, below in sections.items()}
 
 
+def nested_by_attribute(settings: WorkerSettings) -> dict[str, object]:
+    """The same with the names of the attributes, as TOML has them."""
+    places = {setting.path: setting.place for setting in SETTINGS}
+    values: dict[str, object] = {}
+
+    def put(value: object, *place: str) -> None:
+        table = values
+        for name in place[:-1]:
+            inner = table.setdefault(name, {})
+            assert isinstance(inner, dict)
+            table = inner
+        table[place[-1]] = list(value) if isinstance(value, tuple) else value
+
+    for name in settings.jobs:
+        values.setdefault("jobs", {})[name] = {}  # type: ignore[index] # made here
+    for path, value in said(settings):
+        if path[0] == "JobConsumers":
+            put(value, "jobs", path[1], places["JobConsumers", "<job>", path[2]][-1])
+        else:
+            put(value, *places[path])
+    return values
+
+
 def plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @given(SETTINGS_OF_WORKERS)
+@effort(max_examples=40)
 def test_settings_written_as_a_file_are_read_as_they_were(settings: WorkerSettings) -> None:
     """A file cannot say that there is no RabbitMQ, and says by an empty text that there is no Redis."""
     settings = evolve(settings, rabbitmq=settings.rabbitmq or RabbitMQSettings())
@@ -145,7 +171,30 @@ def test_settings_written_as_a_file_are_read_as_they_were(settings: WorkerSettin
     assert resolved.warnings == ()
 
 
+@given(SETTINGS_OF_WORKERS)
+@effort(max_examples=40)
+def test_toml_and_json_of_the_same_settings_are_equal(settings: WorkerSettings) -> None:
+    """Where both name the servers; only JSON always means both."""
+    settings = evolve(
+        settings, rabbitmq=settings.rabbitmq or RabbitMQSettings(), redis=settings.redis or RedisSettings()
+    )
+    everything = [*said(settings), *((("JobConsumers", name, "ConsumerId"), None) for name in settings.jobs)]
+    file = nested(sorted(everything, key=lambda path_and_value: path_and_value[1] is not None))
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "a.json").write_text(json.dumps(file))
+        (Path(folder) / "a.toml").write_text(written(nested_by_attribute(settings)), encoding="utf-8")
+        results = [
+            resolve(WorkerSettings(), config=Path(name), environ={}, folder=Path(folder))
+            for name in ("a.json", "a.toml")
+        ]
+
+    assert [result.settings for result in results] == [settings, settings]
+    assert results[0].origins.keys() == results[1].origins.keys()
+
+
 @given(SETTINGS_OF_WORKERS, st.booleans())
+@effort(max_examples=40)
 def test_settings_written_as_variables_are_read_as_they_were(settings: WorkerSettings, is_ours: bool) -> None:
     """In either form; of a job somebody must say something."""
     settings = evolve(settings, jobs={name: job for name, job in settings.jobs.items() if job != JobSettings()})

@@ -1,13 +1,14 @@
 """What the decorators record of a job."""
 
 import inspect
+import sys
 
 import pytest
 from attrs import frozen
 
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.ids import OccurrenceId
-from milvaion_trio.runtime.definition import Job, JobDefinition, RunMode, define_job, job
+from milvaion_trio.runtime.definition import Job, JobDefinition, RunMode, define_job, definition_problems, job
 
 
 class Context:
@@ -106,3 +107,13 @@ async def test_enqueue_hands_over_to_what_is_bound() -> None:
 async def test_enqueue_without_a_worker_says_what_to_do() -> None:
     with pytest.raises(SettingsError, match=r"(?s)send_email.enqueue\(\) was called.*worker.discover"):
         await job()(send_email).enqueue(Email("a"))
+
+
+def test_a_python_without_the_bridge_is_told_before_a_job_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """trio-asyncio is not installed on Python 3.14, where it cannot be imported."""
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
+
+    assert definition_problems(define_job(send_email, run="asyncio")) == [
+        "'send_email' has run=\"asyncio\", which needs trio-asyncio and so Python 3.11 to 3.13."
+    ]
+    assert definition_problems(define_job(send_email)) == []

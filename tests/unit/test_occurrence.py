@@ -3,7 +3,7 @@
 import pytest
 
 from milvaion_trio.model.errors import InvalidTransition
-from milvaion_trio.model.occurrence import FINAL, TRANSITIONS, OccurrenceEvent, OccurrenceStatus, mermaid, transition
+from milvaion_trio.model.occurrence import FINAL, TRANSITIONS, OccurrenceEvent, OccurrenceStatus, transition
 
 S = OccurrenceStatus
 E = OccurrenceEvent
@@ -90,32 +90,3 @@ def test_a_refused_step_names_status_event_and_what_was_allowed() -> None:
 def test_a_refused_step_out_of_an_end_says_that_nothing_is_allowed() -> None:
     with pytest.raises(InvalidTransition, match=r"COMPLETED cannot 'start'. Allowed there: nothing"):
         transition(S.COMPLETED, E.START)
-
-
-def test_the_diagram_shows_every_row_once() -> None:
-    arrows = [line.strip() for line in mermaid().splitlines() if ": " in line]
-
-    shown = [
-        (before, event, after)
-        for arrow in arrows
-        for ends, events in [arrow.split(": ")]
-        for before, after in [ends.split(" --> ")]
-        for event in events.split(", ")
-    ]
-    titles = {status: status.name.title().replace("_", "") for status in OccurrenceStatus}
-    assert sorted(shown) == sorted(
-        (titles[before], event.value, titles[after]) for (before, event), after in TRANSITIONS.items()
-    )
-
-
-def test_the_diagram_begins_at_queued_and_ends_at_the_ends() -> None:
-    lines = mermaid().splitlines()
-
-    assert lines[:2] == ["stateDiagram-v2", "    [*] --> Queued"]
-    assert {line.split()[0] for line in lines if line.endswith("--> [*]")} == {
-        "Completed",
-        "Failed",
-        "Cancelled",
-        "TimedOut",
-        "Skipped",
-    }

@@ -144,8 +144,8 @@ def yielding() -> Iterator[int]:
     [
         (define_job(block, run="task"), "is no `async def`"),
         (define_job(nothing, run="thread"), "is an `async def`"),
-        (define_job(block, run="process"), "cannot do yet"),
-        (define_job(nothing, run="asyncio"), "cannot do yet"),
+        (define_job(nothing, run="process"), "is an `async def`"),
+        (define_job(block, run="asyncio"), "is no `async def`"),
         (define_job(yielding), "contains `yield`"),
     ],
 )

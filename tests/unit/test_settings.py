@@ -63,7 +63,8 @@ def test_every_mistake_of_every_section_is_in_one_report() -> None:
         "worker_id is 'a b'; it must be 1 to 100 of the characters A-Z a-z 0-9 . _ -.",
         "max_parallel_jobs is 0; it must be a whole number, 1 or more.",
         "execution_timeout is inf; it must be a number, 0 or more.",
-        "rabbitmq.host is ''; it must be a text that is not empty.",
+        "rabbitmq.host is ''; it must be a host's name or address alone; "
+        "port, user and password have settings of their own.",
         "rabbitmq.port is 70000; it must be a whole number, 1 to 65535.",
         "rabbitmq.consumer_timeout is -1; it must be a number, 0 or more.",
         "redis.connection_string is not shown here; it must be a text that is not empty.",

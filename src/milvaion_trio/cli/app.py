@@ -1,28 +1,40 @@
 """The command line `milvaion-trio`: its commands, and the one place where errors become texts and exit codes."""
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from cyclopts.help import DefaultFormatter, PanelSpec
 from rich.box import HORIZONTALS
 
 from milvaion_trio.cli.check import check
+from milvaion_trio.cli.completion import completion
+from milvaion_trio.cli.config import check_config, show_config
 from milvaion_trio.cli.demo import demo
 from milvaion_trio.cli.dev import dev
 from milvaion_trio.cli.failures import ExitCode, explain, own_traceback
 from milvaion_trio.cli.list_jobs import list_jobs
+from milvaion_trio.cli.new import new
 from milvaion_trio.cli.remote import cancel, enqueue
 from milvaion_trio.cli.run import run
-from milvaion_trio.cli.terminal import fail, help_console
+from milvaion_trio.cli.schema import schema
+from milvaion_trio.cli.terminal import fail, forget_output, help_console, say_all_in_any_encoding, write_json
 from milvaion_trio.cli.topology import drain, drop, show
 from milvaion_trio.model.exception_groups import leaves
 from milvaion_trio.worker import __version__
 
 __all__ = ["app", "main"]
 
-app = App(
+
+def _shown_default(value: object) -> object:
+    """Of flags only that they are there is worth a word."""
+    return None if value is False else value
+
+
+app: App = App(
     name="milvaion-trio",
     version=__version__,
     help="Background jobs on Trio.\n\n"
@@ -30,71 +42,94 @@ app = App(
     "Learn about a command, with examples: milvaion-trio COMMAND --help",
     help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=HORIZONTALS, border_style="dim")),
     console=help_console(),
+    default_parameter=Parameter(show_default=_shown_default),
     result_action="return_value",
 )
-_COMMANDS: dict[str, Callable[..., int]] = {
-    "demo": demo,
-    "dev": dev,
-    "enqueue": enqueue,
-    "cancel": cancel,
-    "run": run,
-    "list": list_jobs,
-    "check": check,
+_COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
+    "new": (new, "NAME"),
+    "demo": (demo, ""),
+    "dev": (dev, "MODULE:WORKER"),
+    "enqueue": (enqueue, "[JOB]"),
+    "cancel": (cancel, "OCCURRENCE_ID"),
+    "run": (run, "MODULE:WORKER"),
+    "list": (list_jobs, "MODULE:WORKER"),
+    "check": (check, "MODULE:WORKER"),
+    "config show": (show_config, "[MODULE:WORKER]"),
+    "config check": (check_config, "[MODULE:WORKER]"),
+    "schema": (schema, "MODULE:WORKER [JOB]"),
+    "topology show": (show, "[MODULE:WORKER]"),
+    "topology drain": (drain, "[MODULE:WORKER]"),
+    "topology drop": (drop, "[MODULE:WORKER]"),
+    "completion": (completion, "SHELL"),
 }
-_TOPOLOGY: dict[str, Callable[..., int]] = {"show": show, "drain": drain, "drop": drop}
-_USAGES = {"enqueue": "Usage: milvaion-trio enqueue [OPTIONS] [JOB]"}
-"""Where the generated one does not name the argument."""
-for _order, (_name, _command) in enumerate(_COMMANDS.items()):
-    app.command(_command, name=_name, sort_key=_order, usage=_USAGES.get(_name))
-_topology = App(
-    name="topology",
-    help="Look at the exchanges and queues of a cluster, and clear up those that are ours.",
-    sort_key=len(_COMMANDS),
-)
-for _order, (_name, _command) in enumerate(_TOPOLOGY.items()):
-    _usage = f"Usage: milvaion-trio topology {_name} [OPTIONS] [MODULE:WORKER]"
-    _topology.command(_command, name=_name, sort_key=_order, usage=_usage)
-app.command(_topology)
+"""Every command in the order of `--help`, and its arguments as its usage shows them."""
+_GROUPS = {
+    "config": "See which settings hold here, where each comes from, and what is wrong with them.",
+    "topology": "Look at the exchanges and queues of a cluster, and clear up those that are ours.",
+}
+
+
+def _put_together() -> None:
+    groups: dict[str, App] = {"": app}
+    for order, (full_name, (command, arguments)) in enumerate(_COMMANDS.items()):
+        group, _, name = full_name.rpartition(" ")
+        if group not in groups:
+            groups[group] = App(name=group, help=_GROUPS[group], sort_key=order)
+            app.command(groups[group])
+        options = any(each.kind is each.KEYWORD_ONLY for each in signature(command).parameters.values())
+        usage = " ".join(filter(None, ["Usage: milvaion-trio", full_name, "[OPTIONS]" * options, arguments]))
+        groups[group].command(command, name=name, sort_key=order, usage=usage)
+
+
+_put_together()
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to a file, a full disk and a closed terminal end with."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
-    sys.exit(_exit_code(arguments))
+    say_all_in_any_encoding()
+    sys.exit(_exit_code(sys.argv[1:] if arguments is None else arguments))
 
 
-def _exit_code(arguments: Sequence[str] | None) -> int:
+def _exit_code(arguments: Sequence[str]) -> int:
     try:
         result: object = app(arguments, exit_on_error=False, print_error=False)
     except (Exception, BaseExceptionGroup, KeyboardInterrupt) as error:
-        code = _told(error)
-        if code is None:  # a bug of ours, whose frames are all there is
+        told = _told(error)
+        if told is None:  # a bug of ours, whose frames are all there is
             raise
+        text, code = told
+        if code is not ExitCode.FORCED:  # whoever pressed Ctrl-C knows
+            fail(text)
+        if "--json" in arguments:  # who reads JSON from stdout shall find some there, whatever has happened
+            write_json({"error": text, "exit_code": code})
         return code
     return result if isinstance(result, int) else ExitCode.DONE
 
 
-def _told(error: BaseException) -> ExitCode | None:
-    """Print what went wrong in words, and return the exit code; `None` for what has no words."""
+def _told(error: BaseException) -> tuple[str, ExitCode] | None:
+    """What went wrong in words, and the exit code; `None` for what has no words."""
     # Outside a worker's own handling of signals; nurseries may have wrapped it.
     if any(isinstance(each, KeyboardInterrupt) for each in leaves(error)):
-        return ExitCode.FORCED
+        return "Interrupted.", ExitCode.FORCED
     if not isinstance(error, Exception):
         return None
+    if isinstance(error, OSError) and error.errno in _FULL:
+        forget_output()
+        return f"The output could not be written: {error.strerror}.", ExitCode.FAILED
     if isinstance(error, CycloptsError):
-        fail(f"{_words(error)} See {' '.join(['milvaion-trio', *(error.command_chain or ())])} --help.")
-        return ExitCode.USAGE
+        help_command = " ".join(["milvaion-trio", *(error.command_chain or ()), "--help"])
+        return f"{_words(error)} See {help_command}.", ExitCode.USAGE
     explained = explain(error)
-    if explained is None:
-        shown = own_traceback(error)
-        if shown is None:
-            return None
-        explained = f"Your code raised this outside of a job:\n{shown}", ExitCode.FAILED
-    text, code = explained
-    fail(text)
-    return code
+    if explained is None and (shown := own_traceback(error)) is not None:
+        return f"Your code raised this outside of a job:\n{shown}", ExitCode.FAILED
+    return explained
 
 
 def _words(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"Nothing takes {' '.join(map(repr, error.unused_tokens))}: there are too many arguments."
-    return str(error)
+    return str(error).partition(" Available commands:")[0]  # the first eight of them; the help has all

@@ -4,7 +4,9 @@ Jobs are enqueued over RabbitMQ and cancelled over Redis, as Milvaion itself doe
 workers and to the Milvaion server; no answer comes back here.
 """
 
+import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
@@ -15,8 +17,9 @@ from milvaion_trio.cli import message_file
 from milvaion_trio.cli.control import Cancel, Done, Enqueue, Publish
 from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.client import Client, Destination
+from milvaion_trio.configuration import Override
 from milvaion_trio.model import headers, topology
-from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, SettingsError
+from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, NotPublished, SettingsError
 from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.messages import Cancellation
@@ -58,7 +61,9 @@ class Cluster:
                 return await self._enqueue(request, group)
         except BrokerUnreachable as error:
             reason = error.last_error.rstrip(".?")
-            raise CommandFailed(f"{self.name} cannot be reached: {reason}. Nothing was enqueued.") from error
+            raise CommandFailed(
+                f"{self.name} cannot be {'used' if error.is_refusal else 'reached'}: {reason}. Nothing was enqueued."
+            ) from error
         except LinkLost as lost:
             raise CommandFailed(f"{lost}; nobody knows whether it was enqueued.") from lost
         except BaseExceptionGroup as group_of_errors:
@@ -76,7 +81,10 @@ class Cluster:
         client = Client.from_settings(self.settings, worker_id=group_of_job, connect_timeout=CONNECT_TIMEOUT)
         async with client:
             if isinstance(request, Enqueue):
-                occurrence_id = await client.enqueue(request.job, request.data, delay=request.delay)
+                try:
+                    occurrence_id = await client.enqueue(request.job, request.data, delay=request.delay)
+                except NotPublished as error:
+                    raise NotPublished(f"{error}{self._nearest(request.job)}") from error
                 return Done(occurrence_id=occurrence_id, note=UNKNOWN_THERE)
             if job is None:
                 publication = message_file.publication(request)
@@ -88,6 +96,12 @@ class Cluster:
             publication = message_file.dispatched(request, job, to, origin="client")
             occurrence_id = await client.publish(publication, topology.queue_name(to.pattern))
             return Done(occurrence_id=occurrence_id, note=UNKNOWN_THERE)
+
+    def _nearest(self, job: str) -> str:
+        """The job of the settings that may have been meant; only they are known here, and not all of them."""
+        names = {name.lower(): name for name in self.settings.jobs}
+        near = difflib.get_close_matches(job.lower(), names, n=1)
+        return f" Did you mean {names[near[0]]}, which the settings name?" if near and near[0] != job.lower() else ""
 
     async def cancel(self, request: Cancel) -> Done:
         """Send the signal to every worker; raises `CommandFailed`. If cancelled, it may have been sent."""
@@ -112,20 +126,20 @@ class Cluster:
         return Done(occurrence_id=occurrence_id, note=f"{occurrence_id}: {workers} told")
 
 
-def find_cluster(config: Path | None) -> Cluster | None:
+def find_cluster(config: Path | None, overrides: Sequence[Override] = ()) -> Cluster | None:
     """The cluster of the settings that hold here; `None` when they name no RabbitMQ.
 
     Raises `SettingsError` with every mistake in them.
     """
-    resolved = configuration.resolve(WorkerSettings(), config=config, environ=os.environ)
+    resolved = configuration.resolve(WorkerSettings(), config=config, environ=os.environ, overrides=overrides)
     if resolved.settings.rabbitmq is None:
         return None
     return Cluster(settings=resolved.settings, rabbitmq=resolved.settings.rabbitmq, sources=resolved.sources)
 
 
-def the_cluster(config: Path | None) -> Cluster:
+def the_cluster(config: Path | None, overrides: Sequence[Override] = ()) -> Cluster:
     """The cluster of the settings; raises `SettingsError`, also when they name no RabbitMQ."""
-    cluster = find_cluster(config)
+    cluster = find_cluster(config, overrides)
     if cluster is None:
         raise SettingsError(
             ["No settings here name RabbitMQ, so there is no cluster to go to: say which with --config FILE."]

@@ -13,7 +13,7 @@ from milvaion_trio.model.settings import ReportingSettings, ShutdownSettings
 
 __all__ = ["worker"]
 
-worker = Worker(
+worker: Worker = Worker(
     "shop-worker",
     settings=WorkerSettings(
         max_parallel_jobs=20,

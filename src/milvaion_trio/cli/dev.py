@@ -20,7 +20,8 @@ from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.logging_setup import set_up_logging
 from milvaion_trio.cli.message_lines import message_line
 from milvaion_trio.cli.narration import Mood, Remark
-from milvaion_trio.cli.options import ConfigOption, SocketOption, WorkerArgument, load
+from milvaion_trio.cli.options import ConfigOption, SetOption, SocketOption, WorkerArgument, load, overrides
+from milvaion_trio.cli.reload import LifelineOption, ReloadDirOption, ReloadOption, reloading
 from milvaion_trio.cli.serving import serve_and_end
 from milvaion_trio.cli.sockets import listening, socket_place
 from milvaion_trio.cli.terminal import QUIET, STYLES, error_console, output_console, write_line
@@ -39,6 +40,7 @@ def dev(
     /,
     *,
     config: ConfigOption = None,
+    settings: SetOption = None,
     messages: Annotated[
         bool,
         Parameter(
@@ -47,18 +49,32 @@ def dev(
         ),
     ] = False,
     socket: SocketOption = None,
+    reload: ReloadOption = False,
+    reload_dir: ReloadDirOption = None,
+    lifeline: LifelineOption = None,
 ) -> int:
     """Run a worker without any server, and tell what happens in it.
 
     The worker gets an embedded broker in place of its own, whatever its settings name; of a settings file it takes what
-    concerns its jobs. From a second terminal give it jobs with enqueue and take
-    them back with cancel. Ctrl-C drains, twice cancels the running jobs. Start it again after changing the code.
+    concerns its jobs. From a second terminal give it jobs with enqueue and take them back with cancel. What still waits
+    when it leaves ends with it.
 
-        milvaion-trio dev app.jobs:worker
+    SIGINT (Ctrl-C) or SIGTERM drains: running jobs may end. A second one cancels them, a third one leaves at once.
+
+    With --reload a supervisor runs the worker as a child process and watches the Python and the settings files. After
+    a change the worker drains and starts again; one that cannot start waits for the next change. Signals are handed on,
+    and the exit code is that of the last child.
+
+    Exit codes: 0 drained, 1 the start failed, 2 the command line or the settings are wrong, 130 left at once.
+
+        milvaion-trio dev app.jobs:worker --reload
         milvaion-trio dev app.jobs:worker --messages | jq .body
     """
+    supervised = reloading(reload, reload_dir, config, lifeline)
+    if supervised is not None:
+        return supervised
     set_up_logging()
-    worker = load(target, config)
+    worker = load(target, config, overrides(settings))
     worker.broker = broker = EmbeddedBroker()
     worker.signals = LocalSignals()
     reporting = evolve(worker.settings.reporting, local_occurrences=True)

@@ -17,8 +17,10 @@ PATIENCE = 10.0
 """Seconds for an answer that needs no waiting: a dev worker that takes longer has a job that blocks its event loop."""
 
 
-async def ask_dev_worker(place: Path, request: Request, *, wait: bool) -> Done:
-    """Send the request, print the messages that come back, and return how it ended.
+async def ask_dev_worker(
+    place: Path, request: Request, *, wait: bool, show: Callable[[str], None] = write_line
+) -> Done:
+    """Send the request, show the messages that come back, a JSON text each, and return how it ended.
 
     Raises `NobodyListens` when there is no dev worker, `CommandFailed` when it cannot do it. If cancelled, it may do
     it all the same.
@@ -27,7 +29,7 @@ async def ask_dev_worker(place: Path, request: Request, *, wait: bool) -> Done:
         lines = Lines(stream)
         with trio.move_on_after(math.inf if wait else PATIENCE):
             try:
-                return await _answered(lines, request, write_line)
+                return await _answered(lines, request, show)
             except trio.BrokenResourceError as error:
                 raise CommandFailed("The dev worker closed the connection. Does it still run?") from error
     raise CommandFailed(f"The dev worker gave no answer within {PATIENCE:g} s: one of its jobs blocks its event loop.")

@@ -1,14 +1,13 @@
 """`milvaion-trio list`: the jobs of a worker, as the worker itself will understand them."""
 
-import json
 from typing import Annotated
 
 from cyclopts import Parameter
 from rich.text import Text
 
 from milvaion_trio.cli.failures import ExitCode
-from milvaion_trio.cli.options import ConfigOption, WorkerArgument, load
-from milvaion_trio.cli.terminal import QUIET, output_console, table, write_line
+from milvaion_trio.cli.options import ConfigOption, SetOption, WorkerArgument, load, overrides
+from milvaion_trio.cli.terminal import QUIET, output_console, table, write_json
 from milvaion_trio.policy.parameters import DataParameter
 from milvaion_trio.runtime.registry import RegisteredJob
 from milvaion_trio.worker import Worker
@@ -21,6 +20,7 @@ def list_jobs(
     /,
     *,
     config: ConfigOption = None,
+    settings: SetOption = None,
     json: Annotated[bool, Parameter(negative="", help="One JSON array, with numbers as numbers.")] = False,
 ) -> int:
     """List the jobs of a worker: how they run, which queue they take, what data they want.
@@ -30,17 +30,13 @@ def list_jobs(
         milvaion-trio list app.jobs:worker
         milvaion-trio list app.jobs:worker --json
     """
-    worker = load(target, config)
+    worker = load(target, config, overrides(settings))
     worker.prepare()
     if json:
-        _print_json(worker.registry.jobs)
+        write_json([_facts(job) for job in worker.registry.jobs])
     else:
         _print_tables(worker)
     return ExitCode.DONE
-
-
-def _print_json(jobs: tuple[RegisteredJob, ...]) -> None:
-    write_line(json.dumps([_facts(job) for job in jobs], indent=2, ensure_ascii=False))
 
 
 def _facts(job: RegisteredJob) -> dict[str, object]:

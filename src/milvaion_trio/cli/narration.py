@@ -78,6 +78,8 @@ def remark(event: events.Event, drain_timeout: float | None = None) -> Remark | 
             return Remark(f"went back to its queue: {why}", Mood.WAITING, job_name, occurrence_id)
         case events.DeliveryRefused(queue, occurrence_id, why):
             return Remark(f"refused a message of {queue}: {outcome_line(why)}", Mood.BAD, None, occurrence_id)
+        case events.LinkDown(link, broker, why, was_up=False):
+            return Remark(f"no {link} connection to {broker}: {why}", Mood.BAD)
         case events.LinkDown(link, broker, why):
             return Remark(f"lost the {link} connection to {broker}: {why}", Mood.BAD)
         case events.ShutdownBegan(hard, 0):

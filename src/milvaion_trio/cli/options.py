@@ -1,15 +1,17 @@
-"""What several commands take: the worker to load, the settings file, and the socket to meet at."""
+"""What several commands take: the worker to load, its settings, and the socket to meet at."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Annotated, TypeAlias, TypeGuard
 
 from cyclopts import Parameter
 
 from milvaion_trio.cli.failures import UsageError
+from milvaion_trio.configuration import LOOKED_FOR, Override
 from milvaion_trio.loading import load_worker
 from milvaion_trio.worker import Worker
 
-__all__ = ["ConfigOption", "SocketOption", "WorkerArgument", "load"]
+__all__ = ["ConfigOption", "SetOption", "SocketOption", "WorkerArgument", "load", "overrides"]
 
 WorkerArgument: TypeAlias = Annotated[
     str,
@@ -21,7 +23,17 @@ ConfigOption: TypeAlias = Annotated[
     Parameter(
         name="--config",
         metavar="FILE",
-        help="The settings file, e.g. of a .NET worker; appsettings.json in this folder unless given.",
+        help=f"The settings file; unless given the first there is of {LOOKED_FOR}.",
+    ),
+]
+
+SetOption: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--set",
+        negative="",
+        metavar="KEY=VALUE",
+        help="A setting, over file and environment: rabbitmq.host=localhost. Repeatable.",
     ),
 ]
 
@@ -35,8 +47,29 @@ SocketOption: TypeAlias = Annotated[
 ]
 
 
-def load(target: str, config: Path | None = None) -> Worker:
-    """Import the module and return its worker, told to take its settings from the file if there is one.
+def overrides(
+    settings: Sequence[str] | None = None, options: Mapping[str, tuple[str, object]] | None = None
+) -> list[Override]:
+    """What `--set` says, and options that are settings too: by their names, which setting and which value if given.
+
+    Raises `UsageError` for one without a value.
+    """
+    given = [
+        Override(key=key, text=str(value), name=option)
+        for option, (key, value) in (options or {}).items()
+        if value is not None
+    ]
+    for assignment in settings or ():
+        key, separator, text = assignment.partition("=")
+        if not separator or not key.strip():
+            # Without what was written, as it may be a password in the wrong place.
+            raise UsageError("One --set is no assignment: write --set KEY=VALUE, e.g. --set rabbitmq.host=localhost.")
+        given.append(Override(key=key.strip(), text=text, name=f"--set {key.strip()}"))
+    return given
+
+
+def load(target: str, config: Path | None = None, overrides: Sequence[Override] = ()) -> Worker:
+    """Import the module and return its worker, told what the command line says about its settings.
 
     Raises `SettingsError`, and `UsageError` for a file's name. What is wrong in the settings is found when they are
     needed.
@@ -50,8 +83,8 @@ def load(target: str, config: Path | None = None) -> Worker:
             f"{target!r} names a file, not a module: write {'.'.join(parts)}:{attribute or 'worker'}{where}."
         )
     worker = load_worker(target, _is_worker)
-    if config is not None:
-        worker.configure(config)
+    if config is not None or overrides:
+        worker.configure(config, overrides)
     return worker
 
 

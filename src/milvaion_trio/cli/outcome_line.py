@@ -7,7 +7,7 @@ import os
 import re
 import sysconfig
 
-from milvaion_trio.model.error_text import error_parts
+from milvaion_trio.model.error_text import error_parts, one_line
 
 __all__ = ["cut", "error_line", "is_user_code", "outcome_line"]
 
@@ -37,17 +37,17 @@ def outcome_line(text: str, rest: str = REST) -> str:
     """The one line of a result or an error text that says most; `rest` names the place of what was cut."""
     found = _ERROR_TEXT.search(text)
     if found is None:
-        return cut(_joined(text), WIDEST_TEXT, rest)
+        return cut(one_line(text), WIDEST_TEXT, rest)
     # Something may stand before it: that retries are used up, or that the job was stopped first.
     before, error = text[: found.start()], text[found.start() :]
     is_stopped = before.endswith("\n")
-    line = (f"{_joined(before)} " if is_stopped else "") + _summary(error)
+    line = (f"{one_line(before)} " if is_stopped else "") + _summary(error)
     return cut(line, WIDEST_ERROR, rest)
 
 
 def error_line(kind: str, message: str, stack: str | None, inner: str | None) -> str:
     """An error in one line: type, message and place; of a group, all that is in it."""
-    line = f"{kind.rpartition('.')[2]}: {_joined(message)}".removesuffix(": ")
+    line = f"{kind.rpartition('.')[2]}: {one_line(message)}".removesuffix(": ")
     if kind.endswith("ExceptionGroup") and inner:
         return f"{line}: {'; '.join(map(_summary, inner.split(_INNER)))}"
     return line + _place(stack or "")
@@ -67,16 +67,8 @@ def _summary(error: str) -> str:
     parts = error_parts(error)
     first = error.partition("\n")[0]
     if not first.startswith("Type: "):
-        return _joined(error)
+        return one_line(error)
     return error_line(first.removeprefix("Type: "), parts.message, parts.stack_trace, parts.inner)
-
-
-def _joined(text: str) -> str:
-    line = ""
-    for part in (part.strip().removeprefix("- ") for part in text.splitlines()):
-        if part:
-            line += f"{'' if not line else ' ' if line.endswith(':') else '; '}{part}"
-    return line
 
 
 def _place(stack: str) -> str:

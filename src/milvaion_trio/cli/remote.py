@@ -1,6 +1,7 @@
 """`milvaion-trio enqueue` and `cancel`: what a second terminal asks of a dev worker, or of a cluster."""
 
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +15,10 @@ from milvaion_trio.cli.failures import CommandFailed, ExitCode, UsageError
 from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.members import DELAY_WORDS, is_delay
 from milvaion_trio.cli.message_file import read_message_file
-from milvaion_trio.cli.options import ConfigOption, SocketOption
+from milvaion_trio.cli.options import ConfigOption, SetOption, SocketOption, overrides
 from milvaion_trio.cli.sockets import NobodyListens, socket_place
-from milvaion_trio.cli.terminal import error_console, write_line
+from milvaion_trio.cli.terminal import error_console, write_json, write_line
+from milvaion_trio.configuration import Override
 from milvaion_trio.model.errors import InvalidMessage, SettingsError
 from milvaion_trio.model.ids import parse_guid
 from milvaion_trio.model.json_text import JsonValue, read
@@ -52,21 +54,30 @@ def enqueue(
         ),
     ] = False,
     config: ConfigOption = None,
+    settings: SetOption = None,
     worker_id: Annotated[
         str | None,
         Parameter(name="--worker-id", metavar="GROUP", help="The group of workers, if not that of the settings."),
     ] = None,
     socket: SocketOption = None,
+    json: Annotated[
+        bool,
+        Parameter(negative="", help="One JSON object instead: the id, and with --wait the messages and how it ended."),
+    ] = False,
 ) -> int:
     """Give a job to the workers of a cluster, or to a dev worker in another terminal.
 
-    With --config or --worker-id it goes to RabbitMQ, with --socket to a dev worker. Without them it goes to a dev
-    worker if one listens, else to the RabbitMQ that appsettings.json or the environment names.
+    With --config, --set or --worker-id it goes to RabbitMQ, with --socket to a dev worker. Without them it goes to a
+    dev worker if one listens, else to the RabbitMQ that a settings file here or the environment names.
 
     Prints the occurrence's id, or with --wait all that the dev worker reports about it.
 
+    Exit codes: 0 enqueued, and with --wait ended Completed; 1 it was not enqueued, nobody knows whether it was, or it
+    ended otherwise; 2 the command line or the settings are wrong.
+
         milvaion-trio enqueue SendEmailJob --data '{"to": "ada@example.org"}'
         milvaion-trio enqueue SendEmailJob --data '{"to": "ada@example.org"}' --wait
+        milvaion-trio enqueue CleanUpJob --wait --json | jq -r .text
         milvaion-trio enqueue SendEmailJob --config appsettings.json --delay 60
         milvaion-trio enqueue --message dispatch.json --wait
     """
@@ -88,13 +99,17 @@ def enqueue(
             )
         return cluster.enqueue(request, worker_id)
 
-    done = _done(socket, config, worker_id, partial(ask_dev_worker, request=request, wait=wait), in_cluster)
-    if done.ended is None:
+    messages: list[str] = []
+    in_dev = partial(ask_dev_worker, request=request, wait=wait, show=messages.append if json else write_line)
+    done = _done(socket, config, overrides(settings), worker_id, in_dev, in_cluster)
+    if json:
+        _print_json(done, messages if wait else None)
+    elif done.ended is None:
         write_line(done.occurrence_id or "")
         _note(done)
-        return ExitCode.DONE
-    error_console().print(": ".join(filter(None, [f"{done.occurrence_id} ended {done.ended}", done.text])))
-    return ExitCode.DONE if done.ended == COMPLETED else ExitCode.FAILED
+    else:
+        error_console().print(": ".join(filter(None, [f"{done.occurrence_id} ended {done.ended}", done.text])))
+    return ExitCode.DONE if done.ended in (None, COMPLETED) else ExitCode.FAILED
 
 
 def cancel(
@@ -103,15 +118,20 @@ def cancel(
     *,
     reason: Annotated[str | None, Parameter(metavar="TEXT", help="Why; shown as the occurrence's result.")] = None,
     config: ConfigOption = None,
+    settings: SetOption = None,
     socket: SocketOption = None,
+    json: Annotated[bool, Parameter(negative="", help="One JSON object: the id, and what was done.")] = False,
 ) -> int:
     """Cancel an occurrence in a cluster, or of a dev worker in another terminal.
 
-    With --config the signal goes over Redis to all workers, with --socket to a dev worker. Without them it goes to a
-    dev worker if one listens, else over the Redis that appsettings.json or the environment names.
+    With --config or --set the signal goes over Redis to all workers, with --socket to a dev worker. Without them it
+    goes to a dev worker if one listens, else over the Redis that a settings file here or the environment names.
 
     A running job is cancelled at its next checkpoint. One that waits for a retry or is still to come never starts, and
-    is reported Cancelled when its message comes due. Exits with 1 if a dev worker saw the occurrence end already.
+    is reported Cancelled when its message comes due.
+
+    Exit codes: 0 told, 1 nobody could be told, or a dev worker saw the occurrence end already; 2 the command line or
+    the settings are wrong.
 
         milvaion-trio cancel 0f8fad5b-d9cb-469f-a165-70867728950e --reason 'wrong address'
     """
@@ -120,25 +140,38 @@ def cancel(
         raise UsageError(f"{occurrence_id!r} is no occurrence id; that is the 36 characters which enqueue prints.")
     in_dev = partial(ask_dev_worker, request=Cancel(occurrence_id=occurrence_id, reason=reason), wait=False)
     request = Cancel(occurrence_id=parsed, reason=reason)
-    done = _done(socket, config, None, in_dev, lambda cluster: cluster.cancel(request))
-    write_line(done.note or occurrence_id)
+    done = _done(socket, config, overrides(settings), None, in_dev, lambda cluster: cluster.cancel(request))
+    if json:
+        _print_json(done, None)
+    else:
+        write_line(done.note or occurrence_id)
     return ExitCode.DONE
+
+
+def _print_json(done: Done, messages: Sequence[str] | None) -> None:
+    """What was done; with the messages of an occurrence that was waited for."""
+    facts: dict[str, object] = {"occurrence_id": done.occurrence_id, "note": done.note}
+    if messages is not None:
+        facts |= {"ended": done.ended, "text": done.text, "messages": [json.loads(each) for each in messages]}
+    write_json(facts)
 
 
 def _done(
     socket: Path | None,
     config: Path | None,
+    given: Sequence[Override],
     worker_id: str | None,
     in_dev: Callable[[Path], Awaitable[Done]],
     in_cluster: Callable[[Cluster], Awaitable[Done]],
 ) -> Done:
     """Have it done where the options say; where they say nothing, by a dev worker that listens, else in a cluster."""
-    if socket is not None and (config is not None or worker_id is not None):
-        raise UsageError("--socket leads to a dev worker, --config and --worker-id lead to a cluster: choose one.")
+    is_for_cluster = config is not None or worker_id is not None or bool(given)
+    if socket is not None and is_for_cluster:
+        raise UsageError("--socket leads to a dev worker; --config, --set and --worker-id to a cluster: choose one.")
     if socket is not None:
         return run_interruptible(partial(in_dev, socket_place(socket)))
-    if config is not None or worker_id is not None:
-        return run_interruptible(partial(in_cluster, the_cluster(config)))
+    if is_for_cluster:
+        return run_interruptible(partial(in_cluster, the_cluster(config, given)))
     place = socket_place(None)
     try:
         done = run_interruptible(partial(in_dev, place))
@@ -176,7 +209,7 @@ def _parsed(data: str | None) -> JsonValue:
 
 def _checked(delay: float | None) -> float | None:
     if delay is not None and not is_delay(delay):
-        raise UsageError(f"--delay is {delay:g}; it must be {DELAY_WORDS}.")
+        raise UsageError(f"--delay is {delay:.15g}; it must be {DELAY_WORDS}.")
     return delay
 
 

@@ -1,10 +1,11 @@
 """`milvaion-trio run`: serve a worker until it is told to leave."""
 
+import logging
+import sys
 from functools import partial
 from typing import Annotated
 
 import trio
-from attrs import evolve
 from cyclopts import Parameter
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
@@ -12,12 +13,16 @@ from milvaion_trio.cli.collector import suit_the_collector
 from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.logging_setup import LogFormat, LogLevelName, set_up_logging
 from milvaion_trio.cli.narration import remark
-from milvaion_trio.cli.options import ConfigOption, WorkerArgument, load
+from milvaion_trio.cli.options import ConfigOption, SetOption, WorkerArgument, load, overrides
+from milvaion_trio.cli.reload import LifelineOption, ReloadDirOption, ReloadOption, reloading
 from milvaion_trio.cli.terminal import error_console
+from milvaion_trio.logs import log_event
 from milvaion_trio.model import events
 from milvaion_trio.worker import Worker
 
 __all__ = ["run"]
+
+_log = logging.getLogger("milvaion_trio")
 
 
 def run(
@@ -26,6 +31,13 @@ def run(
     *,
     config: ConfigOption = None,
     burst: Annotated[bool, Parameter(negative="", help="Leave when the queues are empty and all is reported.")] = False,
+    settings: SetOption = None,
+    worker_id: Annotated[
+        str | None, Parameter(metavar="NAME", help="The group of workers to join, whatever the settings say.")
+    ] = None,
+    max_parallel_jobs: Annotated[
+        int | None, Parameter(metavar="COUNT", help="How many jobs may run at the same time [10].")
+    ] = None,
     drain_timeout: Annotated[
         float | None, Parameter(metavar="SECONDS", help="How long running jobs may go on after the first signal [20].")
     ] = None,
@@ -37,6 +49,9 @@ def run(
     ] = None,
     log_level: Annotated[LogLevelName, Parameter(metavar="LEVEL", help="The least that is logged.")] = "info",
     log_format: Annotated[LogFormat, Parameter(metavar="FORM", help="Logs for people, or one object a line.")] = "text",
+    reload: ReloadOption = False,
+    reload_dir: ReloadDirOption = None,
+    lifeline: LifelineOption = None,
 ) -> int:
     """Serve a worker until it is told to leave.
 
@@ -46,33 +61,54 @@ def run(
     SIGINT or SIGTERM drains: no more jobs are taken, the running ones may end. A second one cancels them; their
     messages go back to the queue. A third one leaves at once. Logs go to stderr.
 
+    With --reload a supervisor runs the worker as a child process and watches the Python and the settings files. After
+    a change the worker drains and starts again; one that cannot start waits for the next change. Signals are handed on,
+    and the exit code is that of the last child.
+
     Exit codes: 0 drained, 1 the start failed, 2 the command line or the settings are wrong, 130 left at once.
 
         milvaion-trio run app.jobs:worker
         milvaion-trio run app.jobs:worker --config appsettings.json
         milvaion-trio run app.jobs:worker --burst --log-format json
+        milvaion-trio run app.jobs:worker --reload --reload-dir app
     """
+    supervised = reloading(reload, reload_dir, config, lifeline)
+    if supervised is not None:
+        return supervised
     set_up_logging(log_level, log_format)
-    worker = load(target, config)
-    budgets = {"drain_timeout": drain_timeout, "cleanup_timeout": cleanup_timeout, "flush_timeout": flush_timeout}
-    given = {name: seconds for name, seconds in budgets.items() if seconds is not None}
-    worker.settings = evolve(worker.settings, shutdown=evolve(worker.settings.shutdown, **given))
+    options: dict[str, tuple[str, object]] = {
+        "--worker-id": ("worker_id", worker_id),
+        "--max-parallel-jobs": ("max_parallel_jobs", max_parallel_jobs),
+        "--drain-timeout": ("shutdown.drain_timeout", drain_timeout),
+        "--cleanup-timeout": ("shutdown.cleanup_timeout", cleanup_timeout),
+        "--flush-timeout": ("shutdown.flush_timeout", flush_timeout),
+    }
+    worker = load(target, config, overrides(settings, options))
     if isinstance(worker.broker, EmbeddedBroker):
-        error_console().print(
-            "This worker runs on the embedded broker: its queues are in this process and end with it."
-        )
-    if log_format == "text":
-        worker.observe(partial(_tell_leaving, worker.settings.shutdown.drain_timeout))
+        text = "This worker runs on the embedded broker: its queues are in this process and end with it."
+        if log_format == "text":
+            error_console().print(text)
+        else:  # on a stream that is JSON to its last line
+            _log.warning("%s", text)
+    if log_format == "text" and sys.stderr.isatty():
+        _tell_leaving(worker)
     suit_the_collector()
     trio.run(_serve_burst if burst else partial(Worker.serve, handle_signals=True), worker)
     return ExitCode.DONE
 
 
-def _tell_leaving(drain_timeout: float, event: events.Event) -> None:
-    """Say to who pressed Ctrl-C how long it may take, and what a second one does."""
-    if isinstance(event, events.ShutdownBegan) and event.running and not event.hard:
-        words = remark(event, drain_timeout)
-        error_console().print("" if words is None else words.text)
+def _tell_leaving(worker: Worker) -> None:
+    """Say to who pressed Ctrl-C, in place of the log line, how long it may take and what a second one does."""
+    drain_timeout = worker.settings.shutdown.drain_timeout
+
+    def log_or_tell(event: events.Event) -> None:
+        if isinstance(event, events.ShutdownBegan) and event.running and not event.hard:
+            words = remark(event, drain_timeout)
+            error_console().print("" if words is None else words.text)
+        else:
+            log_event(event)
+
+    worker.observers = tuple(log_or_tell if each is log_event else each for each in worker.observers)
 
 
 async def _serve_burst(worker: Worker) -> None:

@@ -4,6 +4,8 @@ Separate because three rules hold for all commands: no colour without a terminal
 another program may read, and a reader that goes away (`| head`) ends nothing.
 """
 
+import io
+import json
 import os
 import sys
 from typing import IO, Literal, TextIO
@@ -23,9 +25,12 @@ __all__ = [
     "WAITING",
     "error_console",
     "fail",
+    "forget_output",
     "help_console",
     "output_console",
+    "say_all_in_any_encoding",
     "table",
+    "write_json",
     "write_line",
 ]
 
@@ -100,6 +105,26 @@ def write_line(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _forget(sys.stdout)
+
+
+def say_all_in_any_encoding() -> None:
+    """Let characters that stdout has no code for be written as escapes, as on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not _is_unicode(sys.stdout):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _is_unicode(stream: TextIO) -> bool:
+    return (stream.encoding or "utf-8").lower().startswith("utf")
+
+
+def forget_output() -> None:
+    """Print nothing more on stdout, where nothing can be printed any more."""
+    _forget(sys.stdout)
+
+
+def write_json(value: object) -> None:
+    """Print a JSON document on stdout, indented; in plain ASCII where the encoding is no Unicode."""
+    write_line(json.dumps(value, indent=2, ensure_ascii=not _is_unicode(sys.stdout)))
 
 
 def fail(text: str) -> None:

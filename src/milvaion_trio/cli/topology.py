@@ -3,7 +3,6 @@
 Our own exchanges and queues are those of delays, of hops and of quarantined messages; all begin with `mtrio.`.
 """
 
-import json
 import shlex
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -17,8 +16,8 @@ from milvaion_trio.broker.ladder import LADDER
 from milvaion_trio.cli.cluster import Cluster, the_cluster
 from milvaion_trio.cli.failures import CommandFailed, ExitCode
 from milvaion_trio.cli.interruptible import run_interruptible
-from milvaion_trio.cli.options import ConfigOption, load
-from milvaion_trio.cli.terminal import QUIET, error_console, output_console, table, write_line
+from milvaion_trio.cli.options import ConfigOption, SetOption, load, overrides
+from milvaion_trio.cli.terminal import QUIET, error_console, output_console, table, write_json, write_line
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.topology import (
     HOP_QUEUE,
@@ -50,6 +49,7 @@ def show(
     /,
     *,
     config: ConfigOption = None,
+    settings: SetOption = None,
     json: Annotated[bool, Parameter(negative="", help="One JSON object, with numbers as numbers.")] = False,
 ) -> int:
     """Show the exchanges and queues that a group of workers uses: whether they exist, what waits, who consumes.
@@ -59,7 +59,7 @@ def show(
         milvaion-trio topology show --config appsettings.json
         milvaion-trio topology show app.jobs:worker --json
     """
-    cluster, topology = _used(target, config)
+    cluster, topology = _used(target, config, settings)
     found = run_interruptible(partial(_look, _broker(cluster, "show"), topology))
     if json:
         _print_json(cluster, found)
@@ -68,7 +68,7 @@ def show(
     return ExitCode.DONE
 
 
-def drain(target: OptionalWorker = None, /, *, config: ConfigOption = None) -> int:
+def drain(target: OptionalWorker = None, /, *, config: ConfigOption = None, settings: SetOption = None) -> int:
     """Move every message that waits for a delay to its queue now, also all retries: for going back to .NET workers.
 
     Stop the workers of milvaion-trio first: while they run, jobs that fail again go back into a delay. It may be
@@ -78,7 +78,7 @@ def drain(target: OptionalWorker = None, /, *, config: ConfigOption = None) -> i
 
         milvaion-trio topology drain --config appsettings.json
     """
-    cluster, _ = _used(target, config)
+    cluster, _ = _used(target, config, settings)
     drained = run_interruptible(partial(_drain, _broker(cluster, "drain")))
     moved = sum(drained.moved.values())
     write_line(f"moved {_messages(moved)}{'' if not drained.moved else ':'}")
@@ -95,6 +95,7 @@ def drop(
     /,
     *,
     config: ConfigOption = None,
+    settings: SetOption = None,
     yes: Annotated[bool, Parameter(negative="", help="Delete; without it this only says what would be done.")] = False,
 ) -> int:
     """Delete our own exchanges and queues, those that begin with mtrio., if nothing is in them and nobody uses them.
@@ -107,7 +108,7 @@ def drop(
         milvaion-trio topology drop --config appsettings.json
         milvaion-trio topology drop --config appsettings.json --yes
     """
-    cluster, _ = _used(target, config)
+    cluster, _ = _used(target, config, settings)
     deleted = run_interruptible(partial(_drop, _broker(cluster, "drop"), yes=yes))
     if not yes:
         vhost = shlex.quote(cluster.rabbitmq.virtual_host)
@@ -121,17 +122,17 @@ def drop(
     return ExitCode.DONE
 
 
-def _used(target: str | None, config: ConfigOption) -> tuple[Cluster, Topology]:
+def _used(target: str | None, config: ConfigOption, given: SetOption) -> tuple[Cluster, Topology]:
     """The cluster, and what the worker uses there, or the workers with the jobs that the settings name."""
     if target is not None:
-        worker = load(target, config)
+        worker = load(target, config, overrides(given))
         worker.prepare()
         rabbitmq = worker.settings.rabbitmq
         if rabbitmq is None:
             raise SettingsError([f"The settings of {target} name no RabbitMQ: say which with --config FILE."])
         cluster = Cluster(settings=worker.settings, rabbitmq=rabbitmq, sources=(target,))
         return cluster, topology_of(worker.registry.jobs)
-    cluster = the_cluster(config)
+    cluster = the_cluster(config, overrides(given))
     settings = cluster.settings
     queues = [
         Queue(queue_name(pattern), JOB_QUEUE_ARGUMENTS)
@@ -186,7 +187,7 @@ def _print_json(cluster: Cluster, found: _Found) -> None:
             for name, state in found.queues.items()
         ],
     }
-    write_line(json.dumps(facts, indent=2, ensure_ascii=False))
+    write_json(facts)
 
 
 def _print_tables(cluster: Cluster, found: _Found) -> None:

@@ -35,6 +35,8 @@ class _Bare(str):
 
 def read(data: bytes) -> list[Said]:
     """Everything in the file, path by path; raises `NotJson`."""
+    if not data.strip():
+        raise NotJson("the file is empty; write {} for no settings", 1, 1)
     text = _without_trailing_commas(_COMMENT.sub(_blanked, _decoded(data)))
     try:
         value: object = json.loads(text, object_pairs_hook=_Members, parse_int=_Bare, parse_float=_Bare)

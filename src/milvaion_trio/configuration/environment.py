@@ -13,7 +13,7 @@ __all__ = ["PREFIX", "overridden", "read", "variable"]
 
 PREFIX: Final = "MILVAION_TRIO__"
 
-_DOTNET: Final = Origin(name="environment", written="__".join, spelled="__".join)
+_DOTNET: Final = Origin(name="environment", written="__".join, spelled="__".join, is_flat=True)
 _SECTIONS: Final = ("worker", "jobconsumers")
 
 
@@ -62,4 +62,5 @@ _OURS: Final = Origin(
     spelled=variable,
     is_strict=True,
     is_short=True,
+    is_flat=True,
 )

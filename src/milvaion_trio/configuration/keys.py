@@ -5,21 +5,35 @@ written as .NET does, `ExecutionTimeoutSeconds`, or as `WorkerSettings` does, `e
 """
 
 import difflib
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, get_args, get_origin
 
 from attrs import AttrsInstance, define, field, fields, frozen
 
+from milvaion_trio.configuration.inert import ANY_JOB, WITHOUT_EFFECT, WithoutEffect
 from milvaion_trio.model.settings import HeartbeatSettings, JobSettings, WorkerSettings
 from milvaion_trio.model.settings_rules import section_of
 
-__all__ = ["ANY_JOB", "SETTINGS", "WITHOUT_EFFECT", "Found", "Place", "Setting", "WithoutEffect", "find", "nearest"]
+__all__ = [
+    "ANY_JOB",
+    "SCHEMA_VERSION",
+    "SETTINGS",
+    "Found",
+    "Place",
+    "Setting",
+    "dotted",
+    "find",
+    "is_alias",
+    "nearest",
+]
+
+SCHEMA_VERSION: Final = 1
+"""Of the names and meanings here; higher when one of them changes, and not when one is added."""
 
 Place: TypeAlias = tuple[str, ...]
 """Where a value stands in a `WorkerSettings`, attribute by attribute: `("rabbitmq", "port")`."""
-
-ANY_JOB: Final = "<job>"
-"""Stands in a place and in a path where the name of a job does."""
 
 _JOBS: Final = "JobConsumers"
 _WORKER: Final = "Worker"
@@ -37,16 +51,6 @@ class Setting:
     is_list: bool
     """Whether it holds several values, each with a number of its own below it."""
     is_secret: bool
-
-
-@frozen(kw_only=True)
-class WithoutEffect:
-    """A key of .NET workers that is known and does nothing here."""
-
-    path: tuple[str, ...]
-    why: str
-    is_missed: bool
-    """Whether somebody who sets it expects something that this version does not do, and so is warned."""
 
 
 # .NET's names that are not simply the attribute's, with capitals.
@@ -72,31 +76,8 @@ _SINGULAR: Final = {"RoutingPatterns": "RoutingPattern"}
 
 _NEVER_TEXT: Final = {"never_retry"}
 
-_NO_FILES = "this version writes no health files"
-WITHOUT_EFFECT: Final = tuple(
-    WithoutEffect(path=tuple(path.split(":")), why=why, is_missed=is_missed)
-    for path, why, is_missed in (
-        (
-            "Worker:RabbitMQ:RoutingKeyPattern",
-            "patterns are settings of jobs; .NET does not use it either",
-            False,
-        ),
-        ("Worker:OfflineResilience:SyncIntervalSeconds", "reports leave as soon as the broker takes them", False),
-        ("Worker:OfflineResilience:MaxSyncRetries", "no report is given up for the number of its tries", False),
-        ("Worker:OfflineResilience:CleanupIntervalHours", "a report is removed when the broker has it", False),
-        ("Worker:OfflineResilience:RecordRetentionDays", "a report is kept until the broker has it", False),
-        ("Worker:HealthCheck:Enabled", _NO_FILES, True),
-        ("Worker:HealthCheck:LiveFilePath", _NO_FILES, False),
-        ("Worker:HealthCheck:ReadyFilePath", _NO_FILES, False),
-        ("Worker:HealthCheck:IntervalSeconds", _NO_FILES, False),
-        ("Worker:ExternalScheduler:Source", "this version reports for no external scheduler", True),
-        (
-            f"JobConsumers:{ANY_JOB}:LogUserFriendlyLogsViaLogger",
-            "jobs' logs go to the API only",
-            True,
-        ),
-    )
-)
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+"""What needs no quotes as a part of a dotted name."""
 
 
 @define(eq=False)
@@ -142,7 +123,11 @@ def nearest(found: Found) -> tuple[str, ...] | None:
         if len(elsewhere) == 1:
             return elsewhere[0]
     node, _, _ = _walked(found.path)
-    names = {name: (*found.path, below.path[-1]) for name, below in node.below.items() if name != ANY_JOB}
+    names = {
+        name: below.path if ANY_JOB not in below.path else (*found.path, below.path[-1])
+        for name, below in node.below.items()
+        if name != ANY_JOB
+    }
     if len(found.path) < 2:
         names |= {name: section.path for name, section in _ROOT.below.items()}
     near = difflib.get_close_matches(_folded(wanted), names, n=1)
@@ -151,6 +136,19 @@ def nearest(found: Found) -> tuple[str, ...] | None:
     path = names[near[0]]
     whole = find((*path, *deeper))
     return path if whole.rest else whole.path
+
+
+def dotted(path: Sequence[str]) -> str:
+    """A path of the table as TOML and the command line have it: `rabbitmq.host`, `jobs.SendEmailJob.timeout`."""
+    names = list(find(path).place) or [_WORKER.lower()]
+    if len(path) > 1 and path[0] == _JOBS:
+        names[1] = path[1]  # as it is written
+    return ".".join(name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in names)
+
+
+def is_alias(name: str, setting: Setting) -> bool:
+    """Whether this is the name for a single item of a list, .NET's `RoutingPattern`."""
+    return _folded(name) == _folded(_SINGULAR.get(setting.path[-1], ""))
 
 
 def _walked(path: Sequence[str], is_short: bool = False) -> tuple[_Node, str, int]:
@@ -175,11 +173,15 @@ def _pascal(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
 def _grown() -> _Node:
     root, worker, job = _Node((), ()), _Node((_WORKER,), ()), _Node((_JOBS, ANY_JOB), ("jobs", ANY_JOB))
     jobs = _Node((_JOBS,), ("jobs",), below={ANY_JOB: job})
     root.below = {_folded(_WORKER): worker, _folded(_JOBS): jobs}
-    worker.below["jobs"] = jobs  # as the attribute is called
+    worker.below["jobs"] = jobs  # as the attribute is called, and the natural name where `Worker` is left out
     _grow(worker, WorkerSettings)
     _grow(job, JobSettings)
     for key in WITHOUT_EFFECT:
@@ -217,7 +219,8 @@ def _without_none(annotation: object) -> object:
 def _add(root: _Node, key: WithoutEffect) -> None:
     node = root
     for depth, name in enumerate(key.path, 1):
-        node = node.below.setdefault(_folded(name), _Node(key.path[:depth], node.place))
+        deeper = _Node(key.path[:depth], (*node.place, _snake(name)))
+        node = node.below.setdefault(_folded(name), deeper)
     node.meaning = key
 
 

@@ -16,7 +16,7 @@ from milvaion_trio.configuration.sources import Leaf, Source, merged
 from milvaion_trio.model.settings import JobSettings, WorkerSettings
 from milvaion_trio.model.settings_rules import fits, section_of, words_of
 
-__all__ = ["Reading", "settings_over"]
+__all__ = ["TRANSLATED", "Reading", "settings_over"]
 
 A = TypeVar("A", bound=AttrsInstance)
 
@@ -43,7 +43,7 @@ def settings_over(base: WorkerSettings, sources: Sequence[Source]) -> Reading:
         try:
             _value(leaf)
         except ValueError:
-            line = f"{leaf.origin} is {leaf.shown}; it must be {words_of(leaf.setting.annotation)}"
+            line = f"{leaf.origin} is {leaf.shown}; it must be {words_of(leaf.setting.annotation)}{_quotes(leaf)}"
             if counting[leaf.place].get(leaf.number or 0) is leaf:
                 reading.problems.append(f"{line}.")
             else:
@@ -63,7 +63,9 @@ def _told(leaves: Sequence[Leaf]) -> object:
 
 def _value(leaf: Leaf) -> object:
     """What the text means, or `ValueError` if it means nothing."""
-    annotation, translated = leaf.setting.annotation, _TRANSLATED.get(leaf.setting.place)
+    annotation, translated = leaf.setting.annotation, TRANSLATED.get(leaf.setting.place)
+    if leaf.kind is not None and leaf.kind not in _KINDS.get(_kind(annotation), (str,)):
+        raise ValueError
     value = _parsed(leaf.text, annotation)
     if translated is not None:
         value = translated(value)
@@ -74,7 +76,7 @@ def _value(leaf: Leaf) -> object:
 
 def _parsed(text: str, annotation: object) -> object:
     """The value that the text stands for, or `ValueError`. Only where a text is wanted do blanks around it count."""
-    kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    kind = _kind(annotation)
     if kind is str:
         return text
     text = text.strip()
@@ -89,6 +91,25 @@ def _parsed(text: str, annotation: object) -> object:
     raise ValueError
 
 
+def _kind(annotation: object) -> object:
+    """The type without its rules."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _quotes(leaf: Leaf) -> str:
+    """What to do about quotes, where values have types."""
+    if leaf.kind is None:
+        return ""
+    wanted = str in _KINDS.get(_kind(leaf.setting.annotation), (str,))
+    if wanted == (leaf.kind is str):
+        return ""
+    return ", in quotes" if wanted else ", without quotes"
+
+
+_KINDS: Final[Mapping[object, tuple[type[object], ...]]] = {int: (int,), float: (float, int), bool: (bool,)}
+"""What may stand for a type in sources that have types themselves; for any other type a text."""
+
+
 def _not_negative(value: object) -> object:
     return 0.0 if isinstance(value, float) and value < 0 else value
 
@@ -97,7 +118,7 @@ def _positive_or_inherited(value: object) -> object:
     return None if isinstance(value, int) and value <= 0 else value
 
 
-_TRANSLATED: Final[Mapping[Place, Callable[[object], object]]] = {
+TRANSLATED: Final[Mapping[Place, Callable[[object], object]]] = {
     # "0 or below = none" (WIRE.md 6), and "set to 0 or below the worker's is taken" (WIRE.md 1.4).
     ("execution_timeout",): _not_negative,
     ("job_defaults", "timeout"): _not_negative,

@@ -1,16 +1,19 @@
-"""The order of the sources: the environment over the settings file, the file over what the code says.
+"""The order of the sources: command line, environment, one settings file, what the code says.
 
 Everything that is wrong in any of them is one report, since whoever starts a worker wants to hear it once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from attrs import frozen
+from attrs import field, frozen
 
-from milvaion_trio.configuration import appsettings, environment
+from milvaion_trio.configuration import command_line, environment, files
+from milvaion_trio.configuration.command_line import Override
+from milvaion_trio.configuration.keys import Place
 from milvaion_trio.configuration.reading import settings_over
-from milvaion_trio.configuration.sources import Origin, Source
+from milvaion_trio.configuration.sources import Source, merged
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.settings import WorkerSettings
 
@@ -26,6 +29,12 @@ class Resolved:
     """One line for each thing that has no effect: unknown keys, and values that another source is over."""
     sources: tuple[str, ...] = ()
     """What was read and said something, in the order in which later ones win."""
+    notes: tuple[str, ...] = ()
+    """One line for each key that has no effect and is missed by nobody."""
+    origins: Mapping[Place, str] = field(default=MappingProxyType({}), repr=False)
+    """Where each value comes from that the code did not say: the file with its line, or the variable."""
+    jobs: Mapping[str, str] = field(default=MappingProxyType({}), repr=False)
+    """Where single jobs are named, by their names in lower case."""
 
 
 def resolve(
@@ -34,29 +43,33 @@ def resolve(
     config: Path | None = None,
     environ: Mapping[str, str],
     folder: Path = Path(),
+    overrides: Iterable[Override] = (),
 ) -> Resolved:
-    """The base, under the settings file and the environment.
+    """The base, under the settings file, the environment and what the command line said.
 
-    Without `config` the file is `appsettings.json` in the folder, the current one unless given, if it is there.
+    Without `config` the file is the first of `milvaion.toml`, `pyproject.toml` with a table `[tool.milvaion-trio]`, and
+    `appsettings.json` in the folder, the current one unless given.
     Raises `SettingsError` with every mistake in all of them; a file that was asked for and is not there is one.
     """
-    sources = [*_files(config, environ, folder), *environment.read(environ)]
+    dotnet, ours = environment.read(environ)
+    sources = [*files.sources(config, environ, folder), dotnet, ours, command_line.read(overrides)]
     reading = settings_over(base, sources)
     problems = [problem for source in sources for problem in source.problems] + reading.problems
     if problems or reading.settings is None:
         raise SettingsError(problems + reading.overridden)
     warnings = [warning for source in sources for warning in source.warnings]
-    dotnet, ours = sources[-2:]
     return Resolved(
         settings=reading.settings,
         warnings=(*warnings, *reading.overridden, *environment.overridden(dotnet, ours)),
         sources=tuple(dict.fromkeys(source.origin.name for source in sources if source.sections)),
+        notes=tuple(note for source in sources for note in source.notes),
+        origins=_origins(sources),
+        jobs={name: where for source in sources for name, where in source.jobs.items()},
     )
 
 
-def _files(config: Path | None, environ: Mapping[str, str], folder: Path) -> list[Source]:
-    first, *others = appsettings.files(config, environ)
-    found = appsettings.read(folder / first, str(first))
-    if found is None and config is not None:
-        found = Source(Origin(name=str(config)), problems=[f"{config}: there is no such file."])
-    return [source for source in (found, *(appsettings.read(folder / path, str(path)) for path in others)) if source]
+def _origins(sources: Iterable[Source]) -> Mapping[Place, str]:
+    return {
+        place: ", ".join(dict.fromkeys(leaf.short_origin for leaf in slot.values()))
+        for place, slot in merged(sources).items()
+    }

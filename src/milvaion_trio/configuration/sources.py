@@ -11,8 +11,9 @@ from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
 
-from milvaion_trio.configuration.keys import Found, Place, Setting, WithoutEffect, find, nearest
-from milvaion_trio.model.settings_rules import words_of
+from milvaion_trio.configuration.inert import WithoutEffect
+from milvaion_trio.configuration.keys import Found, Place, Setting, find, is_alias, nearest
+from milvaion_trio.model.settings_rules import may_hold_password, words_of
 
 __all__ = ["Leaf", "Origin", "Said", "Source", "Values", "merged"]
 
@@ -28,6 +29,12 @@ class Said:
     text: str | None
     """`None` for what only is there: JSON's null, an empty section."""
     is_quoted: bool = True
+    kind: type[object] | None = None
+    """What it is where values have types, as in TOML: `str`, `int`, `float`, `bool`, or else `object`."""
+    line: int | None = None
+    """Where it stands, if that is known."""
+    name: str | None = None
+    """How the source calls it, where that is not its path."""
 
 
 @frozen(kw_only=True)
@@ -43,6 +50,8 @@ class Origin:
     """Whether an unknown key is a mistake. The files of .NET workers carry keys that nobody reads."""
     is_short: bool = False
     """Whether `Worker` may be left out."""
+    is_flat: bool = False
+    """Whether every setting has a name of its own there, instead of standing in sections."""
 
 
 @frozen(kw_only=True)
@@ -55,8 +64,11 @@ class Leaf:
     """Of an item in a list; a text that is not in a list, or is all of it, has none."""
     text: str
     source: str
+    """Which it is, with the line if that is known."""
     name: str
     is_quoted: bool
+    kind: type[object] | None
+    is_flat: bool
 
     @property
     def origin(self) -> str:
@@ -64,9 +76,14 @@ class Leaf:
         return f"{self.source}: {self.name}"
 
     @property
+    def short_origin(self) -> str:
+        """Where to look for somebody who knows what it is about."""
+        return self.name if self.is_flat else self.source
+
+    @property
     def shown(self) -> str:
         """The text for errors, unless it is a secret."""
-        if self.setting.is_secret:
+        if self.setting.is_secret or may_hold_password(self.text):
             return "not shown here"
         text = self.text if len(self.text) <= 60 else f"{self.text[:60]}…"
         quoted = json.dumps(text, ensure_ascii=False) if self.is_quoted else text
@@ -81,8 +98,13 @@ class Source:
     leaves: dict[tuple[Place, int | None], Leaf] = field(factory=dict)
     sections: dict[Place, str] = field(factory=dict)
     """Sections, and jobs, that the source names, even if it says nothing about them; with their names as written."""
+    jobs: dict[str, str] = field(factory=dict)
+    """Where it names jobs, by their names in lower case."""
     problems: list[str] = field(factory=list)
     warnings: list[str] = field(factory=list)
+    notes: list[str] = field(factory=list)
+    """What has no effect and is missed by nobody."""
+    _unknown_sections: set[str] = field(factory=set, init=False)
 
     @classmethod
     def of(cls, said: Iterable[Said], origin: Origin) -> "Source":
@@ -93,31 +115,47 @@ class Source:
         source._check_lists()
         source.warnings = list(dict.fromkeys(source.warnings))
         source.problems = list(dict.fromkeys(source.problems))
+        source.notes = list(dict.fromkeys(source.notes))
         return source
 
     def _take(self, said: Said) -> None:
         found = find(said.path, is_short=self.origin.is_short)
         if not found.path:
             return  # a section of somebody else
-        name = self.origin.written(said.path)
+        name = said.name or self.origin.written(said.path)
         for depth in range(len(found.place)):
             self.sections.setdefault(found.place[: depth + 1], found.path[depth])
+        self._note_job(found, said, name)
         match found.meaning, found.rest:
-            case Setting() as setting, ():
+            case Setting() as setting, () if said.kind is None or not setting.is_list or said.text is None:
                 self._add(setting, found, said, name)
+            case Setting() as setting, () if is_alias(said.path[-1], setting):
+                self._add(setting, found, said, name)
+            case Setting() as setting, ():
+                self._problem(f"{name} is a single value; it must be {_words(setting)}.", said.line)
             case Setting() as setting, (item,) if setting.is_list and _NUMBER.fullmatch(item):
                 self._add(setting, found, said, name)
             case Setting() as setting, rest:
                 upper = self.origin.written(said.path[: -len(rest)])
-                self._problem(f"{upper} has names below it; it must be {_words(setting)}.")
+                self._problem(f"{upper} has names below it; it must be {_words(setting)}.", said.line)
             case WithoutEffect() as key, _:
                 if key.is_missed and (said.text or "").strip().lower() not in ("", "false"):
-                    self._warning(f"{name} has no effect; {key.why}.")
+                    self._warning(f"{name} has no effect; {key.why}.", said.line)
+                else:
+                    self._note(f"{name} has no effect; {key.why}.", said.line)
             case None, ():
                 if said.text is not None:
-                    self._problem(f"{name} is a single value; it must be a section, with names below it.")
+                    self._problem(f"{name} is a single value; it must be a section, with names below it.", said.line)
             case None, rest:
-                self._unknown(found, self.origin.written(said.path[: len(said.path) - len(rest) + 1]), name)
+                upper = said.name or self.origin.written(said.path[: len(said.path) - len(rest) + 1])
+                self._unknown(found, upper, name, said.line)
+
+    def _note_job(self, found: Found, said: Said, name: str) -> None:
+        if len(found.place) < 2 or found.place[0] != "jobs":
+            return
+        upper = len(said.path) - len(found.rest) - len(found.place) + 2
+        shown = name if self.origin.is_flat or said.name else self.origin.written(said.path[:upper])
+        self.jobs.setdefault(found.place[1], f"{self._where(None)}: {shown}")
 
     def _add(self, setting: Setting, found: Found, said: Said, name: str) -> None:
         if said.text is None:
@@ -127,9 +165,11 @@ class Source:
             place=found.place,
             number=int(found.rest[0]) if found.rest else None,
             text=said.text,
-            source=self.origin.name,
+            source=self._where(said.line),
             name=name,
             is_quoted=said.is_quoted,
+            kind=said.kind,
+            is_flat=self.origin.is_flat,
         )
         first = self.leaves.setdefault((leaf.place, leaf.number), leaf)
         if first.text != leaf.text:
@@ -151,19 +191,32 @@ class Source:
         else:
             self._problem(f"{first.name} and {second.name} are the same setting, with different values.")
 
-    def _unknown(self, found: Found, upper: str, name: str) -> None:
+    def _unknown(self, found: Found, upper: str, name: str, line: int | None) -> None:
         meant = nearest(found)
+        depth = len(found.path)
+        if not self.origin.is_flat and name != upper:  # a section, told once for all that is in it
+            if upper in self._unknown_sections:
+                return
+            self._unknown_sections.add(upper)
+            name = upper
+            meant = meant[: depth + 1] if meant is not None and meant[:depth] == found.path else meant
         hint = f"; did you mean {self.origin.spelled(meant)}?" if meant is not None else "."
         if self.origin.is_strict:
-            self._problem(f"{name} is no setting{hint}")
+            self._problem(f"{name} is no setting{hint}", line)
         else:
-            self._warning(f"{upper} is no setting and is ignored{hint}")
+            self._warning(f"{upper} is no setting and is ignored{hint}", line)
 
-    def _problem(self, text: str) -> None:
-        self.problems.append(f"{self.origin.name}: {text}")
+    def _problem(self, text: str, line: int | None = None) -> None:
+        self.problems.append(f"{self._where(line)}: {text}")
 
-    def _warning(self, text: str) -> None:
-        self.warnings.append(f"{self.origin.name}: {text}")
+    def _warning(self, text: str, line: int | None) -> None:
+        self.warnings.append(f"{self._where(line)}: {text}")
+
+    def _note(self, text: str, line: int | None) -> None:
+        self.notes.append(f"{self._where(line)}: {text}")
+
+    def _where(self, line: int | None) -> str:
+        return self.origin.name if line is None else f"{self.origin.name}, line {line}"
 
 
 Values: TypeAlias = Mapping[Place, Mapping[int, Leaf]]

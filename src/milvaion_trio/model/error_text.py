@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-__all__ = ["ErrorParts", "error_parts", "error_summary", "error_text", "error_type"]
+__all__ = ["ErrorParts", "error_parts", "error_summary", "error_text", "error_type", "one_line"]
 
 _INNER_SEPARATOR = "\nInner Exception:\n"
 _STACK_LABEL = "StackTrace: "
@@ -80,13 +80,22 @@ def error_summary(text: str) -> str:
     """
     prefix, label, rest = text.partition("Type: ")
     if not label or "\n" in prefix:
-        return "; ".join(line.strip(" -") for line in text.splitlines() if line.strip(" -"))
+        return one_line(text)
     parts = error_parts(label + rest)
     kind = rest.partition("\n")[0].rpartition(".")[2]
-    message = "; ".join(line.strip(" -") for line in parts.message.splitlines() if line.strip(" -"))
+    message = one_line(parts.message)
     frames = _FRAME.findall(parts.stack_trace or "")
     place = f" ({os.path.basename(frames[-1][0])}, line {frames[-1][1]}, {frames[-1][2]})" if frames else ""
     return f"{prefix}{kind}: {message}{place}"
+
+
+def one_line(text: str) -> str:
+    """The lines of a text behind each other, those of a list without its dashes: `It does not fit: this; that`."""
+    line = ""
+    for part in (part.strip().removeprefix("- ") for part in text.splitlines()):
+        if part:
+            line += f"{'' if not line else ' ' if line.endswith(':') else '; '}{part}"
+    return line
 
 
 def _with_inner(error: BaseException) -> Iterator[BaseException]:

@@ -4,6 +4,7 @@ Separate because every layer raises or catches some of them.
 Messages are built from facts: what happened, which value, what was allowed, what to do.
 """
 
+import signal
 from collections.abc import Sequence
 
 __all__ = [
@@ -14,7 +15,9 @@ __all__ = [
     "InvalidTransition",
     "JobCancelled",
     "JobNotRegistered",
+    "JobProcessDied",
     "LinkLost",
+    "LinkRefused",
     "MilvaionError",
     "NoCurrentJob",
     "NotPublished",
@@ -43,7 +46,7 @@ class RetryLater(MilvaionError):
     """
 
     def __init__(self, delay: float, reason: str = "") -> None:
-        self.delay = _positive_delay("RetryLater", delay)
+        self.delay: float = _positive_delay("RetryLater", delay)
         self.reason = reason
         super().__init__(reason or f"asked to be tried again in {delay:g} s")
 
@@ -52,7 +55,7 @@ class Snooze(MilvaionError):
     """Raise it in a job: run again after `delay` seconds, without counting an attempt."""
 
     def __init__(self, delay: float) -> None:
-        self.delay = _positive_delay("Snooze", delay)
+        self.delay: float = _positive_delay("Snooze", delay)
         super().__init__(f"asked to be run again in {delay:g} s")
 
 
@@ -66,6 +69,27 @@ class JobCancelled(MilvaionError):
     """Raised by `JobContext.check_cancelled()` in a job that runs in a thread and was told to stop."""
 
 
+class JobProcessDied(MilvaionError):
+    """The process of a job with `run="process"` ended before the job did; `exit_code` is below 0 for a signal."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        self.exit_code = exit_code
+        super().__init__(f"The job's process {_how_it_ended(exit_code)} before the job ended.")
+
+
+def _how_it_ended(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "closed its connection to the worker"
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:  # e.g. a real-time one
+        name = f"signal {-exit_code}"
+    hint = "; the system does that when memory runs out," if name == "SIGKILL" else ""
+    return f"was killed by {name}{hint}"
+
+
 # --- about jobs and their data --------------------------------------------------------------------------------------
 
 
@@ -74,7 +98,7 @@ class InvalidJobData(MilvaionError):
 
     def __init__(self, job_name: str, problems: Sequence[str]) -> None:
         self.job_name = job_name
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
         super().__init__(f"The data of this {job_name} message does not fit the job:{lines}")
 
@@ -84,7 +108,7 @@ class JobNotRegistered(MilvaionError):
 
     def __init__(self, job_name: str, known: Sequence[str]) -> None:
         self.job_name = job_name
-        self.known = tuple(known)
+        self.known: tuple[str, ...] = tuple(known)
         names = ", ".join(sorted(known)) or "none"
         # Messages may ask for a name of a megabyte; no job has one of more than 200 characters (WIRE.md 1.3).
         shown = repr(job_name) if len(job_name) <= 200 else f"{job_name[:200]!r}..."
@@ -105,7 +129,7 @@ class SettingsError(MilvaionError):
     """Code or settings contradict themselves; `problems` holds one line per mistake. Nothing was started."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
         count = len(self.problems)
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
         super().__init__(
@@ -114,14 +138,24 @@ class SettingsError(MilvaionError):
 
 
 class BrokerUnreachable(MilvaionError):
-    """No broker answered in time; `limit` names what says how long that is."""
+    """No broker answered in time, or it refused (`is_refusal`); `limit` names what says how long it was tried."""
 
     def __init__(
-        self, broker: str, seconds: float, last_error: str, limit: str = "Worker:StartupConnectionTimeoutSeconds"
+        self,
+        broker: str,
+        seconds: float,
+        last_error: str,
+        limit: str = "Worker:StartupConnectionTimeoutSeconds",
+        *,
+        is_refusal: bool = False,
     ) -> None:
         self.broker = broker
         self.seconds = seconds
         self.last_error = last_error
+        self.is_refusal = is_refusal
+        if is_refusal:  # the broker said all that there is to say
+            super().__init__(f"{last_error}{'' if last_error.endswith(('.', '?')) else '.'}")
+            return
         # Transports name the setting to look at where they know it, a user that was refused for instance.
         names_setting = "Worker:RabbitMQ:" in last_error
         super().__init__(
@@ -130,6 +164,10 @@ class BrokerUnreachable(MilvaionError):
             f"{'' if names_setting else 'Does it run where Worker:RabbitMQ:Host and Worker:RabbitMQ:Port say? '}"
             f"{limit} allows more time (0: for ever)."
         )
+
+    def append(self, sentence: str) -> None:
+        """Say more, by whoever knows more: where the settings come from, say."""
+        super().__init__(f"{self}{sentence}")
 
 
 # --- about links and messages ---------------------------------------------------------------------------------------
@@ -145,6 +183,13 @@ class LinkLost(MilvaionError):
     def __init__(self, why: str = "the connection to the broker was lost", silent_for: float = 0.0) -> None:
         super().__init__(why)
         self.silent_for = silent_for
+
+
+class LinkRefused(LinkLost):
+    """Somebody answered and refused: a wrong password, no such virtual host, something that is no broker.
+
+    Trying again changes nothing until a person puts it right.
+    """
 
 
 class NotPublished(MilvaionError):

@@ -67,6 +67,8 @@ class LinkDown:
     link: str
     broker: str
     why: str
+    was_up: bool = True
+    """Whether it was there until now. Not so at the start, and when an outage goes on for another reason."""
 
 
 @frozen
@@ -138,5 +140,7 @@ Event: TypeAlias = (
     | JobReturned
     | DeliveryRefused
 )
+"""Any of them."""
 
 Observer: TypeAlias = Callable[[Event], None]
+"""Called with each event, in the task where it happens, so it must return at once. One that raises gets no more."""

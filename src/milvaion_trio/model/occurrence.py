@@ -5,7 +5,7 @@ Everything that changes a status goes through `transition`; nobody sets one dire
 The table knows neither who applies it nor what is published: `policy.lifecycle` decides that.
 
 An occurrence is one execution of a scheduled job; its retries are further attempts of the same occurrence.
-The diagram in docs/explanation/occurrence-states.md is drawn from the table.
+The drawing in docs/explanation/occurrence-states.md is made from the table.
 """
 
 import enum
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from milvaion_trio.model.errors import InvalidTransition
 
-__all__ = ["FINAL", "TRANSITIONS", "OccurrenceEvent", "OccurrenceStatus", "mermaid", "status_name", "transition"]
+__all__ = ["FINAL", "TRANSITIONS", "OccurrenceEvent", "OccurrenceStatus", "status_name", "transition"]
 
 
 class OccurrenceStatus(enum.IntEnum):
@@ -123,20 +123,6 @@ def transition(status: OccurrenceStatus, event: OccurrenceEvent) -> OccurrenceSt
             "This is a bug in milvaion-trio: a status was reported that does not follow from the last one."
         )
     return after
-
-
-def mermaid() -> str:
-    """The table as a Mermaid state diagram; events between the same two statuses share an arrow."""
-    arrows: dict[tuple[OccurrenceStatus, OccurrenceStatus], list[str]] = {}
-    for (before, event), after in TRANSITIONS.items():
-        arrows.setdefault((before, after), []).append(event.value)
-    lines = ["stateDiagram-v2", "    [*] --> Queued"]
-    lines += [
-        f"    {status_name(before)} --> {status_name(after)}: {', '.join(events)}"
-        for (before, after), events in arrows.items()
-    ]
-    lines += [f"    {status_name(status)} --> [*]" for status in OccurrenceStatus if status in FINAL]
-    return "\n".join(lines) + "\n"
 
 
 def status_name(status: OccurrenceStatus) -> str:

@@ -7,7 +7,7 @@ What files and variables call each of them stands in `configuration.keys`.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Self, TypeAlias, TypedDict
 
@@ -35,7 +35,14 @@ Seconds: TypeAlias = Annotated[float, Range(0)]
 Interval: TypeAlias = Annotated[float, Range(0.001)]
 Fraction: TypeAlias = Annotated[float, Range(0, 1)]
 Port: TypeAlias = Annotated[int, Range(1, 65535)]
-Text: TypeAlias = Annotated[str, Form(r"(?s).+", "a text that is not empty")]
+Text: TypeAlias = Annotated[str, Form(r"[\s\S]+", "a text that is not empty")]
+HostName: TypeAlias = Annotated[
+    str,
+    Form(
+        r"[^\s/@:]+|[^\s/@:]*:[^\s/@]*:[^\s/@]*",  # the second is an IPv6 address
+        "a host's name or address alone; port, user and password have settings of their own",
+    ),
+]
 # WIRE.md 1.3: the API splits keys at `:` and its column has 100 characters; `*` and `#` are wildcards.
 GroupName: TypeAlias = Annotated[str, Form(r"[A-Za-z0-9._-]{1,100}", "1 to 100 of the characters A-Z a-z 0-9 . _ -")]
 Durability: TypeAlias = Annotated[str, Form("NORMAL|FULL", "NORMAL or FULL")]
@@ -50,10 +57,21 @@ def _read_only(jobs: Mapping[str, "JobSettings"]) -> Mapping[str, "JobSettings"]
     return MappingProxyType(dict(jobs))
 
 
+def _same_jobs(jobs: Mapping[str, "JobSettings"]) -> Iterator[str]:
+    spelled: dict[str, str] = {}
+    for name in jobs:
+        if (other := spelled.setdefault(name.lower(), name)) != name:
+            yield f"jobs has {other!r} and {name!r}; names are the same in any case."
+
+
 def _without_password(value: object) -> str:
-    # Servers come first. After them everything: the name of the option may be misspelt, its value have a comma in it.
-    without = re.sub(r"=.*", "=***", repr(value)[1:-1])
-    return re.sub(r"(?i)^(rediss?://)?.*@", r"\1***@", without).join("''")
+    text = repr(value)[1:-1]
+    # Of a URL, all before the last @ is the user. Else servers come first, and all after them is hidden, as the name of
+    # the option may be misspelt and its value have a comma in it.
+    options = None if re.match(r"(?i)rediss?://", text) else re.search(r",\s*\w+\s*=", text)
+    end = len(text) if options is None else options.start()
+    text = re.sub(r"(?i)^(rediss?://)?.*@", r"\1***@", text[:end]) + text[end:]
+    return re.sub(r"=.*", "=***", text).join("''")
 
 
 class JobPolicy(TypedDict, total=False):
@@ -118,7 +136,7 @@ class JobSettings:
 class RabbitMQSettings:
     """Where the broker is, and what it was told."""
 
-    host: Text = "localhost"
+    host: HostName = "localhost"
     """Its name or address."""
     port: Port = 5672
     """Its port for AMQP."""
@@ -221,6 +239,6 @@ class WorkerSettings:
     """What is said about single jobs, over their decorators, by job name in any case."""
 
     def __attrs_post_init__(self) -> None:
-        """Refuse values that mean nothing, those of the sections included."""
-        if problems := problems_of(self):
+        """Refuse values that mean nothing, those of the sections included, and a job that is there twice."""
+        if problems := problems_of(self) or list(_same_jobs(self.jobs)):
             raise SettingsError(problems)

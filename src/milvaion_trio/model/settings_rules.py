@@ -13,7 +13,7 @@ from typing import Annotated, Union, get_args, get_origin
 
 from attrs import AttrsInstance, fields, frozen, has
 
-__all__ = ["Form", "Range", "fits", "hidden", "problems_of", "section_of", "words_of"]
+__all__ = ["Form", "Range", "fits", "hidden", "may_hold_password", "problems_of", "section_of", "words_of"]
 
 
 @frozen
@@ -37,6 +37,11 @@ def hidden(value: object) -> str:
     return "'***'" if value else repr(value)
 
 
+def may_hold_password(value: object) -> bool:
+    """Whether it looks like the part of a URL before the host: somebody may have put one where a name belongs."""
+    return isinstance(value, str) and re.search(r":[^\s]*@", value) is not None
+
+
 def problems_of(settings: AttrsInstance, path: str = "") -> list[str]:
     """One line per field whose value is not what its annotation says."""
     problems: list[str] = []
@@ -46,7 +51,8 @@ def problems_of(settings: AttrsInstance, path: str = "") -> list[str]:
             problems += problems_of(value, f"{path}{attribute.name}.")
         elif not fits(value, attribute.type):
             # A field with a repr of its own holds a secret, and what does not fit may hold it in any form.
-            shown = "not shown here" if callable(attribute.repr) else repr(value)
+            is_hidden = callable(attribute.repr) or may_hold_password(value)
+            shown = "not shown here" if is_hidden else repr(value)
             problems.append(f"{path}{attribute.name} is {shown}; it must be {words_of(attribute.type)}.")
     return problems
 

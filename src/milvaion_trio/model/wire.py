@@ -8,7 +8,7 @@ Both work from tables that `wire_reading` and `wire_writing` make once, from the
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -76,15 +76,17 @@ class Dialect(enum.Enum):
     """Single log entries; a status' `WorkerId` is the instance's."""
 
 
-decode_job = decoder(JobMessage, "job message")
+decode_job: Callable[[bytes], JobMessage] = decoder(JobMessage, "job message")
 """A dispatch or a retry copy. Whether its id can be used is for the caller to see: absent, it is the empty guid."""
 
-decode_heartbeat = decoder(WorkerHeartbeat, "worker heartbeat")
-decode_registration = decoder(WorkerRegistration, "worker registration")
-decode_dead_letter = decoder(DeadLetter, "dead letter")
+decode_heartbeat: Callable[[bytes], WorkerHeartbeat] = decoder(WorkerHeartbeat, "worker heartbeat")
+decode_registration: Callable[[bytes], WorkerRegistration] = decoder(WorkerRegistration, "worker registration")
+decode_dead_letter: Callable[[bytes], DeadLetter] = decoder(DeadLetter, "dead letter")
 """Also takes a dispatch that was dead-lettered as it was (WIRE.md 4.5)."""
-decode_external_registration = decoder(ExternalJobRegistration, "external job registration")
-decode_external_occurrence = decoder(ExternalOccurrence, "external occurrence")
+decode_external_registration: Callable[[bytes], ExternalJobRegistration] = decoder(
+    ExternalJobRegistration, "external job registration"
+)
+decode_external_occurrence: Callable[[bytes], ExternalOccurrence] = decoder(ExternalOccurrence, "external occurrence")
 
 _decode_status = decoder(StatusUpdate, "status update")
 _read_logs = message_reader(LogBatch, "logs")

@@ -24,7 +24,7 @@ class Misfit(ValueError):
     """A value that does not fit its member; the path to it grows on the way out."""
 
     def __init__(self, expected: str, value: object) -> None:
-        self.path = ""
+        self.path: str = ""
         self.expected = expected
         self.value = value
 

@@ -19,7 +19,7 @@ __all__ = ["Courier"]
 BATCH = 500
 """Rows per publish. A report is about 1 kB, and a lost link can repeat a whole batch: half a megabyte at most."""
 
-logger = logging.getLogger("milvaion_trio.outbox")
+logger: logging.Logger = logging.getLogger("milvaion_trio.outbox")
 
 
 @define(eq=False)

@@ -25,7 +25,7 @@ CONCLUDED_REMEMBERED = 10_000
 """A concluded attempt is asked for again only after a lost link, for deliveries that were not acked: no more than all
 prefetches together, a few hundred. At about 300 bytes each there is no need to be exact."""
 
-logger = logging.getLogger("milvaion_trio.outbox")
+logger: logging.Logger = logging.getLogger("milvaion_trio.outbox")
 
 
 @frozen(kw_only=True)

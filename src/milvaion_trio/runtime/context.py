@@ -17,6 +17,7 @@ from milvaion_trio.model.messages import JobMessage, LogLevel
 from milvaion_trio.model.outcome import StopReason
 from milvaion_trio.policy.binding import DataReader
 from milvaion_trio.policy.data_values import folded
+from milvaion_trio.runtime.crossing import in_asyncio
 from milvaion_trio.runtime.run import Run
 
 __all__ = ["JobContext", "JobLog", "LogSink", "current_job", "enter"]
@@ -169,14 +170,19 @@ class JobContext:
         """Time to clean up although the job was cancelled: a shielded scope of `budget` seconds.
 
         Capped by the worker's `cleanup_timeout`, which is also the default.
-        When the budget ends, the block is cancelled.
+        When the budget ends, the block is cancelled. Raises `RuntimeError` in asyncio code, which needs no shield.
         """
+        if in_asyncio():
+            raise RuntimeError(
+                'ctx.cleanup() is for jobs in Trio. With run="asyncio" a job is cancelled once: what it awaits in '
+                "`finally` runs. Limit it with `async with asyncio.timeout(seconds):`."
+            )
         seconds = self._cleanup_timeout if budget is None else min(budget, self._cleanup_timeout)
         with trio.CancelScope(shield=True, relative_deadline=seconds):
             yield
 
     def check_cancelled(self) -> None:
-        """Raise `JobCancelled` if the job was told to stop. For jobs in threads, which Trio cannot interrupt."""
+        """Raise `JobCancelled` if the job was told to stop. For code that Trio cannot interrupt, as in threads."""
         if self._run.told_to_stop:
             raise JobCancelled("the job was told to stop")
 

@@ -6,6 +6,7 @@ A decorator only records; nothing is judged before all jobs are known, so that o
 import difflib
 import enum
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Generic, Literal, ParamSpec, TypeAlias, TypeVar, Unpack, get_args
 
@@ -14,6 +15,8 @@ from attrs import define, field, fields
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.settings import JobPolicy, JobSettings
+from milvaion_trio.runtime.addresses import address_problem
+from milvaion_trio.runtime.crossing import on_trio
 
 __all__ = [
     "Dispatch",
@@ -42,7 +45,7 @@ class RunMode(enum.StrEnum):
     THREAD = "thread"
     """In a worker thread: `def`."""
     PROCESS = "process"
-    """In a process of its own."""
+    """In a process of its own, which is reused: `def`."""
     ASYNCIO = "asyncio"
     """An asyncio coroutine function, on the bridge."""
 
@@ -106,7 +109,7 @@ class JobDefinition(Generic[P, R_co]):
                     "Make it with `@worker.job()`, or add it with `worker.add(...)` or `worker.discover(...)`."
                 ]
             )
-        return await self._dispatch(self, data, delay)
+        return await on_trio(self._dispatch, self, data, delay)
 
     def bind(self, dispatch: Dispatch | None) -> None:
         """Set what `enqueue` sends with; `None` takes it away."""
@@ -152,9 +155,10 @@ def definition_problems(definition: JobDefinition[..., object]) -> list[str]:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown word, with the nearest known one where one is near."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else "."
+    """The end of a sentence about an unknown word, with the nearest known one where one is near, in any case."""
+    spelled = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), spelled, n=1)
+    return f"; did you mean {spelled[near[0]]!r}?" if near else "."
 
 
 def _name_of(target: object) -> str:
@@ -187,6 +191,12 @@ def _mode_problems(definition: JobDefinition[..., object]) -> list[str]:
             return [f'{name!r} has run="task" but is no `async def`; write async def, or run="thread".']
         case RunMode.THREAD if _is_async(code):
             return [f'{name!r} has run="thread" but is an `async def`; write def, or run="task".']
-        case RunMode.PROCESS | RunMode.ASYNCIO as mode:
-            return [f'{name!r} has run="{mode}", which this version cannot do yet; use "task" or "thread".']
+        case RunMode.ASYNCIO if not _is_async(code):
+            return [f'{name!r} has run="asyncio" but is no `async def`; write async def, or run="thread".']
+        case RunMode.ASYNCIO if sys.version_info >= (3, 14):  # python-trio/trio-asyncio#160
+            return [f'{name!r} has run="asyncio", which needs trio-asyncio and so Python 3.11 to 3.13.']
+        case RunMode.PROCESS if _is_async(code):
+            return [f'{name!r} has run="process" but is an `async def`; write def, or run="task".']
+        case RunMode.PROCESS if (problem := address_problem(definition.target)) is not None:
+            return [f'{name!r} has run="process", but its process would not find it: {problem}']
     return []

@@ -5,35 +5,23 @@ The barrier around job code is complete: whatever a job raises fails that job al
 """
 
 import math
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import cast
 
 import trio
 from attrs import frozen
 
-from milvaion_trio.model.error_text import error_text, error_type
-from milvaion_trio.model.errors import InvalidJobData, JobCancelled, PermanentFailure, RetryLater, Snooze
+from milvaion_trio.model.error_text import error_text
+from milvaion_trio.model.errors import JobCancelled
 from milvaion_trio.model.exception_groups import leaves
-from milvaion_trio.model.json_text import MAX_DEPTH, JsonValue, write
-from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.messages import LogLevel
-from milvaion_trio.model.outcome import (
-    Cancelled,
-    Completed,
-    Failed,
-    Interrupted,
-    JobResult,
-    Outcome,
-    RetryRequested,
-    Snoozed,
-    StopReason,
-    TimedOut,
-)
-from milvaion_trio.model.sanitise import clean_json
+from milvaion_trio.model.outcome import Cancelled, Failed, Interrupted, Outcome, StopReason, TimedOut
 from milvaion_trio.policy.retry import RetryPolicy
 from milvaion_trio.runtime.context import JobContext, LogSink, enter
 from milvaion_trio.runtime.definition import RunMode
+from milvaion_trio.runtime.endings import OUR_FRAMES, failed, returned
+from milvaion_trio.runtime.places import Places
+from milvaion_trio.runtime.processes import RaisedInProcess
 from milvaion_trio.runtime.providers import Providers
 from milvaion_trio.runtime.run import Run
 from milvaion_trio.runtime.threads import run_in_thread
@@ -47,7 +35,7 @@ class Executor:
 
     providers: Providers
     sink: LogSink
-    threads: trio.CapacityLimiter
+    places: Places
     cleanup_timeout: float
 
     # A Ctrl-C of the host program must reach its main task, not end up as the failure of whichever job was running.
@@ -70,6 +58,8 @@ class Executor:
     async def _call(self, run: Run) -> object:
         context = JobContext(run, self.sink, cleanup_timeout=self.cleanup_timeout)
         enter(context)
+        if run.registered.definition.mode is RunMode.PROCESS:  # everything else is done there
+            return await self.places.processes.run(run)
         arguments: dict[str, object] = {}
         parameters = run.registered.parameters
         if run.registered.reader is not None and parameters.data is not None:
@@ -87,21 +77,21 @@ class Executor:
     def _started(self, run: Run, arguments: Mapping[str, object]) -> Awaitable[object]:
         """The job, to be awaited. No coroutine itself: the frame would cost each running job half a kilobyte."""
         function = run.registered.callable_for(arguments)
-        if run.registered.definition.mode is RunMode.TASK:
+        mode = run.registered.definition.mode
+        if mode is RunMode.TASK:
             return cast("Callable[[], Awaitable[object]]", function)()  # checked at start
-        return run_in_thread(run, function, limiter=self.threads, grace=self.cleanup_timeout)
+        if mode is RunMode.ASYNCIO:
+            return self.places.asyncio.run(run, function)
+        return run_in_thread(run, function, limiter=self.places.threads, grace=self.cleanup_timeout)
 
     def _classify(self, run: Run, value: object, raised: BaseException | None) -> Outcome:
         """The outcome rules of DESIGN.md 5, in their order."""
         if raised is None:
-            return self._returned(run, value)
+            in_process = run.registered.definition.mode is RunMode.PROCESS
+            return cast("Outcome", value) if in_process else self._returned(run, value)
         reason = run.stop_reason
         if reason is not None:
-            text = (
-                None
-                if isinstance(raised, _ScopeCancelled | JobCancelled)
-                else error_text(raised, skip_frames_in=_HERE, without=(trio.Cancelled,))
-            )
+            text = _text_after_stop(raised)
             match reason:
                 case StopReason.CANCELLED:
                     return Cancelled(run.stop_text, text)
@@ -112,29 +102,7 @@ class Executor:
         return _failed(raised, run.registered.effective.retry)
 
     def _returned(self, run: Run, value: object) -> Outcome:
-        while isinstance(value, JobResult):
-            if not value.succeeded:
-                message = value.message or "the job returned JobResult.failure() without a message"
-                return Failed(message if isinstance(message, str) else _safe_repr(message), "JobResult")
-            value = value.value
-        if value is None:
-            return Completed(None)
-        if isinstance(value, str):
-            return Completed(value)
-        try:
-            return Completed(_json_text(jsonable(value)))
-        except Exception as error:  # a property of the returned object may raise anything
-            # The work is done, so failing it now would only repeat it. Say what happened and what was sent instead.
-            kind = type(value).__name__
-            self.sink.log(
-                run,
-                LogLevel.WARNING,
-                f"The job returned a {kind}, which has no JSON form ({error}); its repr was reported instead. "
-                "Return None, text, numbers, lists, dicts, attrs classes, dataclasses or JobResult.",
-                None,
-                category="UserDefined",
-            )
-            return Completed(_safe_repr(value))
+        return returned(value, lambda text: self.sink.log(run, LogLevel.WARNING, text, None, category="UserDefined"))
 
 
 class _ScopeCancelled(BaseException):
@@ -148,16 +116,16 @@ def _failed(raised: BaseException, policy: RetryPolicy) -> Outcome:
     if isinstance(raised, _ScopeCancelled):
         text = "Type: Cancelled\nMessage: the job cancelled its own scope, so it has no result\nStackTrace: \n"
         return Failed(text, "Cancelled")
-    # A nursery in the job wraps what its children raise; a request inside a group is still a request.
-    inner = tuple(leaves(raised))
-    only = inner[0] if len(inner) == 1 else raised
-    if isinstance(only, Snooze):
-        return Snoozed(only.delay)
-    text = error_text(raised if len(inner) > 1 else only, skip_frames_in=_HERE)
-    if isinstance(only, RetryLater):
-        return RetryRequested(only.delay, text, error_type(only))
-    permanent = any(isinstance(leaf, PermanentFailure | InvalidJobData) or policy.forbids(leaf) for leaf in inner)
-    return Failed(text, error_type(only), permanent=permanent)
+    return raised.raised.outcome_by(policy) if isinstance(raised, RaisedInProcess) else failed(raised, policy)
+
+
+def _text_after_stop(raised: BaseException) -> str | None:
+    """What the job raised on its way out; `None` when that was only its way to obey."""
+    if isinstance(raised, RaisedInProcess):
+        return None if raised.raised.because_told else raised.raised.text
+    if isinstance(raised, _ScopeCancelled | JobCancelled):
+        return None
+    return error_text(raised, skip_frames_in=OUR_FRAMES, without=(trio.Cancelled,))
 
 
 def _from_outside(error: BaseException) -> bool:
@@ -168,22 +136,3 @@ def _from_outside(error: BaseException) -> bool:
     return trio.current_effective_deadline() == -math.inf and all(
         isinstance(leaf, trio.Cancelled) for leaf in leaves(error)
     )
-
-
-def _json_text(value: JsonValue) -> str:
-    text = write(value)
-    # A workflow copies parts of a result into the data of its next job, and no jsonb column takes this escape: a
-    # worker that dead-letters that job would hang the API (WIRE.md 4.5, 12.1).
-    return write(clean_json(value, depth=MAX_DEPTH)) if "\\u0000" in text else text
-
-
-def _safe_repr(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception as error:
-        return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
-
-
-_PACKAGE = os.path.dirname(os.path.dirname(__file__))
-_HERE = (os.path.join(_PACKAGE, "runtime"), os.path.join(_PACKAGE, "policy"))
-"""Frames of ours stand at the head of every stack and tell a job's author nothing."""

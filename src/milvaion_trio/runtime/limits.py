@@ -16,7 +16,7 @@ class Slots:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.taken = 0
+        self.taken: int = 0
         self._waiting = trio.lowlevel.ParkingLot()
 
     def try_take(self) -> bool:

@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import trio
@@ -16,7 +16,7 @@ import trio
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.runtime.shutdown import Shutdown
 
-__all__ = ["FORCED_EXIT", "handled", "to_handle"]
+__all__ = ["FORCED_EXIT", "counted", "handled", "to_handle"]
 
 FORCED_EXIT = 130
 """Exit code of a program that was told three times: 128 + SIGINT, as shells know it."""
@@ -40,10 +40,19 @@ def to_handle(asked: bool | None) -> tuple[signal.Signals, ...]:
     return tuple(number for number in _SIGNALS if _is_default(signal.getsignal(number)))
 
 
+def handled(shutdown: Shutdown, numbers: tuple[signal.Signals, ...]) -> contextlib.AbstractContextManager[None]:
+    """Count these signals while the context is open, for a worker that serves in this thread."""
+    soon = trio.lowlevel.current_trio_token().run_sync_soon
+    # Reentrant and safe in a signal handler, unlike setting the events here.
+    return counted(numbers, lambda: soon(shutdown.drain), lambda: soon(shutdown.stop))
+
+
 @contextlib.contextmanager
-def handled(shutdown: Shutdown, numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
-    """Count these signals while the context is open; the handlers of before come back afterwards."""
-    token = trio.lowlevel.current_trio_token()
+def counted(numbers: tuple[signal.Signals, ...], drain: Callable[[], None], stop: Callable[[], None]) -> Iterator[None]:
+    """Call `drain` at the first of these signals and `stop` at the second, in the handler; leave at the third.
+
+    The handlers of before come back when the context is left. In the main thread only, whichever thread serves.
+    """
     count = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -51,8 +60,7 @@ def handled(shutdown: Shutdown, numbers: tuple[signal.Signals, ...]) -> Iterator
         count += 1
         if count >= 3:
             os._exit(FORCED_EXIT)
-        # Reentrant and safe in a signal handler, unlike setting the event here.
-        token.run_sync_soon(shutdown.drain if count == 1 else shutdown.stop)
+        drain() if count == 1 else stop()
 
     before = {number: signal.signal(number, handle) for number in numbers}
     try:

@@ -5,6 +5,7 @@ Each definition is looked at with the worker's settings, and all of them togethe
 
 import functools
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from attrs import frozen
@@ -16,7 +17,7 @@ from milvaion_trio.policy.binding import DataReader
 from milvaion_trio.policy.parameters import Parameters, inspect_parameters, returned_type
 from milvaion_trio.policy.retry import RetryPolicy
 from milvaion_trio.policy.schema import Schema, data_schema, result_schema
-from milvaion_trio.runtime.definition import JobDefinition, definition_problems, suggestion
+from milvaion_trio.runtime.definition import JobDefinition, RunMode, definition_problems, suggestion
 
 __all__ = ["EffectiveJob", "RegisteredJob", "Registry", "resolve"]
 
@@ -137,8 +138,16 @@ class Registry:
             for definition in self._definitions
         }
 
-    def check(self, worker_id: str, configured: Mapping[str, JobSettings] | None = None) -> list[str]:
-        """One line per mistake in names, queues and run modes, and in what a file has configured for single jobs."""
+    def check(
+        self,
+        worker_id: str,
+        configured: Mapping[str, JobSettings] | None = None,
+        named: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[str]:
+        """One line per mistake in names, queues and run modes, and in what a file has configured for single jobs.
+
+        `named` says which source names a job, by its name in lower case; what is not in it, the code itself names.
+        """
         policies = _Policies(configured or {})
         problems: list[str] = []
         first: dict[str, JobDefinition[..., object]] = {}
@@ -172,12 +181,23 @@ class Registry:
             if name.lower() not in first:
                 hint = suggestion(name, [definition.name for definition in self._definitions])
                 remedy = "" if hint.strip(".") else " Add it, or give this worker a settings file without it."
-                problems.append(f"The settings name a job {name!r} that this worker does not have{hint}{remedy}")
+                where = f" ({named[name.lower()]})" if name.lower() in named else ""
+                problems.append(f"The settings name a job {name!r} that this worker does not have{where}{hint}{remedy}")
         return problems
 
-    def prepare(self, settings: WorkerSettings, *, context_type: type, provided: Collection[object]) -> None:
-        """Look everything up, so that the jobs can run; raises `SettingsError` with every mistake of every job."""
-        problems = self.check(settings.worker_id, settings.jobs)
+    def prepare(
+        self,
+        settings: WorkerSettings,
+        *,
+        context_type: type,
+        provided: Collection[object],
+        named: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Look everything up, so that the jobs can run; raises `SettingsError` with every mistake of every job.
+
+        `named` is as for `check`.
+        """
+        problems = self.check(settings.worker_id, settings.jobs, named)
         policies = _Policies(settings.jobs)
         inspected = functools.partial(inspect_parameters, context_type=context_type, provided=provided)
         jobs: list[RegisteredJob] = []
@@ -224,6 +244,15 @@ def _registered(
         needed |= {_CONSTRUCTOR + name: kind for name, kind in constructor.provided.items()}
         if constructor.context is not None:
             needed[_CONSTRUCTOR + constructor.context] = context_type
+    if definition.mode is RunMode.PROCESS:
+        lent = sorted(str(getattr(kind, "__name__", kind)) for kind in needed.values() if kind is not context_type)
+        if lent:
+            raise SettingsError(
+                [
+                    f"{definition.name} needs {', '.join(lent)}, which cannot cross into the process of a job with "
+                    'run="process"; make it in the job, or once in its module.'
+                ]
+            )
     patterns = _patterns(settings.worker_id, definition.name, policy)
     return RegisteredJob(
         definition=definition,

@@ -36,7 +36,7 @@ class Reporter:
         self._outbox = outbox
         self._now = now
         self._sequence = 0
-        self.logs = LogBuffer(identity, outbox, now, partial(self._next_id, "log"))
+        self.logs: LogBuffer = LogBuffer(identity, outbox, now, partial(self._next_id, "log"))
 
     @property
     def instance_id(self) -> str:

@@ -54,11 +54,11 @@ class Run:
     scope: trio.CancelScope
     phase: Phase = Phase.RUNNING
     told_to_stop: bool = False
-    """Readable from the job's thread; set when the scope of a job in a thread is cancelled."""
-    abandoned_thread: bool = False
-    """Whether the job's thread ignored its cancellation and still runs; its slots stay taken until it ends."""
-    thread_ended: Callable[[], None] | None = None
-    """Called in Trio's thread when the job's thread has ended."""
+    """Readable from the job's thread; set when the scope of a job that runs elsewhere than in a task is cancelled."""
+    left_behind: bool = False
+    """Whether the job's code ignored its cancellation and still runs somewhere; its slots stay taken until it ends."""
+    code_ended: Callable[[], None] | None = None
+    """Called in Trio's thread when code that was left behind has ended."""
     _earlier: tuple[Delivery, ...] = field(default=(), init=False)
     """Deliveries that came before the newest; most of them are void, as their connection was lost."""
     _reason: StopReason | None = field(default=None, init=False)
@@ -108,6 +108,12 @@ class Run:
         """Give every delivery of this run back to its queue."""
         for delivery in (*self._earlier, self.delivery):
             delivery.requeue()
+
+    def left_behind_no_more(self) -> None:
+        """Say that the job's code has ended after all; to be called in Trio's thread."""
+        self.left_behind = False  # it may have ended before anybody could wait for its end
+        if self.code_ended is not None:
+            self.code_ended()
 
     def disown(self) -> None:
         """Give the message back to its queue although the job has not ended."""

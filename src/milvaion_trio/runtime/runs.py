@@ -131,15 +131,15 @@ class Runs:
             ended_at = self.now()
         finally:
             self.on_end(run)
-            if run.abandoned_thread:
-                run.thread_ended = give_slots
+            if run.left_behind:
+                run.code_ended = give_slots
             else:
                 give_slots()
             if run.phase is Phase.RUNNING:
                 run.phase = Phase.CONCLUDING
                 self._no_longer_running()
         if run.phase is Phase.DISOWNED:
-            how = "was left behind in its thread" if run.abandoned_thread else "ended"
+            how = "was left behind" if run.left_behind else "ended"
             _log.error("job %s %s after its message was given back; its outcome is ignored", name, how)
             return
         try:

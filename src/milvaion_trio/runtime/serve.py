@@ -13,6 +13,7 @@ from milvaion_trio.runtime.cancellation import CancelListener
 from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.hops import Hops
 from milvaion_trio.runtime.observers import Observers
+from milvaion_trio.runtime.places import Places
 from milvaion_trio.runtime.presence import JobHeartbeats, Presence
 from milvaion_trio.runtime.readers import Readers
 from milvaion_trio.runtime.reporting import Reporter
@@ -36,6 +37,7 @@ class House:
     reporter: Reporter
     listener: CancelListener
     runs: Runs
+    places: Places
     dispatcher: Dispatcher
     hops: Hops
     readers: Readers | None
@@ -54,7 +56,7 @@ async def serve(house: House, working: Callable[[], None], started: Callable[[],
     """
     shutdown, dispatcher = house.shutdown, house.dispatcher
     # The outermost nursery, so that a job that cannot be stopped keeps nobody from reporting, flushing and closing.
-    async with trio.open_nursery() as jobs:
+    async with house.places.open(), trio.open_nursery() as jobs:
         async with house.outbox.open():
             async with house.publishing.kept_up(), house.consuming.kept_up():
                 async with house.presence.announced(shutdown):

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import trio
 from attrs import frozen
 
-from milvaion_trio.model.errors import BrokerUnreachable, LinkLost
+from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, LinkRefused
 from milvaion_trio.model.events import LinkDown, LinkUp
 from milvaion_trio.policy.backoff import reconnect_delays
 from milvaion_trio.ports import Link
@@ -24,6 +24,13 @@ __all__ = ["Startup", "SupervisedLink"]
 
 L = TypeVar("L", bound=Link)
 T = TypeVar("T")
+
+REFUSAL_PATIENCE = 5.0
+"""Seconds for which the start goes on when the broker refuses it.
+
+RabbitMQ listens once the users and virtual hosts of its configuration are there, so a refusal is a person's mistake,
+and 30 s of tries would only hide it. But scripts make users right after the broker has come up, a second for each.
+"""
 
 
 @frozen
@@ -36,11 +43,15 @@ class Startup:
     """On Trio's clock."""
     limit: str = "Worker:StartupConnectionTimeoutSeconds"
     """What says so, for whoever wants to change it."""
+    refusal_patience: float = REFUSAL_PATIENCE
+    """Seconds for a broker that answers and refuses; as long as any other where the timeout is for ever."""
 
-    @property
-    def left(self) -> float:
-        """Seconds."""
-        return self.began + self.timeout - trio.current_time() if self.timeout > 0 else math.inf
+    def left(self, refused_since: float | None) -> float:
+        """Seconds; fewer if the broker has refused since that time."""
+        if self.timeout <= 0:
+            return math.inf
+        patience = math.inf if refused_since is None else refused_since + self.refusal_patience
+        return min(self.began + self.timeout, patience) - trio.current_time()
 
 
 class SupervisedLink(Generic[L]):
@@ -107,11 +118,13 @@ class SupervisedLink(Generic[L]):
         started = False
         delays: Iterator[float] | None = None
         told = ""
+        refused_since: float | None = None
         while True:
+            was_up = is_refusal = False
             try:
                 async with self._connect() as link:
                     self._set(link)
-                    delays = None
+                    was_up, delays = True, None
                     self._observers.tell(LinkUp(self.name, self._broker))
                     if not started:
                         started = True
@@ -120,18 +133,25 @@ class SupervisedLink(Generic[L]):
                     self._set(None)  # now, as closing a dead connection takes seconds
             except LinkLost as lost:
                 why = str(lost)
+                is_refusal = isinstance(lost, LinkRefused)
             finally:
                 self._set(None)
-            if delays is None or why != told:  # once per outage, and again when the reason is another
-                self._observers.tell(LinkDown(self.name, self._broker, why))
+            if not is_refusal:
+                refused_since = None
+            elif refused_since is None:
+                refused_since = trio.current_time()
+            left = math.inf if started else self._startup.left(refused_since)
+            if left <= 0:
+                raise BrokerUnreachable(
+                    self._broker, self._startup.timeout, why, self._startup.limit, is_refusal=is_refusal
+                )
+            # Once per outage, and again when the reason is another. Not a refusal that will end the start in a moment:
+            # its one message is the error.
+            if (delays is None or why != told) and not (is_refusal and left < math.inf):
+                self._observers.tell(LinkDown(self.name, self._broker, why, was_up))
                 told = why
             delays = delays or reconnect_delays(_draws())
-            delay = next(delays)
-            if not started:
-                left = self._startup.left
-                if left <= 0:
-                    raise BrokerUnreachable(self._broker, self._startup.timeout, why, self._startup.limit)
-                delay = min(delay, left)  # the last try comes when the time is up, not before
+            delay = min(next(delays), left)  # the last try comes when the time is up, not before
             await trio.sleep(delay)
 
     def _set(self, link: L | None) -> None:

@@ -25,7 +25,7 @@ _START_NS = int(VIRTUAL_START.to_datetime().timestamp()) * 1_000_000_000
 def virtual(async_fn: Callable[..., Awaitable[T]], *args: object) -> T:
     """Like `trio.run`, but an hour takes no time: as soon as every task waits, the clock jumps to the next deadline.
 
-    A job in a thread is not seen to be busy, so the clock jumps over its time limit. Run such jobs in real time.
+    A job in a thread or process is not seen to be busy, so the clock jumps over its time limit. Run those in real time.
     """
     return trio.run(async_fn, *args, clock=MockClock(autojump_threshold=0))
 

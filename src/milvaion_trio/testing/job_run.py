@@ -10,6 +10,7 @@ from functools import partial
 import trio
 from attrs import evolve, field, frozen
 
+from milvaion_trio.composition import places_for
 from milvaion_trio.model.envelope import Message
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import JobId, OccurrenceId
@@ -91,8 +92,9 @@ async def run_job(
     registered = _with_policy(registered, max_retries, timeout)
     log = _Log()
     run = _run(registered, data, attempt)
-    executor = Executor(providers, log, trio.CapacityLimiter(1), budgets.cleanup_timeout)
-    async with providers.worker_scope():
+    places = places_for(1, log, budgets.cleanup_timeout)
+    executor = Executor(providers, log, places, budgets.cleanup_timeout)
+    async with places.open(), providers.worker_scope():
         outcome = await _executed(executor, run, cancel_after, cancel_reason)
     duration = trio.current_time() - run.started_clock
     conclusion = conclude(

@@ -9,6 +9,6 @@ Without I/O: `frames` cuts what comes, `decoding` reads messages, `encoding` wri
 keep count.
 """
 
-from milvaion_trio.broker.aiopika.broker import AioPikaBroker
+from milvaion_trio.broker.aiopika.broker import CONNECT_TIMEOUT, AioPikaBroker
 
-__all__ = ["AioPikaBroker"]
+__all__ = ["CONNECT_TIMEOUT", "AioPikaBroker"]

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from urllib.parse import quote
 
 from attrs import field, frozen
 
@@ -13,7 +14,7 @@ from milvaion_trio.broker.aiopika.link import Endpoint, open_link
 from milvaion_trio.broker.aiopika.publisher import AioPikaPublisher
 from milvaion_trio.model.settings import RabbitMQSettings
 
-__all__ = ["AioPikaBroker"]
+__all__ = ["CONNECT_TIMEOUT", "AioPikaBroker"]
 
 HEARTBEAT = 10
 """Seconds; a dead link is noticed within 38 (DESIGN.md 4)."""
@@ -48,7 +49,9 @@ class AioPikaBroker:
     def name(self) -> str:
         """For messages to people."""
         settings = self.settings
-        return f"amqp://{settings.host}:{settings.port}/{settings.virtual_host.removeprefix('/')}"
+        # A slash that is part of a name is told from the one before the name.
+        name = "" if settings.virtual_host == "/" else quote(settings.virtual_host, safe="")
+        return f"amqp://{settings.host}:{settings.port}/{name}"
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[AioPikaPublisher]:

@@ -25,7 +25,7 @@ async def declare(link: AioPikaLink, topology: Topology) -> None:
     If cancelled, any part may have been declared.
     """
     left: list[Part] = [*topology.exchanges, *topology.queues, *topology.bindings]
-    problems: list[str] = []
+    failed: list[tuple[Part, Exception]] = []
 
     async def declare_left(channel: Channel) -> None:
         while left:
@@ -36,9 +36,9 @@ async def declare(link: AioPikaLink, topology: Topology) -> None:
         try:
             await link.on_new_channel(declare_left)
         except (Refused, ValueError, TypeError) as error:  # the latter two: a name that AMQP cannot carry
-            problems.append(_problem(left.pop(0), error))
-    if problems:
-        raise SettingsError(problems)
+            failed.append((left.pop(0), error))
+    if failed:
+        raise SettingsError(_problems(failed))
 
 
 async def exists(link: AioPikaLink, what: Exchange | Queue) -> bool:
@@ -89,6 +89,35 @@ def _passive(what: Exchange | Queue) -> Any:
     if isinstance(what, Exchange):
         return _ExchangeDeclare(exchange=what.name, passive=True)
     return _QueueDeclare(queue=what.name, passive=True)
+
+
+def _problems(failed: Sequence[tuple[Part, Exception]]) -> list[str]:
+    """One line each; one for all that a user lacks permission for, without what is missing only because of that."""
+    forbidden = [(part, error) for part, error in failed if isinstance(error, Refused) and error.is_forbidden]
+    if len(forbidden) < 2:
+        return [_problem(part, error) for part, error in failed]
+    names = ", ".join(_named(part) for part, _ in forbidden)
+    one = (
+        f"The user of Worker:RabbitMQ:Username may not declare what a worker needs: {names}. RabbitMQ says: "
+        f"{forbidden[0][1]}. Give the user configure, write and read permission for them: rabbitmqctl set_permissions "
+        "-p VHOST USER '.*' '.*' '.*' allows everything in a virtual host."
+    )
+    others = [
+        _problem(part, error)
+        for part, error in failed
+        if not (isinstance(error, Refused) and (error.is_forbidden or (error.is_missing and isinstance(part, Binding))))
+    ]
+    return [one, *others]
+
+
+def _named(part: Part) -> str:
+    match part:
+        case Exchange(name):
+            return f"exchange {name!r}"
+        case Queue(name):
+            return f"queue {name!r}"
+        case Binding(exchange, queue):
+            return f"the binding of queue {queue!r} to exchange {exchange!r}"
 
 
 def _problem(part: Part, error: Exception) -> str:

@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from yarl import URL
 
 from milvaion_trio.bridge import Abandoned, Bridge, ByteStreams, open_bridge
-from milvaion_trio.broker.aiopika.connecting import connect_tcp, detach, refusal
+from milvaion_trio.broker.aiopika.connecting import connect_tcp, detach, foreign, refusal, silence
 from milvaion_trio.broker.aiopika.frames import (
     HEARTBEAT,
     BlockedEvent,
@@ -26,7 +26,7 @@ from milvaion_trio.broker.aiopika.frames import (
     Event,
     Frames,
 )
-from milvaion_trio.model.errors import LinkLost, SettingsError
+from milvaion_trio.model.errors import LinkLost, LinkRefused, SettingsError
 from milvaion_trio.model.settings import RabbitMQSettings
 
 __all__ = ["AioPikaLink", "Endpoint", "Refused", "open_link"]
@@ -47,9 +47,9 @@ class Refused(Exception):
     """The broker refused a question and closed the channel it was asked on; the link lives on."""
 
     def __init__(self, error: aiormq.exceptions.ChannelClosed) -> None:
-        self.is_missing = isinstance(error, aiormq.exceptions.ChannelNotFoundEntity)
-        self.is_forbidden = isinstance(error, aiormq.exceptions.ChannelAccessRefused)
-        self.is_different = isinstance(error, aiormq.exceptions.ChannelPreconditionFailed)
+        self.is_missing: bool = isinstance(error, aiormq.exceptions.ChannelNotFoundEntity)
+        self.is_forbidden: bool = isinstance(error, aiormq.exceptions.ChannelAccessRefused)
+        self.is_different: bool = isinstance(error, aiormq.exceptions.ChannelPreconditionFailed)
         super().__init__(" ".join(str(part) for part in error.args))
 
 
@@ -86,6 +86,10 @@ class AioPikaLink:
     _why: str = field(default="", init=False)
     _questions: set[trio.CancelScope] = field(factory=set, init=False)
     """Calls that wait for the broker, which a lost link will never answer."""
+    _handshake: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    """Opening; cancelled as soon as it is known that nothing will come of it."""
+    _is_known: bool = field(default=False, init=False)
+    """Whether what listens has said enough to be taken for RabbitMQ."""
     _last_data: float = field(factory=trio.current_time, init=False)
     _last_sign: float = field(default=0.0, init=False)
 
@@ -125,17 +129,19 @@ class AioPikaLink:
         with trio.move_on_after(self._endpoint.connect_timeout) as limit:
             stream = await connect_tcp(self._endpoint.settings)
             try:
-                await self._bridge.call(self._shake_hands, stream)
-                await self.ask(self._prepare)
+                with self._handshake:
+                    await self._bridge.call(self._shake_hands, stream)
+                    await self.ask(self._prepare)
             except LinkLost:
                 raise
             except Exception as error:
-                raise LinkLost(refusal(self._endpoint.settings, self._why, error)) from error
+                raise refusal(self._endpoint.settings, self._why, error) from error
             finally:
                 stream.socket.close()  # no longer its own, unless asyncio was cancelled before it ran at all
+        if self._handshake.cancelled_caught:
+            raise LinkRefused(self._why)
         if limit.cancelled_caught:
-            seconds = self._endpoint.connect_timeout
-            raise LinkLost(f"nothing at {self._endpoint.address} answered as RabbitMQ does within {seconds:g} s")
+            raise silence(self._endpoint.settings, self._endpoint.connect_timeout)
 
     async def close(self) -> None:
         """Send what is unsent, end the connection and give the socket back. Not cancelled, at most `CLOSE_TIMEOUT`."""
@@ -238,6 +244,12 @@ class AioPikaLink:
 
     def _feed(self, data: bytes) -> bytes:
         self._last_data = trio.current_time()
+        if not self._is_known and data:
+            if (why := foreign(self._endpoint.settings, data)) is not None:
+                self.lose(why)  # aiormq would wait for the rest of a frame until the time is up
+                self._handshake.cancel("it is not RabbitMQ that listens")
+                return b""
+            self._is_known = True
         events, rest = self._frames.feed(data)
         for event in events:
             self._hear(event)
@@ -329,14 +341,19 @@ def _url(endpoint: Endpoint) -> URL:
         virtualhost=settings.virtual_host,
         heartbeat=endpoint.heartbeat,
     )
-    said = (url.user, url.password, url.path[1:].replace("%2F", "/"))
-    wanted = (settings.username, settings.password, settings.virtual_host)
-    if said != wanted or not settings.password:
-        raise SettingsError(
-            [
-                f"User {settings.username!r}, its password or virtual host {settings.virtual_host!r} cannot be used: "
-                "user and password must not be empty, and the virtual host must not contain '%2F' or be a dot "
-                "(Worker:RabbitMQ:Username, Worker:RabbitMQ:Password, Worker:RabbitMQ:VirtualHost)."
-            ]
+    problems = []
+    if not settings.username or url.user != settings.username:
+        problems.append(f"User {settings.username!r} cannot be used: it must not be empty (Worker:RabbitMQ:Username).")
+    if not settings.password or url.password != settings.password:
+        problems.append(
+            f"The password of user {settings.username!r} cannot be used: it must not be empty "
+            "(Worker:RabbitMQ:Password)."
         )
+    if url.path[1:].replace("%2F", "/") != settings.virtual_host:
+        problems.append(
+            f"Virtual host {settings.virtual_host!r} cannot be used: its name must not contain '%2F' or be a dot "
+            "(Worker:RabbitMQ:VirtualHost)."
+        )
+    if problems:
+        raise SettingsError(problems)
     return url

@@ -35,15 +35,20 @@ class RedisSignals:
     ignored: int = field(default=0, init=False)
     """How many messages heard on the channel were no cancel signals."""
     _address: RedisAddress = field(init=False)
+    _notes: tuple[str, ...] = field(init=False)
     _channel: bytes = field(init=False)
     _commands: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(_COMMANDS_AT_A_TIME), init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Read the connection string, and say what of it has no effect."""
+        """Read the connection string."""
         self._address = parse_redis_address(self.settings.connection_string, self.settings.password)
+        self._notes = self._address.notes
         self._channel = f"{self._address.channel_prefix}{self.settings.cancellation_channel}".encode()
-        for note in self._address.notes:
-            _log.warning("%s", note)
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What of the connection string has no effect, for whoever asks first; it is logged if nobody does."""
+        notes, self._notes = self._notes, ()
+        return notes
 
     @property
     def name(self) -> str:
@@ -59,6 +64,8 @@ class RedisSignals:
         Leaving waits for the end of the thread, a quarter of a second at most. If entering is cancelled, or takes too
         long, the thread is left to end by itself. If an iteration is cancelled, no signal is lost.
         """
+        for note in self.take_notes():
+            _log.warning("%s", note)
         await _load_library()
         from milvaion_trio.signals.redis.listener import POLL, Listener
 
@@ -85,6 +92,8 @@ class RedisSignals:
 
         If cancelled, it may have been sent.
         """
+        for note in self.take_notes():
+            _log.warning("%s", note)
         await _load_library()
         publish = partial(_publish, self._address, self._channel, encode_cancellation(cancellation))
         with trio.move_on_after(self._address.connect_timeout + _PATIENCE):

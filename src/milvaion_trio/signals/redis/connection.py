@@ -23,7 +23,7 @@ class Connection:
     """Connected to one server of an address, and answered by it. `with` closes it."""
 
     def __init__(self, address: RedisAddress, host: RedisHost) -> None:
-        self.name = f"Redis at {host}"
+        self.name: str = f"Redis at {host}"
         self.answer: Any = None
         """To the command it was opened with."""
         self._address = address
@@ -60,7 +60,8 @@ class Connection:
                     raise ValueError("it does not answer as Redis does")
             except Exception as error:  # to what is sent by something that is no Redis, the parser may raise anything
                 connection.close()
-                refusals.append(f"{connection.name}: {connection.reason(error)}")
+                doubt = " (is it Redis that listens there?)" if _is_strange(error) else ""
+                refusals.append(f"{connection.name}: {connection.reason(error)}{doubt}")
                 has_refused_login |= isinstance(error, redis.AuthenticationError)
             else:
                 return connection
@@ -106,3 +107,11 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_strange(error: Exception) -> bool:
+    """Whether something listens that does not take what Redis takes."""
+    cause = error.__cause__ or error.__context__
+    was_reset = isinstance(cause, ConnectionResetError | BrokenPipeError) or "closed by server" in str(error)
+    is_senseless = not isinstance(error, redis.RedisError) or isinstance(error, redis.InvalidResponse)
+    return was_reset or (is_senseless and not isinstance(error, OSError))

@@ -1,0 +1,61 @@
+"""Where code and settings, or two settings, contradict each other.
+
+A contradiction about where jobs run stops the start; one that only leaves a setting without effect is a warning.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from milvaion_trio.configuration.resolution import Resolved
+from milvaion_trio.model.settings import WorkerSettings
+from milvaion_trio.policy.consumer_timeout import consumer_timeout_warnings
+from milvaion_trio.runtime.registry import RegisteredJob
+
+__all__ = ["contradictions", "doubts"]
+
+_FORGOTTEN: Final = 120.0
+"""Seconds without a heartbeat after which Milvaion forgets a worker (WIRE.md 4.7, life time of an instance entry)."""
+_ZOMBIE: Final = 300.0
+"""Seconds without a sign of a running job after which Milvaion gives it up, in its shipped settings (WIRE.md 4.8)."""
+
+
+def contradictions(resolved: Resolved, settings: WorkerSettings, given: Iterable[str]) -> Iterator[str]:
+    """One line for each server that the settings name although the code has `given` its own, `broker` or `signals`."""
+    for own, section, names in (("broker", "rabbitmq", "RabbitMQ"), ("signals", "redis", "Redis")):
+        whose = "a broker" if own == "broker" else own
+        said = dict.fromkeys(origin for place, origin in resolved.origins.items() if place[0] == section)
+        if own in given and said and getattr(settings, section) is not None:
+            yield (
+                f"The settings name {names} ({', '.join(said)}), and the code gives this worker {whose} of its own: "
+                f"Worker({own}=…). Leave one of them out."
+            )
+
+
+def doubts(settings: WorkerSettings, jobs: Sequence[RegisteredJob]) -> Iterator[str]:
+    """One line for each setting that does not do what it seems to."""
+    for job in jobs:
+        effective, retry = job.effective, job.effective.retry
+        if effective.max_parallel > settings.max_parallel_jobs:
+            yield (
+                f"{job.name} may run {effective.max_parallel} times at once (MaxParallelJobs), which is never reached: "
+                f"this worker runs {settings.max_parallel_jobs} jobs at once (Worker:MaxParallelJobs)."
+            )
+        if retry.retry_on_timeout and retry.max_retries == 0:
+            yield f"{job.name} is to be retried after a timeout (RetryOnTimeout), and never at all (MaxRetries 0)."
+    if settings.rabbitmq is None:
+        return
+    limits = {job.name: job.effective.timeout for job in jobs}
+    yield from consumer_timeout_warnings(limits, settings.rabbitmq.consumer_timeout)
+    heartbeat = settings.heartbeat
+    if heartbeat.enabled and heartbeat.interval >= _FORGOTTEN:
+        yield (
+            f"A heartbeat every {heartbeat.interval:g} s (Worker:Heartbeat:IntervalSeconds) is too seldom: Milvaion "
+            f"forgets a worker of which it has heard nothing for {_FORGOTTEN:g} s."
+        )
+    longest = max((limit or float("inf") for limit in limits.values()), default=0.0)
+    if longest > _ZOMBIE and not 0 < heartbeat.job_interval < _ZOMBIE:
+        yield (
+            f"Jobs may run for over {_ZOMBIE:g} s without a heartbeat "
+            f"(Worker:Heartbeat:JobHeartbeatIntervalSeconds {heartbeat.job_interval:g}): Milvaion then takes them for "
+            "lost, and shows them as Unknown while they run."
+        )

@@ -1,0 +1,184 @@
+"""Settings in TOML: `milvaion.toml`, or the table `[tool.milvaion-trio]` of a `pyproject.toml`.
+
+These files are ours, so an unknown key is a mistake, and a value of another type too: `port = "5672"` is a text.
+"""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from milvaion_trio.configuration.keys import SCHEMA_VERSION, dotted
+from milvaion_trio.configuration.sources import Origin, Said, Source
+
+__all__ = ["DEFAULT_NAME", "PYPROJECT", "TABLE", "read", "read_pyproject"]
+
+DEFAULT_NAME: Final = "milvaion.toml"
+PYPROJECT: Final = "pyproject.toml"
+TABLE: Final = ("tool", "milvaion-trio")
+"""Where in a `pyproject.toml`."""
+
+_PLACE: Final = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.S)
+_OUR_TABLE: Final = re.compile(r"""(?m)^\s*\[?\s*["']?tool["']?\s*\.\s*["']?milvaion""")
+"""Something of ours, in a text that is no TOML."""
+
+
+class _NotToml(ValueError):
+    """The text is not TOML; says where and why."""
+
+
+def read(path: Path, name: str) -> Source | None:
+    """What the file says; `None` where there is no such file. One that cannot be read is a source with a problem."""
+    origin = _origin(name)
+    try:
+        text = _text(path)
+        return _source(_parsed(text), _lines(text), origin)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Source(origin, problems=[f"{name}: the file cannot be read: {error.strerror}."])
+    except _NotToml as error:
+        return Source(origin, problems=[f"{name}: {error}"])
+
+
+def read_pyproject(path: Path, name: str, *, is_chosen: bool) -> Source | None:
+    """What the table for this worker says; `None` where there is no such table.
+
+    `is_chosen` means that somebody wants the settings from there, so that a missing table is a problem.
+    """
+    origin = _origin(name)
+    try:
+        text = _text(path)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or not is_chosen:
+            return None
+        return Source(origin, problems=[f"{name}: the file cannot be read: {error.strerror}."])
+    except _NotToml as error:
+        return Source(origin, problems=[f"{name}: {error}"]) if is_chosen else None
+    try:
+        tools = _parsed(text).get(TABLE[0])
+    except _NotToml as error:
+        # Somebody else's file, unless there is something of ours in it.
+        return Source(origin, problems=[f"{name}: {error}"]) if is_chosen or _OUR_TABLE.search(text) else None
+    tools = tools if isinstance(tools, dict) else {}
+    table = tools.get(TABLE[1])
+    if isinstance(table, dict):
+        lines = {path[len(TABLE) :]: line for path, line in _lines(text).items() if path[: len(TABLE)] == TABLE}
+        return _source(table, lines, origin)
+    near = difflib.get_close_matches(TABLE[1], [_hyphened(tool) for tool in tools], n=1, cutoff=0.75)
+    if table is not None:
+        return Source(origin, problems=[f"{name}: tool.milvaion-trio is a single value; it must be a table."])
+    if near:
+        (tool,) = [tool for tool in tools if _hyphened(tool) == near[0]][:1]
+        return Source(origin, problems=[f"{name}: [tool.{tool}] is not read; did you mean [tool.{TABLE[1]}]?"])
+    return Source(origin, problems=[f"{name}: there is no table [tool.{TABLE[1]}] in it."]) if is_chosen else None
+
+
+def _origin(name: str) -> Origin:
+    return Origin(name=name, written=".".join, spelled=dotted, is_strict=True, is_short=True)
+
+
+def _hyphened(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+# --- text -----------------------------------------------------------------------------------------------------------
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        raise _NotToml(f"line {line}, column {column}: this is not UTF-8 text.") from None
+
+
+def _parsed(text: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = _PLACE.fullmatch(str(error))
+        if match is None:
+            raise _NotToml(f"{error}.") from None
+        lines = text.split("\n")
+        line, column = match["line"] or len(lines), match["column"] or len(lines[-1]) + 1
+        raise _NotToml(f"line {line}, column {column}: {match['what'].rstrip('.')}.") from None
+    except RecursionError:
+        raise _NotToml("line 1, column 1: it is nested too deep.") from None
+    except ValueError as error:  # a number with thousands of digits
+        raise _NotToml(f"{error}.") from None
+
+
+def _lines(text: str) -> dict[tuple[str, ...], int]:
+    """On which line each key of a valid text stands: statement by statement, each of which is TOML by itself."""
+    lines: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    statement, first = "", 1
+    for number, line in enumerate(text.split("\n"), 1):
+        first = first if statement else number
+        statement += f"{line}\n"
+        try:
+            paths = list(_paths(tomllib.loads(statement), ()))
+        except ValueError:  # it goes on
+            continue
+        if statement.lstrip().startswith("["):
+            table = paths[-1]
+            paths = [table[:depth] for depth in range(len(table) + 1)]
+        else:
+            paths = [(*table, *path) for path in paths]
+        for path in paths:
+            lines.setdefault(path, first)
+        statement = ""
+    return lines
+
+
+def _paths(table: Mapping[str, object], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for name, value in table.items():
+        path = (*above, name)
+        yield path
+        if isinstance(value, dict):
+            yield from _paths(value, path)
+
+
+# --- what it says ---------------------------------------------------------------------------------------------------
+
+
+def _source(table: dict[str, object], lines: Mapping[tuple[str, ...], int], origin: Origin) -> Source:
+    version = table.pop("version", SCHEMA_VERSION)
+    line = lines.get(("version",))
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        problem = f"version is {json.dumps(version, default=str)}; it must be {SCHEMA_VERSION}, the version of the"
+        return Source(origin, problems=[f"{origin.name}, line {line}: {problem} names in this file."])
+    if version > SCHEMA_VERSION:
+        problem = (
+            f"version is {version}, and this milvaion-trio knows the names of version {SCHEMA_VERSION} only. Install a "
+            f"newer milvaion-trio, or write the file for version {SCHEMA_VERSION}."
+        )
+        return Source(origin, problems=[f"{origin.name}, line {line}: {problem}"])
+    return Source.of(_said(table, (), None, lines), origin)
+
+
+def _said(
+    value: object, path: tuple[str, ...], line: int | None, lines: Mapping[tuple[str, ...], int]
+) -> Iterator[Said]:
+    line = lines.get(path, line)
+    match value:
+        case dict() if value:
+            for name, member in value.items():
+                yield from _said(member, (*path, name), line, lines)
+        case list() if value:
+            for number, item in enumerate(value):
+                yield from _said(item, (*path, str(number)), line, lines)
+        case dict() | list():
+            yield Said(path, None, line=line)
+        case bool():
+            yield Said(path, str(value).lower(), is_quoted=False, kind=bool, line=line)
+        case str() | int() | float():
+            yield Said(path, str(value), is_quoted=isinstance(value, str), kind=type(value), line=line)
+        case _:  # dates and times, which no setting is
+            yield Said(path, str(value), is_quoted=False, kind=object, line=line)

@@ -1,0 +1,64 @@
+"""No process of a job outlives the worker, whichever way that ends."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import trio
+from tests.support.commands import command, environment, finish
+from tests.support.processes import is_alive, none_alive, numbers_in
+
+LONG = 30.0
+"""Seconds after which a test fails; two interpreters start in each, one after the other."""
+
+WORKER = """
+import os
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from milvaion_trio import Worker
+
+worker = Worker("holding")
+
+
+@worker.job(run="process")
+def hold() -> None:
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path("noted").write_text(f"{os.getpid()} {program.pid}")
+    Path("noted").rename("pids")
+    sum(range(10**11))  # and does not listen
+
+
+@worker.lifespan
+@asynccontextmanager
+async def enqueue_it(worker):
+    await hold.enqueue()
+    yield
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_nothing_is_left_of_a_worker(number: signal.Signals, tmp_path: Path) -> None:
+    """Neither after SIGTERM, nor when it was killed and could do nothing about it."""
+    (tmp_path / "holding.py").write_text(WORKER)
+    worker = subprocess.Popen(  # noqa: ASYNC220  # no fork of somebody's: what is killed is the worker itself
+        command("run", "holding:worker", "--drain-timeout", "0.1", "--cleanup-timeout", "0.5"),
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with trio.fail_after(LONG):
+        numbers = await numbers_in(tmp_path / "pids")
+        assert all(map(is_alive, numbers))
+        worker.send_signal(number)
+        ended = await trio.to_thread.run_sync(finish, worker)
+        await none_alive(*numbers)
+
+    assert ended.code == (0 if number == signal.SIGTERM else -signal.SIGKILL), ended.err
