@@ -6,7 +6,7 @@ Nothing is fetched, neither while building nor while reading: no inventories of 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for `docs.rendering`; Sphinx starts anywhere
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for `docs` itself; Sphinx starts anywhere
 
 from importlib.metadata import version as version_of
 
@@ -16,7 +16,7 @@ copyright = "the contributors of milvaion-trio"
 release = version_of("milvaion-trio")
 version = ".".join(release.split(".")[:2])
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib_trio", "docs.rendering"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib_trio", "docs.docstrings", "docs.rendering"]
 source_suffix = {".md": "markdown"}
 root_doc = "index"
 exclude_patterns = ["__pycache__"]
@@ -26,7 +26,7 @@ myst_heading_anchors = 4  # the anchors that GitHub makes, which `tests/docs` ho
 smartquotes_action = "qe"  # quotes and dots, no dashes: `--` begins the name of an option
 
 nitpicky = True
-default_role = "named"  # see `docs.rendering`
+default_role = "named"  # see `docs.docstrings`
 autodoc_member_order = "bysource"  # the order tells the story
 autodoc_use_legacy_class_based = True  # sphinxcontrib-trio marks async functions through it
 autodoc_typehints_format = "short"

@@ -129,14 +129,14 @@ def test_the_first_signal_drains(started: Callable[[str], Program], number: sign
 
 
 def test_an_idle_worker_leaves_at_the_first_signal(started: Callable[[str], Program]) -> None:
-    """Within a second of real time."""
+    """Without waiting for any of the budgets, of which flushing has the shortest: 3 s."""
     program = started("idle")
     program.send(signal.SIGTERM)
 
     code, seconds, words = program.end()
 
     assert (code, words) == (0, ["leaving", "restored"])
-    assert seconds < 1
+    assert seconds < 2.5  # tens of milliseconds where nothing else runs
 
 
 def test_the_second_signal_cancels_at_once(started: Callable[[str], Program]) -> None:
