@@ -3,13 +3,13 @@
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import trio
 from attrs import evolve
 
-from milvaion_trio import JobContext, Worker, WorkerSettings, current_job
+from milvaion_trio import JobContext, StopReason, Worker, WorkerSettings, current_job
 from milvaion_trio.model.events import JobConcluded
 from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.model.settings import ShutdownSettings
@@ -100,6 +100,37 @@ async def test_a_thread_that_asks_is_told_of_its_time_limit(worker: Worker) -> N
             await kit.run_until_idle()
 
     assert kit.occurrence(occurrence).status is OccurrenceStatus.TIMED_OUT
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+async def test_a_thread_can_ask_why_it_is_to_stop(worker: Worker, is_late: bool) -> None:
+    """`ctx.cancel_reason` is `None` before, and afterwards the reason, also that of the time limit."""
+    asked: list[StopReason | None] = []
+
+    @worker.job(timeout=0.05 if is_late else 60)
+    def work(ctx: JobContext) -> None:
+        asked.append(ctx.cancel_reason)
+        try:
+            while True:
+                ctx.check_cancelled()
+                time.sleep(0.001)
+        finally:
+            asked.append(ctx.cancel_reason)
+
+    async with under_test(worker) as kit:
+        occurrence = kit.enqueue(work)
+        with trio.fail_after(5):
+            if not is_late:
+                await trio.to_thread.run_sync(_until, lambda: bool(asked))
+                kit.cancel(occurrence, "enough")
+            await kit.run_until_idle()
+
+    assert asked == [None, StopReason.TIMEOUT if is_late else StopReason.CANCELLED]
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.001)
 
 
 async def test_a_thread_that_ends_within_its_grace_is_completed(worker: Worker) -> None:

@@ -66,7 +66,7 @@ def _positive_delay(name: str, delay: object) -> float:
 
 
 class JobCancelled(MilvaionError):
-    """Raised by `JobContext.check_cancelled()` in a job that runs in a thread and was told to stop."""
+    """Raised in a job that was told to stop: by `JobContext.check_cancelled()`, and anywhere in one in a process."""
 
 
 class JobProcessDied(MilvaionError):

@@ -116,7 +116,7 @@ class AsyncioJobs:
         def tell() -> None:
             nonlocal deadline
             deadline = trio.current_time() + self._grace
-            run.told_to_stop = True
+            run.tell()
             code.cancel()
 
         has_ended = await with_grace(code.ended, tell, self._grace)

@@ -99,7 +99,8 @@ class JobProcesses:
 
         def tell() -> None:
             nonlocal was_told
-            was_told = run.told_to_stop = True
+            was_told = True
+            run.tell()
             process.tell_to_stop()
 
         try:

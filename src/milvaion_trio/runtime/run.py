@@ -54,7 +54,7 @@ class Run:
     scope: trio.CancelScope
     phase: Phase = Phase.RUNNING
     told_to_stop: bool = False
-    """Readable from the job's thread; set when the scope of a job that runs elsewhere than in a task is cancelled."""
+    """Readable from the job's thread; set by `tell`."""
     left_behind: bool = False
     """Whether the job's code ignored its cancellation and still runs somewhere; its slots stay taken until it ends."""
     code_ended: Callable[[], None] | None = None
@@ -76,10 +76,16 @@ class Run:
         self.scope.cancel(reason=text)
         return True
 
+    def tell(self) -> None:
+        """Let code that runs elsewhere than in a task see that, and why, its scope was cancelled."""
+        _ = self.stop_reason  # recorded now, if it is the deadline
+        self.told_to_stop = True
+
     @property
     def stop_reason(self) -> StopReason | None:
         """Why the job was told to stop, or `None`. The deadline of the scope records itself."""
-        if self._reason is None and self.scope.deadline <= trio.current_time():
+        # A job's own thread reads what was recorded: there is no clock, and it is told by `tell` first.
+        if self._reason is None and trio.lowlevel.in_trio_run() and self.scope.deadline <= trio.current_time():
             self._reason = StopReason.TIMEOUT
             self._reason_text = f"time limit of {self.time_limit or 0:g} s"
         return self._reason

@@ -52,7 +52,7 @@ async def run_in_thread(run: Run, function: Callable[[], T], *, limiter: trio.Ca
             raised = error  # raised again below, where no nursery wraps it
 
     def tell() -> None:
-        run.told_to_stop = True
+        run.tell()
 
     if not await with_grace(called, tell, grace):
         run.left_behind = alive
