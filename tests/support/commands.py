@@ -4,6 +4,7 @@ import atexit
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ __all__ = [
     "environment",
     "finish",
     "forked_command",
+    "forked_program",
     "run_command",
     "serving_dev",
     "start",
@@ -64,6 +66,14 @@ def forked_command(*arguments: str | os.PathLike[str]) -> list[str]:
     """The same for a tenth of the CPU: forked from a process that has most of it imported (`fork_server`)."""
     client = Path(__file__).with_name("fork_client.py")
     return [sys.executable, "-I", "-S", str(client), _fork_server(), *(os.fspath(argument) for argument in arguments)]
+
+
+def forked_program(folder: Path) -> Path:
+    """A program `milvaion-trio` in this folder, for those who type its name, that runs `forked_command`."""
+    program = folder / "milvaion-trio"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(forked_command())} "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    return program
 
 
 @cache
