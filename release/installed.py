@@ -73,7 +73,20 @@ class Environment:
         """Run these parts of the copied tests with the installed package."""
         self._uv("install", "--group", f"{ROOT}/pyproject.toml:test")
         paths = [f"tests/{part}" for part in parts]
-        self._run(self.program("python"), "-m", "pytest", "-n", "4", "--dist", "worksteal", "-q", "-p", "no:cacheprovider", *paths, cwd=tests)
+        self._run(
+            self.program("python"),
+            "-m",
+            "pytest",
+            "-n",
+            "4",
+            "--dist",
+            "worksteal",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            *paths,
+            cwd=tests,
+        )
 
     def check_types(self) -> None:
         """Pyright knows the type of everything that the installed packages export, without inferring any."""

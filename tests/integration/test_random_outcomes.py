@@ -19,13 +19,15 @@ from tests.support.api_model import ApiSettings, OccurrenceStatus
 from tests.support.api_model.database import ENDS, Occurrence
 from tests.support.cluster import Cluster, cluster, serving
 
-from milvaion_trio import JobContext, PermanentFailure
+from milvaion_trio import JobContext, PermanentFailure, RetryLater
 from milvaion_trio.broker.ladder import LADDER
 from milvaion_trio.model.settings import JobPolicy
 
 JOBS: Final = int(os.environ.get("MTRIO_TEST_JOBS", "2000"))
 SEED: Final = int(os.environ.get("MTRIO_TEST_SEED") or random.randrange(10**6))
 MAX_RETRIES: Final = 2
+LONG_ENOUGH: Final = 4.0
+"""Seconds for a cancel signal to arrive while a retry waits, on a machine that is busy too."""
 DISPATCHERS: Final = 8
 POLICY: Final[JobPolicy] = {
     "max_retries": MAX_RETRIES,
@@ -112,6 +114,8 @@ class Storm:
         self.attempts.setdefault(ctx.occurrence_id, []).append(ctx.attempt)
         if self.doomed is not None and fate.kind.name.startswith("CANCELLED"):
             self.doomed.send_nowait((ctx.occurrence_id, fate))
+        if fate.kind is Kind.CANCELLED_WAITING and ctx.attempt == 1:
+            raise RetryLater(LONG_ENOUGH)
         if ctx.attempt <= fate.failures:
             raise ValueError(f"attempt {ctx.attempt} fails")
         match fate.kind:

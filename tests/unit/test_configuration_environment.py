@@ -166,3 +166,13 @@ def test_a_long_value_is_not_told_in_full() -> None:
     (problem,) = problems("Worker__MaxParallelJobs=" + 1000 * "x")
 
     assert len(problem) < 200
+
+
+def test_a_variable_that_is_nearly_ours_is_told() -> None:
+    """One underscore instead of two would leave a setting unread, unseen."""
+    (warning,) = read("MILVAION_TRIO_WORKER__RABBITMQ__HOST=rabbit").warnings
+
+    assert warning == (
+        "environment: MILVAION_TRIO_WORKER__RABBITMQ__HOST is not read: "
+        "after MILVAION_TRIO, and between sections, stand two underscores."
+    )

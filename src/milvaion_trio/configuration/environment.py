@@ -19,7 +19,13 @@ _SECTIONS: Final = ("worker", "jobconsumers")
 
 def read(environ: Mapping[str, str]) -> tuple[Source, Source]:
     """What the variables say, in .NET's form and in ours."""
-    return Source.of(_dotnet(environ), _DOTNET), Source.of(_ours(environ), _OURS)
+    dotnet, ours = Source.of(_dotnet(environ), _DOTNET), Source.of(_ours(environ), _OURS)
+    ours.warnings += [
+        f"{_OURS.name}: {name} is not read: after MILVAION_TRIO, and between sections, stand two underscores."
+        for name in sorted(environ)
+        if name.upper().startswith(PREFIX[:-1]) and not name.upper().startswith(PREFIX)
+    ]
+    return dotnet, ours
 
 
 def overridden(dotnet: Source, ours: Source) -> Iterator[str]:

@@ -40,7 +40,7 @@ async def serving(worker: W, *, handle_signals: bool | None = None) -> AsyncIter
 
     Left normally, the worker drains, which takes at most its three budgets. Left by an error, it is cancelled.
     When the worker fails, the block is cancelled and what the worker raised is raised here, as itself.
-    If cancelled, the worker is cancelled and waited for, at most `cleanup_timeout + flush_timeout` seconds and one.
+    If cancelled, the worker is cancelled and waited for, at most `cleanup_timeout + flush_timeout` seconds and two.
     """
     if is_on_asyncio():
         from milvaion_trio.embed.asyncio_host import serving_on_asyncio as serving_here  # asyncio, for who has it
