@@ -1,6 +1,7 @@
 """The reference of the settings, from their classes: names, defaults, the check that each value must pass, meanings."""
 
 import inspect
+import re
 from collections.abc import Iterator
 
 from attrs import NOTHING, Attribute, AttrsInstance, fields
@@ -87,4 +88,5 @@ def _allowed(attribute: "Attribute[object]") -> str:
     if section is not None:
         return f"[`{section.__name__}`](#{section.__name__.lower()})"
     # The words of the very check that refuses anything else.
-    return settings_rules.words_of(attribute.type).removesuffix(", or None").replace("'", "`")
+    words = settings_rules.words_of(attribute.type).removesuffix(", or None")
+    return re.sub(r"'([\w.]+)'", r"`\1`", words)

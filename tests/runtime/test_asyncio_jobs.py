@@ -72,6 +72,19 @@ async def test_what_it_raises_keeps_its_meaning(worker: Worker) -> None:
     assert "coroutines.py" not in (ended.error or ""), "the frames of ours tell a job's author nothing"
 
 
+async def test_code_for_trio_in_it_is_told_where_it_belongs(worker: Worker) -> None:
+    """What asyncio says about it, "bad yield", says nothing to its author."""
+
+    @worker.job(run="asyncio", max_retries=0)
+    async def work() -> None:
+        await trio.sleep_forever()
+
+    with trio.fail_after(SOON):
+        ended = await run_job(work)
+
+    assert 'leave run="asyncio" out' in (ended.error or "")
+
+
 @pytest.mark.parametrize("how", ["user", "timeout", "shutdown"])
 async def test_being_told_to_stop_cancels_the_task_once_and_its_finally_blocks_run(worker: Worker, how: str) -> None:
     """And the reason decides the outcome, as in a task of Trio's (DESIGN.md 5, outcome)."""

@@ -68,6 +68,7 @@ def failed(raised: BaseException, policy: RetryPolicy) -> Outcome:
 
 _HINTS = {
     "no running event loop": 'This is asyncio code in a job that runs on Trio: declare the job with run="asyncio".',
+    "Task got bad yield": 'This is Trio code in a job that runs on asyncio: leave run="asyncio" out.',
     "must be called from async context": 'This is Trio code in a job that does not run on Trio: leave run="…" out.',
 }
 """What to do about mistakes whose messages, by Python and Trio, do not say it; by their first words."""
