@@ -144,6 +144,7 @@ class Client:
         self._destinations = {destination.job_name.lower(): destination for destination in destinations}
         self._stack = AsyncExitStack()
         self._link: SupervisedLink[Publisher] | None = None
+        self._is_entered = False
 
     @classmethod
     def from_file(cls, config: str | PathLike[str], *, worker_id: str | None = None) -> Self:
@@ -204,13 +205,20 @@ class Client:
                 "`Client` is for Trio code. On asyncio use `async with milvaion_trio.AsyncioClient(...) as client:`; "
                 "for the jobs of a worker, `AsyncioClient.of(worker)`."
             )
+        if self._is_entered:
+            raise NotPublished("This client is open already. Every task may use it: open it once, around them all.")
+        self._is_entered = True
         # Who enqueues has somebody who waits: a refusal is told at once.
         startup = Startup(self._connect_timeout, trio.current_time(), "The client's connect_timeout", 0.0)
         link = SupervisedLink("client", self._broker.name, self._broker.publishing, Observers([_log_loss]), startup)
         try:
             await self._stack.enter_async_context(link.kept_up())
         except BaseExceptionGroup as group:
+            self._is_entered = False
             raise sole(group) from None
+        except BaseException:
+            self._is_entered = False
+            raise
         self._link = link
         return self
 
@@ -219,7 +227,10 @@ class Client:
     ) -> None:
         """Close the connection."""
         self._link = None
-        await self._stack.aclose()
+        try:
+            await self._stack.aclose()
+        finally:
+            self._is_entered = False
 
     async def enqueue(self, job: "str | Named", data: object = None, *, delay: float | None = None) -> OccurrenceId:
         """Dispatch the job, to start at once or after `delay` seconds, and return its occurrence id once confirmed.

@@ -18,7 +18,7 @@ from milvaion_trio import configuration, loading
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.client import Client, Destination
 from milvaion_trio.composition import compose
-from milvaion_trio.configuration.contradictions import contradictions, doubts
+from milvaion_trio.configuration.contradictions import contradictions, doubts, refuse_if_made
 from milvaion_trio.configuration.told import Told
 from milvaion_trio.embed.asyncio_client import in_thread_of
 from milvaion_trio.host import is_on_asyncio
@@ -122,7 +122,11 @@ class Worker:
         """Take the settings from this file instead, and these over all others, before they are used.
 
         What the command line does with `--config` and `--set`. Without a file the one that was named before holds.
+        Raises `SettingsError` where it is too late: a broker or signals were made by the settings of before.
         """
+        overrides = tuple(overrides)
+        if config is not None or overrides:
+            refuse_if_made({"broker": self._broker, "signals": self._signals}, self._given)
         self._told.configure(config, overrides)
 
     @property

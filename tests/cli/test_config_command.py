@@ -113,6 +113,27 @@ async def test_check_says_what_is_right_and_what_has_no_effect(folder: Path) -> 
     assert len(ended.lines) == 2
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--set", "amqp://u:s3cret@h"),
+        ("--set", "amqp://u:s3cret@h/?heartbeat=10"),
+        ("--set", "redis://h/s3cret?database=1"),
+        ("--set", "u:s3cret@h=1"),
+        ("--set", "rabbitmq.u:s3cret@h=1"),
+        ("--set", "JobConsumers:u:s3cret@h=1"),
+        ("--set", "redis.connection_string=h:6379,s3cret"),
+        ("--set", "redis.connection_string=redis://h/s3cret"),
+        ("--config", "amqp://u:s3cret@h"),
+    ],
+)
+async def test_a_password_in_the_wrong_place_is_not_told(folder: Path, arguments: tuple[str, str]) -> None:
+    for command in ("show", "check"):
+        ended = await call_command("config", command, *arguments)
+
+        assert "s3cret" not in ended.out + ended.err
+
+
 def test_check_with_a_worker_holds_its_jobs_against_the_settings(folder: Path) -> None:
     right = config(folder, "check", "app:worker", "--json")
     wrong = config(folder, "check", "app:worker", "--set", "jobs.SendMailJob.timeout=1")

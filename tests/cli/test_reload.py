@@ -4,17 +4,19 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import trio
 from attrs import define
 from tests.support.commands import PATIENCE, Ended, call_command, command, environment, run_command
 
-from milvaion_trio.cli.watching import is_relevant
+from milvaion_trio.cli.watching import is_relevant, watch
 
 WORKER = """
 import signal
@@ -92,13 +94,17 @@ class Supervised:
 
 @contextmanager
 def supervised(
-    folder: Path, *arguments: str, waits: str = "await trio.sleep(0.02)", stdin: int | None = None
+    folder: Path,
+    *arguments: str,
+    waits: str = "await trio.sleep(0.02)",
+    stdin: int | None = None,
+    program: Sequence[str] | None = None,
 ) -> Iterator[Supervised]:
     """`run --reload` in a folder with a worker that has a job at once."""
     code, lets_end = folder / "reloaded.py", folder / "go"
     code.write_text(WORKER.replace("{waits}", waits))
     process = subprocess.Popen(
-        command("run", "reloaded:worker", "--reload", *arguments),
+        program or command("run", "reloaded:worker", "--reload", *arguments),
         cwd=folder,
         env=environment(),
         stdin=subprocess.DEVNULL if stdin is None else stdin,
@@ -176,6 +182,24 @@ def test_ctrl_c_in_a_terminal_is_one_signal_for_the_worker(tmp_path: Path) -> No
     finally:
         os.close(terminal)
         os.close(stdin)
+
+
+def test_what_jobs_start_ends_with_ctrl_c(tmp_path: Path) -> None:
+    """As without `--reload`: that the worker itself does not count SIGINT is not inherited."""
+    runs = 'print("ended by", (await trio.run_process(["sh", "-c", "kill -INT $$; exit 7"], check=False)).returncode)'
+    with supervised(tmp_path, waits=f"{runs}; await trio.sleep_forever()") as worker:
+        assert worker.until("ended by")[-1] == f"ended by {-signal.SIGINT}"
+
+
+def test_the_child_is_given_what_the_program_was_given(tmp_path: Path) -> None:
+    """The arguments of `main`, not those of the program around it, and the interpreter's own."""
+    shows = 'print("flags", sys.warnoptions, "faulthandler" in sys._xoptions); await trio.sleep_forever()'
+    call = "from milvaion_trio.cli.app import main; main(['run', 'reloaded:worker', '--reload', '--burst'])"
+    flags = ("-X", "faulthandler", "-W", "error::BytesWarning")
+    with supervised(
+        tmp_path, waits=f"import sys; {shows}", program=[sys.executable, *flags, "-c", call, "dev", "none:worker"]
+    ) as worker:
+        assert worker.until("flags")[-1] == "flags ['error::BytesWarning'] True"
 
 
 @pytest.mark.parametrize(
@@ -262,3 +286,39 @@ def test_code_and_settings_count_and_nothing_that_jobs_or_tools_write(path: str,
     project = Path("/home/ada/.venv/project")
 
     assert is_relevant(project / path, [project], project / "conf/own.toml") is counts
+
+
+@pytest.mark.parametrize(
+    ("settings", "edited", "counts"),
+    [
+        (None, "milvaion.toml", True),
+        (None, "main.py", False),
+        (None, "conf/milvaion.toml", False),
+        ("conf/own.toml", "conf/own.toml", True),
+        ("conf/appsettings.json", "conf/appsettings.Production.json", True),
+        ("conf/own.toml", "conf/other.toml", False),
+        ("none/own.toml", "milvaion.toml", True),
+        ("app/venv/own.toml", "app/venv/own.toml", True),
+    ],
+)
+async def test_settings_count_wherever_the_code_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str | None, edited: str, counts: bool
+) -> None:
+    """With `--reload-dir app` the worker still reads them from the current folder, or from where `--config` says."""
+    project = tmp_path
+    for name in ("app/venv", "conf"):
+        (project / name).mkdir(parents=True)
+    monkeypatch.chdir(project)
+    changes, seen = trio.open_memory_channel[list[Path]](10)
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            chosen = None if settings is None else project / settings
+            await nursery.start(watch, [project / "app"], chosen, changes.send_nowait)
+            (project / edited).touch()
+            if not counts:
+                await trio.sleep(0.5)  # nothing is to be told of it, so there is nothing to wait for
+                (project / "app/last.py").touch()
+            first = await seen.receive()
+            nursery.cancel_scope.cancel()
+
+    assert first == [project / (edited if counts else "app/last.py")]

@@ -84,6 +84,7 @@ def test_a_client_of_an_embedded_worker_works_in_its_thread(host: Host) -> None:
             occurrence_id = await client.enqueue(work)
             with pytest.raises(NotPublished, match="There is no queue"):
                 await client.enqueue("Unknown")
+            await asyncio.gather(*[client.cancel(occurrence_id, "enough") for _ in range(10)])  # many requests at once
             while not cancelled.is_set():
                 assert await client.cancel(occurrence_id) == 1
                 await asyncio.sleep(0.01)
@@ -262,3 +263,26 @@ def test_another_event_loop_may_use_it() -> None:
     asyncio.run(main())
 
     assert got.is_set()
+
+
+def test_it_is_opened_once() -> None:
+    """A second `async with` around the same client would take the connection of the first away."""
+
+    async def enter_twice() -> None:
+        client = AsyncioClient.from_settings(WorkerSettings(rabbitmq=rabbitmq_settings()))
+        for _ in range(2):
+            async with client:
+                with pytest.raises(NotPublished, match="open already"):
+                    await client.__aenter__()
+
+    asyncio.run(asyncio.wait_for(enter_twice(), 30))
+
+
+async def test_a_client_on_trio_is_opened_once() -> None:
+    client = Client(EmbeddedBroker(), worker_id="w")
+
+    with trio.fail_after(5):
+        for _ in range(2):
+            async with client:
+                with pytest.raises(NotPublished, match="open already"):
+                    await client.__aenter__()

@@ -612,3 +612,24 @@ def test_the_third_signal_leaves_at_once() -> None:
             process.send_signal(number)
 
         assert process.wait(10) == 130
+
+
+@in_every_host
+def test_left_normally_running_jobs_end(host: Host) -> None:
+    """`serving` drains: what runs gets its time, and is not cancelled."""
+    worker, seen = embedded_worker(drain=5), list[str]()
+
+    @worker.job()
+    async def work() -> None:
+        seen.append("began")
+        await trio.sleep(0.3)
+        seen.append("ended")
+
+    async def scenario() -> None:
+        async with serving(worker):
+            await work.enqueue()
+            await until(lambda: bool(seen))
+
+    host.run(scenario)
+
+    assert seen == ["began", "ended"]

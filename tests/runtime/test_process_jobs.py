@@ -1,8 +1,10 @@
 """Jobs in processes: reused, stopped, killed with all they have started. In real time, as processes are."""
 
+import errno
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -80,6 +82,53 @@ async def test_a_function_runs_in_a_process_that_is_used_again(
     assert capfd.readouterr().out == "printed by 120\nprinted by 2\n"
     assert "InvalidJobData" in (kit.occurrence(wrong).exception or "")
     assert not kit.occurrence(wrong).retries
+
+
+async def test_what_it_forks_can_be_ended(worker: Worker) -> None:
+    """SIGTERM means "stop the job" to the process of the job alone."""
+    worker.job("Fork", run="process")(process_jobs.fork_and_end)
+
+    with trio.fail_after(LONG):
+        async with under_test(worker) as kit:
+            occurrence = kit.enqueue("Fork")
+            await kit.run_until_idle()
+
+    assert kit.occurrence(occurrence).result == str(-signal.SIGTERM)
+
+
+async def test_what_the_worker_blocks_is_not_blocked_there(worker: Worker) -> None:
+    """What a job starts shall hear both; masks are inherited."""
+    worker.job("Blocked", run="process")(process_jobs.blocked_signals)
+
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    try:
+        with trio.fail_after(LONG):
+            async with under_test(worker) as kit:
+                occurrence = kit.enqueue("Blocked")
+                await kit.run_until_idle()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    assert kit.occurrence(occurrence).result == "[]"
+
+
+async def test_a_kernel_without_pidfd_runs_them_too(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sandboxes and old kernels refuse it; that must not end the worker."""
+
+    def refused(pid: int, flags: int = 0) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    worker.job("Behave", run="process")(process_jobs.behave)
+    worker.job("Die", run="process", max_retries=0)(process_jobs.die)
+
+    with trio.fail_after(LONG):
+        async with under_test(worker) as kit:
+            good, bad = kit.enqueue("Behave", "success"), kit.enqueue("Die", "kill")
+            await kit.run_until_idle()
+
+    assert kit.occurrence(good).status is OccurrenceStatus.COMPLETED
+    assert kit.occurrence(bad).status is OccurrenceStatus.FAILED
 
 
 async def test_what_it_returns_or_raises_keeps_its_meaning(worker: Worker) -> None:
@@ -217,6 +266,17 @@ async def test_a_process_that_dies_fails_the_attempt_alone(worker: Worker) -> No
         assert f"JobProcessDied\nMessage: The job's process {words}" in (kit.occurrence(ids[how]).exception or "")
     assert len(kit.occurrence(twice).retries) == 1
     assert kit.occurrence(beside).status is OccurrenceStatus.COMPLETED
+
+
+async def test_a_program_does_not_outlive_the_process_that_started_it(worker: Worker) -> None:
+    """It is in the process group of the job, which is killed whole, however the process ended."""
+    worker.job("Die", run="process", max_retries=0)(process_jobs.die)
+
+    with trio.fail_after(LONG):
+        async with under_test(worker) as kit:
+            kit.enqueue("Die", "program")
+            await kit.run_until_idle()
+            await none_alive(await started(kit))
 
 
 async def test_a_process_ends_when_it_was_idle_for_long(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A broker that answers and says no: told as it is, soon at the start, and never a reason to leave later."""
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,7 @@ from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.broker.embedded.links import EmbeddedPublisher
 from milvaion_trio.model.errors import LinkLost, LinkRefused
 from milvaion_trio.model.events import Event, LinkDown, LinkUp
+from milvaion_trio.runtime import supervisor
 
 WHY = "the broker refused the login of user 'guest'"
 
@@ -23,6 +25,8 @@ class RefusingBroker(EmbeddedBroker):
 
     absent_until: float = field(default=0.0, kw_only=True)
     refuses_until: float = field(default=0.0, kw_only=True)
+    refused: int = field(default=0, init=False)
+    """How often it has refused."""
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[EmbeddedPublisher]:
@@ -30,6 +34,7 @@ class RefusingBroker(EmbeddedBroker):
         if trio.current_time() < self.absent_until:
             raise LinkLost("nothing can be reached")
         if trio.current_time() < self.refuses_until:
+            self.refused += 1
             raise LinkRefused(WHY)
         async with EmbeddedBroker.publishing(self) as publisher:
             yield publisher
@@ -58,9 +63,13 @@ async def test_a_refusal_ends_the_start_after_five_seconds(
     assert [event for event in told if isinstance(event, LinkDown)] == []
 
 
-async def test_a_broker_that_lets_in_after_a_moment_is_waited_for(autojump_clock: MockClock) -> None:
+async def test_a_broker_that_lets_in_after_a_moment_is_waited_for(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Scripts make users right after the broker has come up: the five seconds count from the first refusal."""
-    worker, told = serving(RefusingBroker(absent_until=20, refuses_until=24))
+    monkeypatch.setattr(supervisor, "_draws", lambda: itertools.repeat(0.0))  # tried as often as it can be
+    broker = RefusingBroker(absent_until=20, refuses_until=24)
+    worker, told = serving(broker)
 
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.serve)
@@ -68,6 +77,7 @@ async def test_a_broker_that_lets_in_after_a_moment_is_waited_for(autojump_clock
 
     downs = [(event.why, event.was_up) for event in told if isinstance(event, LinkDown)]
     assert downs == [("nothing can be reached", False)]
+    assert broker.refused >= 1
 
 
 async def test_without_a_limit_refusals_are_told_and_tried_for_ever(autojump_clock: MockClock) -> None:

@@ -1,6 +1,7 @@
 """Jobs for processes, which must stand in a module that another interpreter can import."""
 
 import enum
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -21,7 +22,17 @@ from milvaion_trio import (
 )
 from milvaion_trio.runtime import process_frames
 
-__all__ = ["Look", "Unwanted", "behave", "die", "log_and_wait", "look_around", "wait", "wait_with_others"]
+__all__ = [
+    "Look",
+    "Unwanted",
+    "behave",
+    "die",
+    "fork_and_end",
+    "log_and_wait",
+    "look_around",
+    "wait",
+    "wait_with_others",
+]
 
 
 class Word(enum.StrEnum):
@@ -113,6 +124,10 @@ def die(ctx: JobContext, how: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
+        case "program":  # which holds nothing of the process open, and would live on
+            program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+            ctx.log.info("started", process=program.pid)
+            os._exit(5)
         case "fork":  # a copy of the process that outlives it, with all its files open
             if (forked := os.fork()) == 0:
                 time.sleep(600)
@@ -155,3 +170,27 @@ def wait_with_others(ctx: JobContext, folder: str) -> None:
             time.sleep(600)
         except JobCancelled:
             Path(folder, "told").touch()
+
+
+def fork_and_end() -> int | None:
+    """What a job forks is ended as usual; -15 for SIGTERM."""
+    forked = multiprocessing.get_context("fork").Process(target=_stubborn)
+    forked.start()
+    forked.terminate()
+    forked.join(20)
+    code = forked.exitcode
+    forked.kill()
+    return code
+
+
+def blocked_signals() -> list[int]:
+    """Those that this process and what it starts do not hear."""
+    return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+
+def _stubborn() -> None:
+    while True:
+        try:
+            time.sleep(60)
+        except Exception:  # as code does that goes on whatever happens
+            continue

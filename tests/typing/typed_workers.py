@@ -225,3 +225,7 @@ def errors_are_one_tree(definition: JobDefinition[[], None]) -> None:
     except (BrokerUnreachable, JobCancelled, LinkLost, NoCurrentJob, NotPublished, PermanentFailure) as error:
         family: MilvaionError = error
         raise family from None
+
+
+async def serving_reports_to_a_task_status(worker: Worker) -> None:
+    await worker.serve(task_status=5)  # type: ignore[arg-type] # refused

@@ -162,3 +162,22 @@ def test_heartbeats_that_milvaion_would_miss(heartbeat: HeartbeatSettings, timeo
 
     assert [sentence[: len(start or "")] for sentence in found] == ([] if start is None else [start])
     assert doubts(WorkerSettings(heartbeat=heartbeat), timeout=timeout) == []
+
+
+def test_settings_that_come_too_late_are_refused() -> None:
+    """A broker that was made at import, by `client()`, would go on being used, whatever the command line says."""
+    worker = Worker("w", observers=())
+    worker.client()
+
+    worker.configure()
+    with pytest.raises(SettingsError, match="The worker's broker and signals came into use while"):
+        worker.configure(overrides=[Override("rabbitmq.host", "rabbit")])
+
+
+def test_what_the_code_gives_is_no_broker_of_earlier_settings() -> None:
+    worker = Worker("w", broker=EmbeddedBroker(), signals=LocalSignals(), observers=())
+    worker.client()
+
+    worker.configure(overrides=[Override("max_parallel_jobs", "3")])
+
+    assert worker.settings.max_parallel_jobs == 3

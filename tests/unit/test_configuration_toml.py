@@ -2,11 +2,14 @@
 
 import codecs
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
+from milvaion_trio import Worker
 from milvaion_trio.configuration import Resolved, resolve
+from milvaion_trio.configuration.effective import effective_settings
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.settings import (
     JobSettings,
@@ -202,6 +205,36 @@ def test_a_value_of_another_type_is_a_mistake(text: str, problem: str) -> None:
     assert found.startswith("milvaion.toml")
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("worker_id = {}", "worker_id is an empty table; it must be 1 to 100 of the characters A-Z a-z 0-9 . _ -."),
+        ("worker_id = []", "worker_id is an empty list; it must be 1 to 100 of the characters A-Z a-z 0-9 . _ -."),
+        ("[worker_id]", "worker_id is an empty table; it must be 1 to 100 of the characters A-Z a-z 0-9 . _ -."),
+        ("rabbitmq.host = []", "rabbitmq.host is an empty list; it must be a host's name or address alone; "),
+        ("rabbitmq.password = {}", "rabbitmq.password is an empty table; it must be a text."),
+        (
+            "jobs.A.routing_patterns = []",
+            "jobs.A.routing_patterns is an empty list; it must be a list, each item a text that is not empty, with at "
+            "least one item.",
+        ),
+        ("jobs.A.routing_patterns = {}", "jobs.A.routing_patterns is an empty table; it must be a list, each item a "),
+        (
+            'jobs.A.routing_patterns = ["a", {}]',
+            "jobs.A.routing_patterns.1 is an empty table; it must be a text that is not empty.",
+        ),
+        ("jobs.A.routing_patterns = [[]]", "jobs.A.routing_patterns.0 is an empty list; it must be a text that is no"),
+        ("jobs.A.routing_patterns.x = {}", "jobs.A.routing_patterns has names below it; it must be a list, each it"),
+        ("rabbitmq = []", "rabbitmq is a list; it must be a section, with names below it."),
+    ],
+)
+def test_what_is_empty_is_no_value(text: str, problem: str) -> None:
+    """TOML has no null; only a section may be empty."""
+    (found,) = problems(text)
+
+    assert found.startswith(f"milvaion.toml, line 1: {problem}")
+
+
 def test_dotnets_name_for_a_single_pattern_is_no_list() -> None:
     assert read('[JobConsumers.A]\nRoutingPattern = "a"').settings.jobs["A"].routing_patterns == ("a",)
 
@@ -216,7 +249,10 @@ def test_dotnets_name_for_a_single_pattern_is_no_list() -> None:
         ('a = """\nb\n', "line 3, column 1: "),
         (b'a = "\xff"', "line 1, column 6: this is not UTF-8 text."),
         (b'a = 1\nb = "x\xff"', "line 2, column 7: this is not UTF-8 text."),
-        (f"a = {'9' * 5000}", "Exceeds the limit"),
+        (f"b = 1\n# 1\na = {'9' * 5000}\n[", "line 3: the number is too long."),
+        (f"\nmax_parallel_jobs = 0x{'F' * 5000}", "line 2: the number is too long."),
+        (f"version = [0x{'F' * 5000}]", "line 1: the number is too long."),
+        (f"{'a.' * 2000}a = 1", "line 1, column 1: it is nested too deep."),
         (f"a = {'[' * 5000}", "line 1, column 1: it is nested too deep."),
     ],
 )
@@ -246,6 +282,41 @@ other = 1
         "milvaion.toml, line 2: description is no setting.",
         "milvaion.toml, line 12: jobs.A.other is no setting.",
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"""\n[x]\n"""',
+        '"""a\n"""""',
+        '"""a"""" # " [',
+        '"""\\"""\n"""',
+        "'''\n[x]\\'''",
+        "'''a\n'''''",
+        '[\n"]", \'[\', # ]\n{a = "}", b = [\n]}]',
+        '["\\"]",\n""]',
+        "{a = [\n1]}",
+        "'\\'\n",
+        '1 # [\n# """\n',
+    ],
+)
+def test_lines_are_counted_behind_any_value(value: str) -> None:
+    text = f"description = {value}\n"
+
+    for data in (text, text.replace("\n", "\r\n")):
+        assert problems(f"{data}host = 1")[1].startswith(f"milvaion.toml, line {data.count(chr(10)) + 1}: host is no")
+
+
+def test_long_values_of_others_cost_little_time() -> None:
+    """Time by their length, not by its square: 20,000 lines take a part of a second."""
+    lines = "  'something',\n" * 20_000
+    text = f'[tool.other]\nnames = [\n{lines}]\ntext = """\n{lines}"""\n[tool.milvaion-trio]\nworker_id = \'w\''
+
+    before = time.process_time()
+    result = read(text, "pyproject.toml")
+
+    assert time.process_time() - before < 2
+    assert result.origins["worker_id",] == "pyproject.toml, line 40007"
 
 
 # --- version --------------------------------------------------------------------------------------------------------
@@ -323,6 +394,66 @@ def test_a_broken_pyproject_with_something_of_ours_is_a_mistake() -> None:
     (found,) = problems("[tool.milvaion-trio]\nworker_id = \n", "pyproject.toml")
 
     assert found == "pyproject.toml: line 2, column 13: Invalid value."
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_pyproject_in_another_encoding_with_something_of_ours_is_a_mistake(encoding: str) -> None:
+    """Its settings would be skipped, and nobody would say so."""
+    text = '[tool.milvaion-trio]\nworker_id = "w"\n# ä\n'
+    (found,) = problems(text.encode(encoding), "pyproject.toml")
+
+    assert found.endswith(": this is not UTF-8 text.")
+    assert read(text.replace("milvaion", "other").encode(encoding), "pyproject.toml") == Resolved(WorkerSettings())
+
+
+def test_a_pyproject_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
+    """It may hold the settings. A link to itself stands for it, as root may read everything."""
+    (tmp_path / "pyproject.toml").symlink_to("pyproject.toml")
+
+    with pytest.raises(SettingsError) as caught:
+        resolve(WorkerSettings(), environ={}, folder=tmp_path)
+    assert caught.value.problems[0].startswith("pyproject.toml: the file cannot be read: ")
+
+
+def test_a_folder_with_the_name_of_a_pyproject_is_none(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").mkdir()
+
+    assert resolve(WorkerSettings(), environ={}, folder=tmp_path) == Resolved(WorkerSettings())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"amqp://u:s3cret@h" = "x"',
+        '[rabbitmq]\n"amqp://u:s3cret@h" = "x"',
+        '["amqp://u:s3cret@h"]\nhost = "x"',
+        '["amqp://u:s3cret@h"]\n["amqp://u:s3cret@h"]',
+        '[jobs."amqp://u:s3cret@h"]\nmax_retrys = "x"',
+        '[jbos."amqp://u:s3cret@h"]\nmax_retries = 1',
+        '[jobs."amqp://u:s3cret@h"]\nmax_retries = "x"',
+        'jobs."amqp://u:s3cret@h" = "x"',
+        'jobs."amqp://u:s3cret@h".max_retries.x = 1',
+        'version = "amqp://u:s3cret@h"',
+    ],
+)
+def test_a_name_that_may_be_a_password_is_not_told(text: str) -> None:
+    """Somebody may have put the whole URL where a name belongs."""
+    told = str(problems(text))
+
+    assert "not shown here" in told
+    assert "s3cret" not in told
+
+
+def test_a_job_whose_name_may_be_a_password_is_not_told(tmp_path: Path) -> None:
+    (tmp_path / "milvaion.toml").write_text('[jobs."amqp://u:s3cret@h"]\nmax_retries = 1')
+    resolved = resolve(WorkerSettings(), environ={}, folder=tmp_path)
+    worker = Worker(settings=resolved.settings)
+
+    with pytest.raises(SettingsError) as caught:
+        worker.prepare()
+    for told in (str(caught.value), str(resolved.jobs.values()), str(effective_settings(resolved))):
+        assert "not shown here" in told
+        assert "s3cret" not in told
 
 
 def test_secrets_are_told_to_nobody() -> None:

@@ -167,6 +167,30 @@ def test_no_mistake_shows_a_password(rest: str) -> None:
         assert SECRET not in shown
 
 
+@pytest.mark.parametrize(
+    ("string", "shown"),
+    [
+        ("h:6379", "h:6379"),
+        ("[::1]:6379,ssl=true", "[::1]:6379,ssl=***"),
+        (f"h:6379,{SECRET}", "h:6379,***"),
+        (f"h:6379,{SECRET},ssl=true", "h:6379,***,ssl=***"),
+        (f"h:6379,{SECRET}=x", "h:6379,***"),
+        (f"h:6379,{SECRET}@x", "***"),
+        (f"h:6379,x@{SECRET}", "***"),
+        (f"h:{SECRET}", "h***"),
+        ("redis://h:6379/1", "redis://h:6379/1"),
+        (f"redis://h/{SECRET}", "redis://h/***"),
+        (f"redis://h/x@{SECRET}", "redis://***"),
+        (f"redis://h?password={SECRET}", "redis://h?***"),
+        (f"redis://h,password={SECRET}", "redis://h,***"),
+        (f"redis://h:{SECRET}", "redis://h***"),
+    ],
+)
+def test_only_what_surely_is_no_password_is_shown(string: str, shown: str) -> None:
+    """A server, and the name of a known option; a password may stand there without any name."""
+    assert f"connection_string={shown!r}" in repr(RedisSettings(connection_string=string))
+
+
 def test_settings_and_addresses_never_show_a_password() -> None:
     """Of a URL too, and of a password with a comma in it."""
     strings = [

@@ -18,6 +18,7 @@ from milvaion_trio.cli.dev import dev
 from milvaion_trio.cli.failures import ExitCode, explain, own_traceback
 from milvaion_trio.cli.list_jobs import list_jobs
 from milvaion_trio.cli.new import new
+from milvaion_trio.cli.reload import COMMAND_LINE
 from milvaion_trio.cli.remote import cancel, enqueue
 from milvaion_trio.cli.run import run
 from milvaion_trio.cli.schema import schema
@@ -95,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _exit_code(arguments: Sequence[str]) -> int:
+    COMMAND_LINE.set(arguments)
     try:
         result: object = app(arguments, exit_on_error=False, print_error=False)
     except (Exception, BaseExceptionGroup, KeyboardInterrupt) as error:

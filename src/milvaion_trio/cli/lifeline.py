@@ -10,7 +10,7 @@ import threading
 import time
 
 from milvaion_trio.cli.failures import UsageError
-from milvaion_trio.runtime.os_signals import FORCED_EXIT
+from milvaion_trio.runtime.os_signals import FORCED_EXIT, handed_on
 
 __all__ = ["end_with"]
 
@@ -24,12 +24,16 @@ def end_with(lifeline: int) -> None:
     """From now on, end this process soon after the other end of this pipe is closed.
 
     Running jobs are cancelled and go back to their queues, or return with the connection if the event loop is blocked.
+    SIGINT, which the supervisor counts and hands on as SIGTERM, has no effect here, and its own for what jobs start.
     Raises `UsageError` for anything else that somebody takes for a lifeline.
     """
     try:
         os.set_inheritable(lifeline, False)
     except OSError as error:
         raise UsageError("--lifeline is how --reload talks to the process that it starts; leave it out.") from error
+    # A handler and no mask, nor SIG_IGN: programs that jobs start would inherit these, and Ctrl-C would not end them.
+    signal.signal(signal.SIGINT, handed_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # before the thread, which inherits the mask
     threading.Thread(target=_wait, args=(lifeline,), name="lifeline", daemon=True).start()
 
 

@@ -61,7 +61,7 @@ def overrides(
     ]
     for assignment in settings or ():
         key, separator, text = assignment.partition("=")
-        if not separator or not key.strip():
+        if not separator or not key.strip() or "://" in key:
             # Without what was written, as it may be a password in the wrong place.
             raise UsageError("One --set is no assignment: write --set KEY=VALUE, e.g. --set rabbitmq.host=localhost.")
         given.append(Override(key=key.strip(), text=text, name=f"--set {key.strip()}"))

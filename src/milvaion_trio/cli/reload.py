@@ -6,8 +6,10 @@ The supervisor counts the signals and hands them on, so the worker leaves as it 
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -22,7 +24,7 @@ from milvaion_trio.cli.terminal import QUIET, error_console
 from milvaion_trio.cli.watching import check_watchable, watch
 from milvaion_trio.model.exception_groups import sole
 
-__all__ = ["LifelineOption", "ReloadDirOption", "ReloadOption", "reloading"]
+__all__ = ["COMMAND_LINE", "LifelineOption", "ReloadDirOption", "ReloadOption", "reloading"]
 
 ReloadOption: TypeAlias = Annotated[
     bool,
@@ -43,6 +45,9 @@ ReloadDirOption: TypeAlias = Annotated[
 ]
 LifelineOption: TypeAlias = Annotated[int | None, Parameter(name="--lifeline", show=False, negative="")]
 """How a supervisor tells its child that it is one: the file descriptor that closes when the supervisor is gone."""
+
+COMMAND_LINE: ContextVar[Sequence[str]] = ContextVar("COMMAND_LINE")
+"""The name and the arguments of the command that is run: what a child is to run again."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LONG = 30.0
@@ -125,11 +130,18 @@ class _Supervisor:
 
     async def _child(self, lifeline: int) -> int:
         """Run a child to its end, which is asked for when there are news; returns its exit code."""
-        # Ctrl-C in a terminal reaches every process of its foreground group, the child twice then: so it blocks SIGINT
-        # and hears only what is handed on. Without a terminal it has a group of its own, for those who signal groups.
+        name, *arguments = COMMAND_LINE.get()
+        # Ctrl-C in a terminal reaches every process of its foreground group, the child twice then: so it counts only
+        # what is handed on, and blocks SIGINT until it can say so (`end_with`).
+        # Without a terminal it has a group of its own, for those who signal groups.
         # -B: bytecode counts as current for all of the second in which it was written, whatever follows in it.
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-B", "-m", "milvaion_trio", sys.argv[1], f"--lifeline={lifeline}", *sys.argv[2:]],
+            [
+                sys.executable,
+                *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]  # as multiprocessing
+                *("-B", "-m", "milvaion_trio"),
+                *(name, f"--lifeline={lifeline}", *arguments),
+            ],
             pass_fds=(lifeline,),
             preexec_fn=_block_sigint,
             process_group=None if sys.stdin is not None and sys.stdin.isatty() else 0,

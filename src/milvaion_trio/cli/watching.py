@@ -5,6 +5,7 @@ Only these count: a job that writes its results into the project must not restar
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,13 +47,19 @@ def check_watchable(folders: Sequence[Path]) -> None:
 
 
 def is_relevant(path: Path, folders: Sequence[Path], settings: Path | None = None) -> bool:
-    """Whether a file in one of the folders is code or settings; `settings` is the file that `--config` names."""
+    """Whether a file is code or settings in one of the folders, or `settings`, the file that `--config` names."""
+    if path == settings:
+        return True
     for folder in folders:
         if path.is_relative_to(folder) and not NOT_OURS.intersection(path.relative_to(folder).parts[:-1]):
             # Editors write beside a file before they replace it: .jobs.py.swp, .#jobs.py.
             is_code = path.suffix == ".py" and not path.name.startswith(".")
-            return is_code or path == settings or any(path.match(pattern) for pattern in SETTINGS_FILES)
+            return is_code or _has_settings_name(path)
     return False
+
+
+def _has_settings_name(path: Path) -> bool:
+    return any(path.match(pattern) for pattern in SETTINGS_FILES)
 
 
 async def watch(
@@ -63,16 +70,48 @@ async def watch(
 ) -> None:
     """Call `changed` with the files that have changed, whenever some have; started as soon as no change is missed.
 
+    Those are code and settings in the folders; and wherever these are, the file that `--config` names, and what has the
+    name of a settings file beside it or in the current folder.
     All paths are absolute and without symbolic links, as the system names what has changed.
     Raises `CommandFailed` when the system does not let it. If cancelled, it ends within 0.2 s.
     """
+
+    def is_setting(path: Path) -> bool:
+        return path == settings or _has_settings_name(path)
+
+    others = {Path.cwd().resolve(), *([] if settings is None else [settings.parent])}
+    # What is not there cannot be watched; the worker tells that its settings are missing.
+    others = {each for each in others if each.is_dir() and not any(map(each.is_relative_to, folders))}
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_look, folders, lambda path: is_relevant(path, folders, settings), changed)
+        if others:  # not what lies deeper: whoever names folders may have much in the current one
+            await nursery.start(partial(_look, recursive=False), list(others), is_setting, changed)
+        task_status.started()
+
+
+async def _look(
+    folders: Sequence[Path],
+    is_wanted: Callable[[Path], bool],
+    changed: Callable[[list[Path]], None],
+    *,
+    recursive: bool = True,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Call `changed` with the wanted files of these folders. Raises, starts and ends as `watch` does."""
     from watchfiles import awatch
 
-    def is_wanted(_: "Change", path: str) -> bool:
-        return is_relevant(Path(path), folders, settings)
+    def passes(_: "Change", path: str) -> bool:
+        return is_wanted(Path(path))
 
     # Its first time-out, which is yielded as an empty set, says that it watches.
-    looks = awatch(*folders, watch_filter=is_wanted, step=QUIET_MS, rust_timeout=TIMEOUT_MS, yield_on_timeout=True)
+    looks = awatch(
+        *folders,
+        watch_filter=passes,
+        step=QUIET_MS,
+        rust_timeout=TIMEOUT_MS,
+        yield_on_timeout=True,
+        recursive=recursive,
+    )
     has_begun = False
     try:
         async with aclosing(looks):

@@ -3,15 +3,16 @@
 A contradiction about where jobs run stops the start; one that only leaves a setting without effect is a warning.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from milvaion_trio.configuration.resolution import Resolved
+from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.policy.consumer_timeout import consumer_timeout_warnings
 from milvaion_trio.runtime.registry import RegisteredJob
 
-__all__ = ["contradictions", "doubts"]
+__all__ = ["contradictions", "doubts", "refuse_if_made"]
 
 _FORGOTTEN: Final = 120.0
 """Seconds without a heartbeat after which Milvaion forgets a worker (WIRE.md 4.7, life time of an instance entry)."""
@@ -29,6 +30,18 @@ def contradictions(resolved: Resolved, settings: WorkerSettings, given: Iterable
                 f"The settings name {names} ({', '.join(said)}), and the code gives this worker {whose} of its own: "
                 f"Worker({own}=…). Leave one of them out."
             )
+
+
+def refuse_if_made(parts: Mapping[str, object], given: Collection[str]) -> None:
+    """Raise `SettingsError` if one of a worker's parts exists that the code has not given: by settings of before."""
+    made = [name for name, part in parts.items() if part is not None and name not in given]
+    if made:
+        raise SettingsError(
+            [
+                f"The worker's {' and '.join(made)} came into use while its module was imported, by other settings "
+                "than these. Call worker.client() and AsyncioClient.of(worker) inside of functions."
+            ]
+        )
 
 
 def doubts(settings: WorkerSettings, jobs: Sequence[RegisteredJob]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from attrs import AttrsInstance, fields, frozen
 from milvaion_trio.configuration.keys import Place, dotted
 from milvaion_trio.configuration.resolution import Resolved
 from milvaion_trio.model.settings import JobSettings, WorkerSettings
-from milvaion_trio.model.settings_rules import section_of
+from milvaion_trio.model.settings_rules import section_of, shown_name
 from milvaion_trio.runtime.registry import RegisteredJob
 
 __all__ = ["Effective", "effective_settings"]
@@ -115,4 +115,4 @@ def _shown(section: AttrsInstance, name: str) -> object:
 
 
 def _job_name(job: str, setting: str) -> str:
-    return f"{dotted(('JobConsumers', job))}.{setting}"
+    return f"{shown_name(dotted(('JobConsumers', job)))}.{setting}"

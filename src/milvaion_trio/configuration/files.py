@@ -9,6 +9,7 @@ from pathlib import Path
 
 from milvaion_trio.configuration import appsettings, toml_file
 from milvaion_trio.configuration.sources import Origin, Source
+from milvaion_trio.model.settings_rules import shown_name
 
 __all__ = ["LOOKED_FOR", "sources"]
 
@@ -62,7 +63,7 @@ def _named(config: Path, environ: Mapping[str, str], folder: Path) -> list[Sourc
         return [Source(Origin(name=name), problems=[problem])]
     else:
         found = _alone(toml_file.read(path, name))
-    return found or [Source(Origin(name=name), problems=[f"{name}: there is no such file."])]
+    return found or [Source(Origin(name=name), problems=[f"{shown_name(name)}: there is no such file."])]
 
 
 def _alone(source: Source | None) -> list[Source]:

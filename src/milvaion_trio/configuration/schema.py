@@ -107,7 +107,7 @@ def _inert(place: Place, known: Schema) -> Schema:
 
 def _value(setting: Setting) -> Schema:
     item = _plain(setting.annotation, is_translated=setting.place in TRANSLATED)
-    return {"type": "array", "items": item} if setting.is_list else item
+    return {"type": "array", "items": item, "minItems": 1} if setting.is_list else item
 
 
 def _plain(annotation: object, *, is_translated: bool) -> Schema:

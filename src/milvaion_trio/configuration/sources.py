@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from milvaion_trio.configuration.inert import WithoutEffect
 from milvaion_trio.configuration.keys import Found, Place, Setting, find, is_alias, nearest
-from milvaion_trio.model.settings_rules import may_hold_password, words_of
+from milvaion_trio.model.settings_rules import may_hold_password, shown_name, words_of
 
 __all__ = ["Leaf", "Origin", "Said", "Source", "Values", "merged"]
 
@@ -30,7 +30,8 @@ class Said:
     """`None` for what only is there: JSON's null, an empty section."""
     is_quoted: bool = True
     kind: type[object] | None = None
-    """What it is where values have types, as in TOML: `str`, `int`, `float`, `bool`, or else `object`."""
+    """What it is where values have types, as in TOML: `str`, `int`, `float`, `bool`, or else `object`; without a text
+    an empty `dict` or `list`, which is no null."""
     line: int | None = None
     """Where it stands, if that is known."""
     name: str | None = None
@@ -122,21 +123,26 @@ class Source:
         found = find(said.path, is_short=self.origin.is_short)
         if not found.path:
             return  # a section of somebody else
-        name = said.name or self.origin.written(said.path)
+        name = shown_name(said.name or self.origin.written(said.path))
         for depth in range(len(found.place)):
             self.sections.setdefault(found.place[: depth + 1], found.path[depth])
         self._note_job(found, said, name)
         match found.meaning, found.rest:
+            case Setting() as setting, rest if _is_empty(said) and (not rest or _is_item(setting, rest)):
+                what = "list" if said.kind is list else "table"
+                must = words_of(setting.annotation) if rest else _words(setting)
+                least = ", with at least one item" if setting.is_list and not rest else ""
+                self._problem(f"{name} is an empty {what}; it must be {must}{least}.", said.line)
             case Setting() as setting, () if said.kind is None or not setting.is_list or said.text is None:
                 self._add(setting, found, said, name)
             case Setting() as setting, () if is_alias(said.path[-1], setting):
                 self._add(setting, found, said, name)
             case Setting() as setting, ():
                 self._problem(f"{name} is a single value; it must be {_words(setting)}.", said.line)
-            case Setting() as setting, (item,) if setting.is_list and _NUMBER.fullmatch(item):
+            case Setting() as setting, rest if _is_item(setting, rest):
                 self._add(setting, found, said, name)
             case Setting() as setting, rest:
-                upper = self.origin.written(said.path[: -len(rest)])
+                upper = shown_name(self.origin.written(said.path[: -len(rest)]))
                 self._problem(f"{upper} has names below it; it must be {_words(setting)}.", said.line)
             case WithoutEffect() as key, _:
                 if key.is_missed and (said.text or "").strip().lower() not in ("", "false"):
@@ -144,17 +150,19 @@ class Source:
                 else:
                     self._note(f"{name} has no effect; {key.why}.", said.line)
             case None, ():
-                if said.text is not None:
+                if said.kind is list:
+                    self._problem(f"{name} is a list; it must be a section, with names below it.", said.line)
+                elif said.text is not None:
                     self._problem(f"{name} is a single value; it must be a section, with names below it.", said.line)
             case None, rest:
                 upper = said.name or self.origin.written(said.path[: len(said.path) - len(rest) + 1])
-                self._unknown(found, upper, name, said.line)
+                self._unknown(found, shown_name(upper), name, said.line)
 
     def _note_job(self, found: Found, said: Said, name: str) -> None:
         if len(found.place) < 2 or found.place[0] != "jobs":
             return
         upper = len(said.path) - len(found.rest) - len(found.place) + 2
-        shown = name if self.origin.is_flat or said.name else self.origin.written(said.path[:upper])
+        shown = name if self.origin.is_flat or said.name else shown_name(self.origin.written(said.path[:upper]))
         self.jobs.setdefault(found.place[1], f"{self._where(None)}: {shown}")
 
     def _add(self, setting: Setting, found: Found, said: Said, name: str) -> None:
@@ -200,7 +208,7 @@ class Source:
             self._unknown_sections.add(upper)
             name = upper
             meant = meant[: depth + 1] if meant is not None and meant[:depth] == found.path else meant
-        hint = f"; did you mean {self.origin.spelled(meant)}?" if meant is not None else "."
+        hint = f"; did you mean {shown_name(self.origin.spelled(meant))}?" if meant is not None else "."
         if self.origin.is_strict:
             self._problem(f"{name} is no setting{hint}", line)
         else:
@@ -233,6 +241,14 @@ def merged(sources: Iterable[Source]) -> Values:
                 slot.clear()
             slot[leaf.number or 0] = leaf
     return values
+
+
+def _is_empty(said: Said) -> bool:
+    return said.text is None and said.kind is not None
+
+
+def _is_item(setting: Setting, rest: tuple[str, ...]) -> bool:
+    return setting.is_list and len(rest) == 1 and _NUMBER.fullmatch(rest[0]) is not None
 
 
 def _words(setting: Setting) -> str:

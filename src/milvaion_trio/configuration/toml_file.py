@@ -13,6 +13,7 @@ from typing import Final
 
 from milvaion_trio.configuration.keys import SCHEMA_VERSION, dotted
 from milvaion_trio.configuration.sources import Origin, Said, Source
+from milvaion_trio.model.settings_rules import shown_name
 
 __all__ = ["DEFAULT_NAME", "PYPROJECT", "TABLE", "read", "read_pyproject"]
 
@@ -24,6 +25,12 @@ TABLE: Final = ("tool", "milvaion-trio")
 _PLACE: Final = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.S)
 _OUR_TABLE: Final = re.compile(r"""(?m)^\s*\[?\s*["']?tool["']?\s*\.\s*["']?milvaion""")
 """Something of ours, in a text that is no TOML."""
+_TOKEN: Final = re.compile(
+    r'''"""(?:[^\\]|\\.)*?"{3,5}|'{3}.*?'{3,5}|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|#[^\n]*|[\[{]|[\]}]|\n''', re.S
+)
+"""What decides where a statement ends: texts and comments, which may hold anything, brackets, and ends of lines."""
+_TOO_LONG: Final = "the number is too long."
+_TOO_DEEP: Final = "line 1, column 1: it is nested too deep."
 
 
 class _NotToml(ValueError):
@@ -34,8 +41,8 @@ def read(path: Path, name: str) -> Source | None:
     """What the file says; `None` where there is no such file. One that cannot be read is a source with a problem."""
     origin = _origin(name)
     try:
-        text = _text(path)
-        return _source(_parsed(text), _lines(text), origin)
+        text = _text(path.read_bytes())
+        return _source(_parsed(text), text, (), origin)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -51,23 +58,23 @@ def read_pyproject(path: Path, name: str, *, is_chosen: bool) -> Source | None:
     """
     origin = _origin(name)
     try:
-        text = _text(path)
+        data = path.read_bytes()
     except OSError as error:
-        if isinstance(error, FileNotFoundError) or not is_chosen:
+        if isinstance(error, FileNotFoundError) or (isinstance(error, IsADirectoryError) and not is_chosen):
             return None
+        # Nobody knows whether there is something of ours in it, so that to go on may be to go on without settings.
         return Source(origin, problems=[f"{name}: the file cannot be read: {error.strerror}."])
-    except _NotToml as error:
-        return Source(origin, problems=[f"{name}: {error}"]) if is_chosen else None
     try:
+        text = _text(data)
         tools = _parsed(text).get(TABLE[0])
     except _NotToml as error:
-        # Somebody else's file, unless there is something of ours in it.
-        return Source(origin, problems=[f"{name}: {error}"]) if is_chosen or _OUR_TABLE.search(text) else None
+        # Somebody else's file, unless there is something of ours in it; also in UTF-16, as some editors write it.
+        is_ours = _OUR_TABLE.search(data.replace(b"\0", b"").decode(errors="ignore"))
+        return Source(origin, problems=[f"{name}: {error}"]) if is_chosen or is_ours else None
     tools = tools if isinstance(tools, dict) else {}
     table = tools.get(TABLE[1])
     if isinstance(table, dict):
-        lines = {path[len(TABLE) :]: line for path, line in _lines(text).items() if path[: len(TABLE)] == TABLE}
-        return _source(table, lines, origin)
+        return _source(table, text, TABLE, origin)
     near = difflib.get_close_matches(TABLE[1], [_hyphened(tool) for tool in tools], n=1, cutoff=0.75)
     if table is not None:
         return Source(origin, problems=[f"{name}: tool.milvaion-trio is a single value; it must be a table."])
@@ -88,8 +95,7 @@ def _hyphened(name: str) -> str:
 # --- text -----------------------------------------------------------------------------------------------------------
 
 
-def _text(path: Path) -> str:
-    data = path.read_bytes()
+def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -107,25 +113,50 @@ def _parsed(text: str) -> dict[str, object]:
             raise _NotToml(f"{error}.") from None
         lines = text.split("\n")
         line, column = match["line"] or len(lines), match["column"] or len(lines[-1]) + 1
-        raise _NotToml(f"line {line}, column {column}: {match['what'].rstrip('.')}.") from None
+        raise _NotToml(f"line {line}, column {column}: {shown_name(match['what'].rstrip('.'))}.") from None
     except RecursionError:
-        raise _NotToml("line 1, column 1: it is nested too deep.") from None
-    except ValueError as error:  # a number with thousands of digits
-        raise _NotToml(f"{error}.") from None
+        raise _NotToml(_TOO_DEEP) from None
+    except ValueError:  # a number with thousands of digits
+        raise _NotToml(f"line {_line_of_number(text)}: {_TOO_LONG}") from None
+
+
+def _line_of_number(text: str) -> int:
+    """Where the first statement begins that has a number of too many digits."""
+    for first, statement in _statements(text):
+        try:
+            tomllib.loads(statement)
+        except tomllib.TOMLDecodeError:  # behind the number the text need not be TOML
+            continue
+        except ValueError:
+            return first
+    return 1
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Each statement of a valid text with the line it begins on; in one pass, as other people's may be long."""
+    start, first, line, depth = 0, 1, 1, 0
+    for token in _TOKEN.finditer(text):
+        match token[0]:
+            case "\n":
+                line += 1
+                if not depth:
+                    yield first, text[start : token.end()]
+                    start, first = token.end(), line
+            case "[" | "{":
+                depth += 1
+            case "]" | "}":
+                depth -= 1
+            case other:
+                line += other.count("\n")
+    yield first, text[start:]
 
 
 def _lines(text: str) -> dict[tuple[str, ...], int]:
     """On which line each key of a valid text stands: statement by statement, each of which is TOML by itself."""
     lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
-    statement, first = "", 1
-    for number, line in enumerate(text.split("\n"), 1):
-        first = first if statement else number
-        statement += f"{line}\n"
-        try:
-            paths = list(_paths(tomllib.loads(statement), ()))
-        except ValueError:  # it goes on
-            continue
+    for first, statement in _statements(text):
+        paths = list(_paths(tomllib.loads(statement), ()))
         if statement.lstrip().startswith("["):
             table = paths[-1]
             paths = [table[:depth] for depth in range(len(table) + 1)]
@@ -133,7 +164,6 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
             paths = [(*table, *path) for path in paths]
         for path in paths:
             lines.setdefault(path, first)
-        statement = ""
     return lines
 
 
@@ -148,11 +178,19 @@ def _paths(table: Mapping[str, object], above: tuple[str, ...]) -> Iterator[tupl
 # --- what it says ---------------------------------------------------------------------------------------------------
 
 
-def _source(table: dict[str, object], lines: Mapping[tuple[str, ...], int], origin: Origin) -> Source:
-    version = table.pop("version", SCHEMA_VERSION)
+def _source(table: Mapping[str, object], text: str, above: tuple[str, ...], origin: Origin) -> Source:
+    try:
+        lines = {path[len(above) :]: line for path, line in _lines(text).items() if path[: len(above)] == above}
+        said = list(_said(table, (), None, lines))
+    except _NotToml as error:
+        return Source(origin, problems=[f"{origin.name}: {error}"])
+    except RecursionError:
+        return Source(origin, problems=[f"{origin.name}: {_TOO_DEEP}"])
+    version = table.get("version", SCHEMA_VERSION)
     line = lines.get(("version",))
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        problem = f"version is {json.dumps(version, default=str)}; it must be {SCHEMA_VERSION}, the version of the"
+        shown = shown_name(json.dumps(version, default=str))
+        problem = f"version is {shown}; it must be {SCHEMA_VERSION}, the version of the"
         return Source(origin, problems=[f"{origin.name}, line {line}: {problem} names in this file."])
     if version > SCHEMA_VERSION:
         problem = (
@@ -160,7 +198,7 @@ def _source(table: dict[str, object], lines: Mapping[tuple[str, ...], int], orig
             f"newer milvaion-trio, or write the file for version {SCHEMA_VERSION}."
         )
         return Source(origin, problems=[f"{origin.name}, line {line}: {problem}"])
-    return Source.of(_said(table, (), None, lines), origin)
+    return Source.of((one for one in said if one.path[:1] != ("version",)), origin)
 
 
 def _said(
@@ -175,10 +213,17 @@ def _said(
             for number, item in enumerate(value):
                 yield from _said(item, (*path, str(number)), line, lines)
         case dict() | list():
-            yield Said(path, None, line=line)
+            yield Said(path, None, kind=type(value), line=line)
         case bool():
             yield Said(path, str(value).lower(), is_quoted=False, kind=bool, line=line)
         case str() | int() | float():
-            yield Said(path, str(value), is_quoted=isinstance(value, str), kind=type(value), line=line)
+            yield Said(path, _written(value, line), is_quoted=isinstance(value, str), kind=type(value), line=line)
         case _:  # dates and times, which no setting is
             yield Said(path, str(value), is_quoted=False, kind=object, line=line)
+
+
+def _written(value: object, line: int | None) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python reads thousands of hexadecimal digits, and does not write as many decimal ones
+        raise _NotToml(f"line {line}: {_TOO_LONG}") from None

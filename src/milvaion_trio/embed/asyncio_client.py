@@ -76,6 +76,7 @@ class AsyncioClient:
         self._worker: Host | None = None
         self._thread: TrioThread | None = None
         self._leaving = trio.Event()
+        self._is_entered = False
 
     @classmethod
     def from_file(cls, config: str | PathLike[str], *, worker_id: str | None = None) -> Self:
@@ -108,10 +109,16 @@ class AsyncioClient:
         if self._is_embedded:
             _token_of(self._worker)
             return self
+        if self._is_entered:
+            raise NotPublished("This client is open already. Every task may use it: open it once, around them all.")
         from milvaion_trio.embed.trio_thread import TrioThread  # asyncio, for who has it
 
-        self._leaving = trio.Event()
-        self._thread = await TrioThread(self._stay, name="milvaion-trio client", patience=PATIENCE).__aenter__()
+        self._is_entered, self._leaving = True, trio.Event()
+        try:
+            self._thread = await TrioThread(self._stay, name="milvaion-trio client", patience=PATIENCE).__aenter__()
+        except BaseException:
+            self._is_entered = False
+            raise
         return self
 
     async def __aexit__(
@@ -121,7 +128,10 @@ class AsyncioClient:
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.soon(self._leaving.set)
-            await thread.__aexit__(kind, error, traceback)  # noqa: ASYNC102  # asyncio: bounded there
+            try:
+                await thread.__aexit__(kind, error, traceback)  # asyncio: bounded there
+            finally:
+                self._is_entered = False
 
     async def enqueue(self, job: str | Named, data: object = None, *, delay: float | None = None) -> OccurrenceId:
         """Dispatch the job, to start at once or after `delay` seconds, and return its occurrence id once confirmed.
@@ -148,20 +158,21 @@ class AsyncioClient:
         from milvaion_trio.embed.crossing import carry  # asyncio, for who has it
 
         if self._worker is not None and self._is_embedded:
-            return await in_thread_of(self._worker, partial(self._open_for, act))
+            return await in_thread_of(self._worker, partial(_with_client_of, self._worker, act))
         if self._thread is None or self._thread.token is None:
             raise NotPublished("The client is not open. Use it as `async with AsyncioClient(...) as client:`.")
         return await carry(self._thread.token, lambda: act(self._client))
-
-    async def _open_for(self, act: Callable[[Client], Awaitable[T]]) -> T:
-        """On an embedded broker, whose connections cost nothing."""
-        async with self._client as client:
-            return await act(client)
 
     async def _stay(self, started: "Started") -> None:
         async with self._client:
             started()
             await self._leaving.wait()
+
+
+async def _with_client_of(worker: Host, act: Callable[[Client], Awaitable[T]]) -> T:
+    """On an embedded broker, whose connections cost nothing: one for each call."""
+    async with worker.client() as client:
+        return await act(client)
 
 
 async def in_thread_of(worker: Host, function: Callable[[], Awaitable[T]]) -> T:

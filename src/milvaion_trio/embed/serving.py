@@ -84,8 +84,6 @@ async def _serving_on_trio(worker: Servable, handle_signals: bool | None) -> Asy
                 nursery.cancel_scope.cancel()
     finally:
         if broken is not None:
-            if broken.__context__ is None and not isinstance(failure, trio.Cancelled):
-                broken.__context__ = failure  # an error of the block's own is not hidden by the worker's
             raise broken
     if failure is not None:
         raise failure

@@ -7,7 +7,7 @@ A URL, `redis://` or with TLS `rediss://`, is taken too.
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from attrs import evolve, field, frozen
@@ -15,7 +15,7 @@ from attrs import evolve, field, frozen
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.settings_rules import hidden
 
-__all__ = ["CONNECTION_STRING", "PASSWORD", "RedisAddress", "RedisHost", "parse_redis_address"]
+__all__ = ["CONNECTION_STRING", "PASSWORD", "RedisAddress", "RedisHost", "parse_redis_address", "without_password"]
 
 CONNECTION_STRING = "Worker:Redis:ConnectionString"
 PASSWORD = "Worker:Redis:Password"
@@ -31,6 +31,9 @@ _WITHOUT_EFFECT = re.compile(
     re.IGNORECASE,
 )
 """Options of StackExchange.Redis that change nothing here."""
+
+_SERVER: Final = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[\w.-]*)(:[0-9]{1,5}(?![^,/?#\s]))?")
+"""What is shown of the first server."""
 
 V = TypeVar("V")
 
@@ -76,6 +79,30 @@ def parse_redis_address(connection_string: str, password: str = "") -> RedisAddr
     if problems:
         raise SettingsError([f"{CONNECTION_STRING}: {problem}" for problem in problems])
     return evolve(address, password=password) if password else address
+
+
+def without_password(connection_string: object) -> str:
+    """Its `repr` for people: the first server and what is surely no part of a password; `***` is all the rest.
+
+    A password may stand anywhere, without a name, behind a misspelt one, or as the path of a URL, and it may hold `@`,
+    `,` and `=`. So all before the last `@` of the servers is hidden, and all behind the first name of an option.
+    """
+    text = connection_string if isinstance(connection_string, str) else ""
+    scheme = re.match("(?i)(rediss?://)?", text)[0]  # type: ignore[index] # it always matches
+    option = None if scheme else re.search(r",\s*(\w+)\s*=", text)
+    user, at, rest = text[len(scheme) : option.start() if option else None].rpartition("@")
+    if re.search("[,/?#]", user):  # what follows the @ may be a part of a password as well
+        return repr(f"{scheme}***")
+    server = _SERVER.match(rest)[0]  # type: ignore[index] # it always matches
+    more = rest[len(server) :].strip()
+    if more and not (scheme and re.fullmatch("/[0-9]{0,2}", more)):
+        more = f"{more[0] if more[0] in ',/?' else ''}***"
+    shown = f"{scheme}{'***@' if at else ''}{server}{more}"
+    if option is not None:
+        name = option[1]
+        is_known = name.lower() in _OPTIONS or _WITHOUT_EFFECT.fullmatch(name)
+        shown += f",{name}=***" if is_known else ",***"
+    return repr(shown)
 
 
 # --- StackExchange's form -------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ What files and variables call each of them stands in `configuration.keys`.
 """
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Self, TypeAlias, TypedDict
@@ -14,6 +13,7 @@ from typing import Annotated, Self, TypeAlias, TypedDict
 from attrs import evolve, field, fields, frozen
 
 from milvaion_trio.model.errors import SettingsError
+from milvaion_trio.model.redis_address import without_password
 from milvaion_trio.model.settings_rules import Form, Range, hidden, problems_of
 from milvaion_trio.model.wire import Dialect
 
@@ -62,16 +62,6 @@ def _same_jobs(jobs: Mapping[str, "JobSettings"]) -> Iterator[str]:
     for name in jobs:
         if (other := spelled.setdefault(name.lower(), name)) != name:
             yield f"jobs has {other!r} and {name!r}; names are the same in any case."
-
-
-def _without_password(value: object) -> str:
-    text = repr(value)[1:-1]
-    # Of a URL, all before the last @ is the user. Else servers come first, and all after them is hidden, as the name of
-    # the option may be misspelt and its value have a comma in it.
-    options = None if re.match(r"(?i)rediss?://", text) else re.search(r",\s*\w+\s*=", text)
-    end = len(text) if options is None else options.start()
-    text = re.sub(r"(?i)^(rediss?://)?.*@", r"\1***@", text[:end]) + text[end:]
-    return re.sub(r"=.*", "=***", text).join("''")
 
 
 class JobPolicy(TypedDict, total=False):
@@ -157,7 +147,7 @@ class RabbitMQSettings:
 class RedisSettings:
     """Where cancel signals come from."""
 
-    connection_string: Text = field(default="localhost:6379", repr=_without_password)
+    connection_string: Text = field(default="localhost:6379", repr=without_password)
     """In StackExchange's form, `host:port[,password=…]…`. Empty in a file or variable: no Redis."""
     password: str = field(default="", repr=hidden)
     """Never shown. Empty for the one in the connection string, if any."""

@@ -13,7 +13,17 @@ from typing import Annotated, Union, get_args, get_origin
 
 from attrs import AttrsInstance, fields, frozen, has
 
-__all__ = ["Form", "Range", "fits", "hidden", "may_hold_password", "problems_of", "section_of", "words_of"]
+__all__ = [
+    "Form",
+    "Range",
+    "fits",
+    "hidden",
+    "may_hold_password",
+    "problems_of",
+    "section_of",
+    "shown_name",
+    "words_of",
+]
 
 
 @frozen
@@ -40,6 +50,11 @@ def hidden(value: object) -> str:
 def may_hold_password(value: object) -> bool:
     """Whether it looks like the part of a URL before the host: somebody may have put one where a name belongs."""
     return isinstance(value, str) and re.search(r":[^\s]*@", value) is not None
+
+
+def shown_name(name: str) -> str:
+    """A name as somebody wrote it, for errors, unless it may be a password in the wrong place."""
+    return "what is not shown here" if may_hold_password(name) else name
 
 
 def problems_of(settings: AttrsInstance, path: str = "") -> list[str]:

@@ -174,15 +174,24 @@ class JobProcess:
 
 async def _exited(popen: "subprocess.Popen[bytes]") -> None:
     """Return when the process is dead, without reaping it where the system can tell. If cancelled, nothing changes."""
-    if not hasattr(os, "pidfd_open"):  # not Linux
-        await trio.to_thread.run_sync(popen.wait, abandon_on_cancel=True)
-        return
     try:
         descriptor = os.pidfd_open(popen.pid)
     except ProcessLookupError:
+        return
+    except (AttributeError, OSError):  # not Linux, or a kernel or sandbox without it, or no descriptor left
+        await trio.to_thread.run_sync(_wait, popen, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
         return
     try:
         await trio.lowlevel.wait_readable(descriptor)
     finally:
         trio.lowlevel.notify_closing(descriptor)
         os.close(descriptor)
+
+
+def _wait(popen: "subprocess.Popen[bytes]") -> None:
+    try:
+        os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT)
+    except AttributeError:
+        popen.wait()
+    except ChildProcessError:  # reaped already
+        return

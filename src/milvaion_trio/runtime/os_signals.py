@@ -16,7 +16,7 @@ import trio
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.runtime.shutdown import Shutdown
 
-__all__ = ["FORCED_EXIT", "counted", "handled", "to_handle"]
+__all__ = ["FORCED_EXIT", "counted", "handed_on", "handled", "to_handle"]
 
 FORCED_EXIT = 130
 """Exit code of a program that was told three times: 128 + SIGINT, as shells know it."""
@@ -24,9 +24,14 @@ FORCED_EXIT = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def handed_on(number: int, frame: FrameType | None) -> None:
+    """A handler that does nothing: this signal arrives as another one too, by way of a supervisor, and counts once."""
+
+
 def to_handle(asked: bool | None) -> tuple[signal.Signals, ...]:
     """The signals that serving takes: both, none, or if nobody says those whose handlers are still the default ones.
 
+    Never one that is `handed_on`.
     Of its own accord only in the main task of `trio.run` in the main thread.
     Raises `SettingsError` when asked to in another thread, where Python lets nobody handle signals.
     """
@@ -34,7 +39,7 @@ def to_handle(asked: bool | None) -> tuple[signal.Signals, ...]:
     if asked:
         if not in_main_thread:
             raise SettingsError(["serve(handle_signals=True) works in the main thread only; leave the signals to it."])
-        return _SIGNALS
+        return tuple(number for number in _SIGNALS if signal.getsignal(number) is not handed_on)
     if asked is False or not in_main_thread or not _in_main_task():
         return ()
     return tuple(number for number in _SIGNALS if _is_default(signal.getsignal(number)))

@@ -52,8 +52,16 @@ def main() -> None:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     jobs = _Jobs(socket.socket(fileno=connection))
     signal.signal(signal.SIGTERM, jobs.on_sigterm)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # masks are inherited
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])  # masks are inherited
     jobs.serve()
+
+
+def _block() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
 def _die_with(parent: int, lifeline: int) -> None:
@@ -83,8 +91,8 @@ class _Jobs:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         connection.set_inheritable(False)
-        # What a job forks must not hold the connection open, nor write to it.
-        os.register_at_fork(after_in_child=connection.close)
+        # Python forgets the signals that come while it forks; blocked, they wait.
+        os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=self._after_fork)
         self._send_lock = threading.Lock()
         self._run: RemoteRun | None = None
         self._was_told = False
@@ -92,6 +100,12 @@ class _Jobs:
         self._is_interruptible = False
         self._is_sending = False
         self._has_main = False
+
+    def _after_fork(self) -> None:
+        """What a job forks must not hold the connection open, nor write to it, and SIGTERM is to end it."""
+        self._connection.close()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _unblock()
 
     def serve(self) -> None:
         frames, received = Frames(), list[object]()

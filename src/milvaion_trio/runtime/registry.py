@@ -12,6 +12,7 @@ from attrs import frozen
 
 from milvaion_trio.model.errors import JobNotRegistered, SettingsError
 from milvaion_trio.model.settings import JobSettings, WorkerSettings
+from milvaion_trio.model.settings_rules import shown_name
 from milvaion_trio.model.topology import queue_name, routing_pattern
 from milvaion_trio.policy.binding import DataReader
 from milvaion_trio.policy.parameters import Parameters, inspect_parameters, returned_type
@@ -182,7 +183,8 @@ class Registry:
                 hint = suggestion(name, [definition.name for definition in self._definitions])
                 remedy = "" if hint.strip(".") else " Add it, or give this worker a settings file without it."
                 where = f" ({named[name.lower()]})" if name.lower() in named else ""
-                problems.append(f"The settings name a job {name!r} that this worker does not have{where}{hint}{remedy}")
+                shown = shown_name(repr(name))
+                problems.append(f"The settings name a job {shown} that this worker does not have{where}{hint}{remedy}")
         return problems
 
     def prepare(
