@@ -129,7 +129,7 @@ class AsyncioClient:
         if thread is not None:
             thread.soon(self._leaving.set)
             try:
-                await thread.__aexit__(kind, error, traceback)  # asyncio: bounded there
+                await thread.__aexit__(kind, error, traceback)  # noqa: ASYNC102  # asyncio: bounded there
             finally:
                 self._is_entered = False
 
