@@ -213,13 +213,11 @@ class Client:
         link = SupervisedLink("client", self._broker.name, self._broker.publishing, Observers([_log_loss]), startup)
         try:
             await self._stack.enter_async_context(link.kept_up())
+            self._link = link
         except BaseExceptionGroup as group:
-            self._is_entered = False
             raise sole(group) from None
-        except BaseException:
-            self._is_entered = False
-            raise
-        self._link = link
+        finally:
+            self._is_entered = self._link is not None
         return self
 
     async def __aexit__(

@@ -108,11 +108,6 @@ class Loop:
         """Start a coroutine function without arguments in this context."""
         return Started(self._loop, function, context)
 
-    def crossing(self, function: Callable[..., Awaitable[T]], *args: object) -> Awaitable[T]:
-        """An async function of Trio's, to be awaited by code on this loop."""
-        future: asyncio.Future[T] = self._loop.trio_as_future(function, *args)
-        return future
-
     async def quieten(self, seconds: float) -> int:
         """Cancel all tasks; returns how many still ran after `seconds`: they are never run again.
 

@@ -66,6 +66,32 @@ def test_an_asyncio_job_enqueues_another(host: Host) -> None:
     host.run(scenario)
 
 
+@in_every_host
+def test_an_asyncio_job_reaches_the_broker_of_another_worker(host: Host) -> None:
+    """Which serves nowhere here: the call is made in the Trio run of the job, with a connection of its own."""
+    worker, other = embedded_worker(), embedded_worker()
+    said: list[str] = []
+
+    @other.job()
+    async def elsewhere() -> None:
+        """Never run."""
+
+    @worker.job(run="asyncio")
+    async def first() -> None:
+        with pytest.raises(NotPublished) as caught:
+            await elsewhere.enqueue()
+        said.append(str(caught.value))
+
+    async def scenario() -> None:
+        async with serving(worker):
+            await first.enqueue()
+            await until(lambda: bool(said))
+
+    host.run(scenario)
+
+    assert "There is no queue" in said[0]  # as its broker says
+
+
 @in_every_asyncio_host
 def test_a_client_of_an_embedded_worker_works_in_its_thread(host: Host) -> None:
     worker = embedded_worker()

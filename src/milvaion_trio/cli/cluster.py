@@ -4,7 +4,6 @@ Jobs are enqueued over RabbitMQ and cancelled over Redis, as Milvaion itself doe
 workers and to the Milvaion server; no answer comes back here.
 """
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.model.settings import RabbitMQSettings, WorkerSettings
+from milvaion_trio.runtime.definition import nearest
 from milvaion_trio.transports import broker_for, signals_for
 
 __all__ = ["Cluster", "find_cluster", "the_cluster"]
@@ -99,9 +99,9 @@ class Cluster:
 
     def _nearest(self, job: str) -> str:
         """The job of the settings that may have been meant; only they are known here, and not all of them."""
-        names = {name.lower(): name for name in self.settings.jobs}
-        near = difflib.get_close_matches(job.lower(), names, n=1)
-        return f" Did you mean {names[near[0]]}, which the settings name?" if near and near[0] != job.lower() else ""
+        near = nearest(job, self.settings.jobs)
+        is_another = near is not None and near.lower() != job.lower()
+        return f" Did you mean {near}, which the settings name?" if is_another else ""
 
     async def cancel(self, request: Cancel) -> Done:
         """Send the signal to every worker; raises `CommandFailed`. If cancelled, it may have been sent."""

@@ -3,7 +3,6 @@
 It sees what the worker publishes and what happens in it, and answers requests; it prints nothing.
 """
 
-import difflib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from milvaion_trio.cli.control import (
     encode_answer,
     read_request,
 )
-from milvaion_trio.cli.failures import CommandFailed
+from milvaion_trio.cli.failures import CommandFailed, with_hint
 from milvaion_trio.cli.message_lines import message_line, occurrences_of
 from milvaion_trio.cli.outcome_line import outcome_line
 from milvaion_trio.client import Destination, dispatch_message, publish_dispatch
@@ -195,9 +194,7 @@ class DevServer:
         try:
             job = registry.resolve(name)
         except JobNotRegistered as error:
-            near = difflib.get_close_matches(name, registry.names, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise CommandFailed(f"{error}{hint}") from error
+            raise CommandFailed(with_hint(error)) from error
         return Destination(worker_id=self.worker.settings.worker_id, job_name=job.name, pattern=job.patterns[0])
 
     async def _publish(

@@ -3,15 +3,16 @@
 Every error that can be expected is one text on stderr; a traceback means a bug, ours or the user's.
 """
 
+import difflib
 import enum
 import traceback
 
 from milvaion_trio.cli.outcome_line import is_user_code
 from milvaion_trio.loading import ModuleRaised
-from milvaion_trio.model.errors import MilvaionError, SettingsError
+from milvaion_trio.model.errors import JobNotRegistered, MilvaionError, SettingsError
 from milvaion_trio.model.exception_groups import sole
 
-__all__ = ["CommandFailed", "ExitCode", "UsageError", "explain", "own_traceback"]
+__all__ = ["CommandFailed", "ExitCode", "UsageError", "explain", "own_traceback", "with_hint"]
 
 
 class ExitCode(enum.IntEnum):
@@ -50,6 +51,12 @@ def explain(error: BaseException) -> tuple[str, ExitCode] | None:
         case MilvaionError():
             return str(error), ExitCode.FAILED
     return None
+
+
+def with_hint(error: JobNotRegistered) -> str:
+    """Its text, with the job that may have been meant."""
+    near = difflib.get_close_matches(error.job_name, error.known, n=1)
+    return f"{error} Did you mean {near[0]}?" if near else str(error)
 
 
 def own_traceback(error: BaseException) -> str | None:

@@ -6,7 +6,6 @@ The supervisor counts the signals and hands them on, so the worker leaves as it 
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextvars import ContextVar
@@ -23,6 +22,7 @@ from milvaion_trio.cli.lifeline import end_with
 from milvaion_trio.cli.terminal import QUIET, error_console
 from milvaion_trio.cli.watching import check_watchable, watch
 from milvaion_trio.model.exception_groups import sole
+from milvaion_trio.runtime.job_process import this_interpreter
 
 __all__ = ["COMMAND_LINE", "LifelineOption", "ReloadDirOption", "ReloadOption", "reloading"]
 
@@ -136,12 +136,7 @@ class _Supervisor:
         # Without a terminal it has a group of its own, for those who signal groups.
         # -B: bytecode counts as current for all of the second in which it was written, whatever follows in it.
         process = await trio.lowlevel.open_process(
-            [
-                sys.executable,
-                *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]  # as multiprocessing
-                *("-B", "-m", "milvaion_trio"),
-                *(name, f"--lifeline={lifeline}", *arguments),
-            ],
+            [*this_interpreter(), "-B", "-m", "milvaion_trio", name, f"--lifeline={lifeline}", *arguments],
             pass_fds=(lifeline,),
             preexec_fn=_block_sigint,
             process_group=None if sys.stdin is not None and sys.stdin.isatty() else 0,

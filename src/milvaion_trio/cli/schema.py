@@ -1,12 +1,11 @@
 """`milvaion-trio schema`: what jobs take and return, and what a settings file may say, for other programs to read."""
 
-import difflib
 import json
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from milvaion_trio.cli.failures import ExitCode, UsageError
+from milvaion_trio.cli.failures import ExitCode, UsageError, with_hint
 from milvaion_trio.cli.options import ConfigOption, SetOption, load, overrides
 from milvaion_trio.cli.terminal import write_json
 from milvaion_trio.model.errors import JobNotRegistered
@@ -61,8 +60,7 @@ def schema(
     try:
         found = worker.registry.resolve(job)
     except JobNotRegistered as error:
-        near = difflib.get_close_matches(job, worker.registry.names, n=1)
-        raise UsageError(f"{error}{f' Did you mean {near[0]}?' if near else ''}") from error
+        raise UsageError(with_hint(error)) from error
     write_json(_schemas(found))
     return ExitCode.DONE
 

@@ -45,9 +45,9 @@ def read(path: Path, name: str) -> Source | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return Source(origin, problems=[f"{name}: the file cannot be read: {error.strerror}."])
+        return Source.unreadable(origin, error)
     except dotnet_json.NotJson as error:
-        return Source(origin, problems=[f"{name}: {error}"])
+        return Source.refused(origin, error)
     source = Source.of(said, origin)
     source.sections = _CONNECTIONS | source.sections
     for section in dict.fromkeys(one.path[0] for one in said if one.path):

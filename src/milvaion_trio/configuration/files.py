@@ -59,8 +59,8 @@ def _named(config: Path, environ: Mapping[str, str], folder: Path) -> list[Sourc
         if found and found[0].origin.name != name:  # the one for the environment alone
             found = []
     elif path.is_file():
-        problem = f"{name}: its name does not say what kind of file it is; let it end in .toml or .json."
-        return [Source(Origin(name=name), problems=[problem])]
+        why = "its name does not say what kind of file it is; let it end in .toml or .json."
+        return [Source.refused(Origin(name=name), why)]
     else:
         found = _alone(toml_file.read(path, name))
     return found or [Source(Origin(name=name), problems=[f"{shown_name(name)}: there is no such file."])]

@@ -119,6 +119,16 @@ class Source:
         source.notes = list(dict.fromkeys(source.notes))
         return source
 
+    @classmethod
+    def refused(cls, origin: Origin, why: object) -> "Source":
+        """One that says nothing but why."""
+        return cls(origin, problems=[f"{origin.name}: {why}"])
+
+    @classmethod
+    def unreadable(cls, origin: Origin, error: OSError) -> "Source":
+        """One of a file that the system does not let us read."""
+        return cls.refused(origin, f"the file cannot be read: {error.strerror}.")
+
     def _take(self, said: Said) -> None:
         found = find(said.path, is_short=self.origin.is_short)
         if not found.path:

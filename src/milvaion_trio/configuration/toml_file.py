@@ -46,9 +46,9 @@ def read(path: Path, name: str) -> Source | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return Source(origin, problems=[f"{name}: the file cannot be read: {error.strerror}."])
+        return Source.unreadable(origin, error)
     except _NotToml as error:
-        return Source(origin, problems=[f"{name}: {error}"])
+        return Source.refused(origin, error)
 
 
 def read_pyproject(path: Path, name: str, *, is_chosen: bool) -> Source | None:
@@ -63,25 +63,25 @@ def read_pyproject(path: Path, name: str, *, is_chosen: bool) -> Source | None:
         if isinstance(error, FileNotFoundError) or (isinstance(error, IsADirectoryError) and not is_chosen):
             return None
         # Nobody knows whether there is something of ours in it, so that to go on may be to go on without settings.
-        return Source(origin, problems=[f"{name}: the file cannot be read: {error.strerror}."])
+        return Source.unreadable(origin, error)
     try:
         text = _text(data)
         tools = _parsed(text).get(TABLE[0])
     except _NotToml as error:
         # Somebody else's file, unless there is something of ours in it; also in UTF-16, as some editors write it.
         is_ours = _OUR_TABLE.search(data.replace(b"\0", b"").decode(errors="ignore"))
-        return Source(origin, problems=[f"{name}: {error}"]) if is_chosen or is_ours else None
+        return Source.refused(origin, error) if is_chosen or is_ours else None
     tools = tools if isinstance(tools, dict) else {}
     table = tools.get(TABLE[1])
     if isinstance(table, dict):
         return _source(table, text, TABLE, origin)
     near = difflib.get_close_matches(TABLE[1], [_hyphened(tool) for tool in tools], n=1, cutoff=0.75)
     if table is not None:
-        return Source(origin, problems=[f"{name}: tool.milvaion-trio is a single value; it must be a table."])
+        return Source.refused(origin, "tool.milvaion-trio is a single value; it must be a table.")
     if near:
         (tool,) = [tool for tool in tools if _hyphened(tool) == near[0]][:1]
-        return Source(origin, problems=[f"{name}: [tool.{tool}] is not read; did you mean [tool.{TABLE[1]}]?"])
-    return Source(origin, problems=[f"{name}: there is no table [tool.{TABLE[1]}] in it."]) if is_chosen else None
+        return Source.refused(origin, f"[tool.{tool}] is not read; did you mean [tool.{TABLE[1]}]?")
+    return Source.refused(origin, f"there is no table [tool.{TABLE[1]}] in it.") if is_chosen else None
 
 
 def _origin(name: str) -> Origin:
@@ -183,9 +183,9 @@ def _source(table: Mapping[str, object], text: str, above: tuple[str, ...], orig
         lines = {path[len(above) :]: line for path, line in _lines(text).items() if path[: len(above)] == above}
         said = list(_said(table, (), None, lines))
     except _NotToml as error:
-        return Source(origin, problems=[f"{origin.name}: {error}"])
+        return Source.refused(origin, error)
     except RecursionError:
-        return Source(origin, problems=[f"{origin.name}: {_TOO_DEEP}"])
+        return Source.refused(origin, _TOO_DEEP)
     version = table.get("version", SCHEMA_VERSION)
     line = lines.get(("version",))
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:

@@ -54,6 +54,10 @@ class AsyncioClient:
     event loops too; it is left where it was entered.
     """
 
+    _thread: "TrioThread | None" = None
+    _leaving: trio.Event
+    """Of the run in the thread, once it has started."""
+
     def __init__(
         self,
         broker: Broker,
@@ -64,7 +68,7 @@ class AsyncioClient:
         connect_timeout: float = 10.0,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._client = Client(
+        client = Client(
             broker,
             worker_id=worker_id,
             signals=signals,
@@ -72,11 +76,7 @@ class AsyncioClient:
             connect_timeout=connect_timeout,
             clock_ns=clock_ns,
         )
-        self._is_embedded = isinstance(broker, EmbeddedBroker)
-        self._worker: Host | None = None
-        self._thread: TrioThread | None = None
-        self._leaving = trio.Event()
-        self._is_entered = False
+        self._hold(client, None)
 
     @classmethod
     def from_file(cls, config: str | PathLike[str], *, worker_id: str | None = None) -> Self:
@@ -109,16 +109,9 @@ class AsyncioClient:
         if self._is_embedded:
             _token_of(self._worker)
             return self
-        if self._is_entered:
-            raise NotPublished("This client is open already. Every task may use it: open it once, around them all.")
         from milvaion_trio.embed.trio_thread import TrioThread  # asyncio, for who has it
 
-        self._is_entered, self._leaving = True, trio.Event()
-        try:
-            self._thread = await TrioThread(self._stay, name="milvaion-trio client", patience=PATIENCE).__aenter__()
-        except BaseException:
-            self._is_entered = False
-            raise
+        self._thread = await TrioThread(self._stay, name="milvaion-trio client", patience=PATIENCE).__aenter__()
         return self
 
     async def __aexit__(
@@ -128,10 +121,7 @@ class AsyncioClient:
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.soon(self._leaving.set)
-            try:
-                await thread.__aexit__(kind, error, traceback)  # noqa: ASYNC102  # asyncio: bounded there
-            finally:
-                self._is_entered = False
+            await thread.__aexit__(kind, error, traceback)  # noqa: ASYNC102  # asyncio: bounded there
 
     async def enqueue(self, job: str | Named, data: object = None, *, delay: float | None = None) -> OccurrenceId:
         """Dispatch the job, to start at once or after `delay` seconds, and return its occurrence id once confirmed.
@@ -150,9 +140,14 @@ class AsyncioClient:
 
     @classmethod
     def _with(cls, client: Client, worker: Host | None = None) -> Self:
-        made = cls(client.broker, worker_id="")
-        made._client, made._worker = client, worker
+        made = cls.__new__(cls)
+        made._hold(client, worker)
         return made
+
+    def _hold(self, client: Client, worker: Host | None) -> None:
+        self._client = client
+        self._worker = worker
+        self._is_embedded = isinstance(client.broker, EmbeddedBroker)
 
     async def _carry(self, act: Callable[[Client], Awaitable[T]]) -> T:
         from milvaion_trio.embed.crossing import carry  # asyncio, for who has it
@@ -165,6 +160,7 @@ class AsyncioClient:
 
     async def _stay(self, started: "Started") -> None:
         async with self._client:
+            self._leaving = trio.Event()
             started()
             await self._leaving.wait()
 
@@ -176,14 +172,15 @@ async def _with_client_of(worker: Host, act: Callable[[Client], Awaitable[T]]) -
 
 
 async def in_thread_of(worker: Host, function: Callable[[], Awaitable[T]]) -> T:
-    """Run an async function where this worker serves, for asyncio code.
+    """Run an async function where this worker serves, for asyncio code; in a job with `run="asyncio"`, where that runs.
 
     Raises what it raises, and `NotPublished` when the worker does not serve, or leaves meanwhile.
     If cancelled, the function is cancelled.
     """
     from milvaion_trio.embed.crossing import carry  # asyncio, for who has it
 
-    return await carry(_token_of(worker), function)
+    token = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else _token_of(worker)
+    return await carry(token, function)
 
 
 def _token_of(worker: Host | None) -> trio.lowlevel.TrioToken:

@@ -6,7 +6,7 @@ tasks behind that nobody owns. What a job leaves is cancelled when it ends; what
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context, copy_context
 from typing import Protocol, TypeVar
@@ -16,7 +16,6 @@ from attrs import define, field
 
 from milvaion_trio.model.messages import LogLevel
 from milvaion_trio.runtime.context import LogSink
-from milvaion_trio.runtime.crossing import with_crossing
 from milvaion_trio.runtime.grace import with_grace
 from milvaion_trio.runtime.run import Run
 
@@ -57,9 +56,6 @@ class AsyncioCode(Protocol):
 
 class AsyncioLoop(Protocol):
     """A loop that runs in this worker's thread."""
-
-    def crossing(self, function: Callable[..., Awaitable[T]], *args: object) -> Awaitable[T]:
-        """An async function of Trio's, to be awaited by code on this loop."""
 
     def start(self, function: Callable[[], object], context: Context) -> AsyncioCode:
         """Start a coroutine function without arguments in this context."""
@@ -108,9 +104,7 @@ class AsyncioJobs:
         and `run.code_ended` is called once the task, and all that it has created, have really ended.
         """
         loop = await self._needed()
-        context = copy_context()
-        context.run(with_crossing, loop.crossing)
-        code = loop.start(function, context)
+        code = loop.start(function, copy_context())
         deadline = None
 
         def tell() -> None:

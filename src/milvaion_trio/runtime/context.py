@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar, overload
 
 import trio
 
+from milvaion_trio.host import is_on_asyncio
 from milvaion_trio.model.errors import InvalidJobData, InvalidMessage, JobCancelled, NoCurrentJob
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.json_text import JsonValue, read
@@ -17,7 +18,6 @@ from milvaion_trio.model.messages import JobMessage, LogLevel
 from milvaion_trio.model.outcome import StopReason
 from milvaion_trio.policy.binding import DataReader
 from milvaion_trio.policy.data_values import folded
-from milvaion_trio.runtime.crossing import in_asyncio
 from milvaion_trio.runtime.run import Run
 
 __all__ = ["JobContext", "JobLog", "LogSink", "current_job", "enter"]
@@ -172,7 +172,7 @@ class JobContext:
         Capped by the worker's `cleanup_timeout`, which is also the default.
         When the budget ends, the block is cancelled. Raises `RuntimeError` in asyncio code, which needs no shield.
         """
-        if in_asyncio():
+        if is_on_asyncio():
             raise RuntimeError(
                 'ctx.cleanup() is for jobs in Trio. With run="asyncio" a job is cancelled once: what it awaits in '
                 "`finally` runs. Limit it with `async with asyncio.timeout(seconds):`."

@@ -16,7 +16,6 @@ from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.settings import JobPolicy, JobSettings
 from milvaion_trio.runtime.addresses import address_problem
-from milvaion_trio.runtime.crossing import on_trio
 
 __all__ = [
     "Dispatch",
@@ -27,6 +26,7 @@ __all__ = [
     "define_job",
     "definition_problems",
     "job",
+    "nearest",
     "suggestion",
 ]
 
@@ -109,7 +109,7 @@ class JobDefinition(Generic[P, R_co]):
                     "Make it with `@worker.job()`, or add it with `worker.add(...)` or `worker.discover(...)`."
                 ]
             )
-        return await on_trio(self._dispatch, self, data, delay)
+        return await self._dispatch(self, data, delay)
 
     def bind(self, dispatch: Dispatch | None) -> None:
         """Set what `enqueue` sends with; `None` takes it away."""
@@ -156,9 +156,15 @@ def definition_problems(definition: JobDefinition[..., object]) -> list[str]:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown word, with the nearest known one where one is near, in any case."""
+    near = nearest(word, known)
+    return "." if near is None else f"; did you mean {near!r}?"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that somebody may have meant, in any case."""
     spelled = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), spelled, n=1)
-    return f"; did you mean {spelled[near[0]]!r}?" if near else "."
+    return spelled[near[0]] if near else None
 
 
 def _name_of(target: object) -> str:

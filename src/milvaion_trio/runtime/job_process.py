@@ -20,7 +20,7 @@ from attrs import define, field
 from milvaion_trio.model.errors import JobProcessDied
 from milvaion_trio.runtime.process_frames import Done, Frames, Log
 
-__all__ = ["JobProcess"]
+__all__ = ["JobProcess", "this_interpreter"]
 
 REAPING = 5.0
 """Seconds in which a killed process is gone, unless it hangs in the kernel."""
@@ -32,6 +32,11 @@ _PROGRAM = (
     "import sys; sys.path[:] = sys.argv.pop(1).split({separator!r}); "
     "from milvaion_trio.runtime.process_child import main; main()"
 )
+
+
+def this_interpreter() -> list[str]:
+    """How to start another one like this, with its options."""
+    return [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]  # as multiprocessing
 
 
 @define(eq=False)
@@ -71,8 +76,7 @@ class JobProcess:
             try:
                 popen = subprocess.Popen(
                     [
-                        sys.executable,
-                        *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]  # as multiprocessing
+                        *this_interpreter(),
                         "-c",
                         _PROGRAM.format(separator=os.pathsep),
                         os.pathsep.join(sys.path),
