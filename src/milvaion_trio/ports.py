@@ -5,7 +5,7 @@ Each method carries the guarantee an adapter gives and what happens if it is can
 """
 
 import enum
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -137,6 +137,10 @@ class Deliveries(Protocol):
         It lets an intake start all that came in one read within one pass of the scheduler; the prefetch bounds it.
         """
 
+    @property
+    def unsettled(self) -> int:
+        """How many deliveries came and are not settled, received or not; fewer than the prefetch leaves room for more."""
+
 
 class Link(Protocol):
     """One connection."""
@@ -156,6 +160,12 @@ class Publisher(Link, Protocol):
         Raises `LinkLost` when the connection dies first: then any prefix may have arrived.
         There is no time limit: a timer that gives up would not mean failure (RELIABILITY.md 0.8).
         If cancelled, any prefix may have arrived.
+        """
+
+    def on_blocked(self, tell: Callable[[str], None]) -> None:
+        """Call `tell` with the reason when the broker stops reading what is published, with "" when it reads again.
+
+        At once if it has stopped already. In Trio's thread; `tell` must neither wait nor raise.
         """
 
 
@@ -258,6 +268,7 @@ class Outbox(Protocol):
         """Write the rows and the mark "this attempt is concluded" as one, and return when all of it is confirmed.
 
         All of it: these rows and every earlier row of the occurrence. Only then may the delivery be acked.
+        Raises `ReportsLost` when rows were lost with their file: the attempt is then not concluded and has to run again.
         If cancelled, the rows stay and will be sent; only the waiting ends.
         """
 
@@ -265,7 +276,28 @@ class Outbox(Protocol):
         """Whether this attempt was concluded here before, so that its message needs no second run."""
 
     async def settled(self, attempt: AttemptKey) -> None:
-        """Return when no row of the attempt's occurrence is waiting for its confirm. If cancelled, nothing changes."""
+        """Return when no row of the attempt's occurrence is waiting for its confirm; raises `ReportsLost` as `conclude`.
+
+        If cancelled, nothing changes.
+        """
+
+    async def started(self, attempt: AttemptKey) -> None:
+        """Note that the attempt's code is about to run, and return when the death of this process would be counted.
+
+        Until `conclude` or `returned`. If cancelled, it may be noted.
+        """
+
+    def returned(self, attempt: AttemptKey) -> None:
+        """Its message went back to its queue by intent: no death from now on is this attempt's."""
+
+    def deaths(self, attempt: AttemptKey) -> int:
+        """How many processes with this outbox died while this attempt ran; 0 where nothing outlives a process."""
+
+    def on_trouble(self, tell: Callable[[str], None]) -> None:
+        """Call `tell` with what is wrong when rows cannot be written where they should be, with "" when they can again.
+
+        Meanwhile no new work should be taken on. In Trio's thread; `tell` must neither wait nor raise.
+        """
 
     async def deliver(self, publisher: Publisher) -> None:
         """Send rows over this connection until it is lost (`LinkLost`) or the call is cancelled.

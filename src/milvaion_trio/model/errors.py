@@ -22,6 +22,7 @@ __all__ = [
     "NoCurrentJob",
     "NotPublished",
     "PermanentFailure",
+    "ReportsLost",
     "RetryLater",
     "SettingsError",
     "Snooze",
@@ -190,6 +191,10 @@ class LinkRefused(LinkLost):
 
     Trying again changes nothing until a person puts it right.
     """
+
+
+class ReportsLost(MilvaionError):
+    """The outbox file became unreadable while reports of this attempt were only there: it has to run again."""
 
 
 class NotPublished(MilvaionError):

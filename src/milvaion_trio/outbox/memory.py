@@ -5,7 +5,7 @@ If the process dies, the deliveries were not acked, so the broker hands the mess
 
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -112,6 +112,19 @@ class MemoryOutbox:
         await trio.lowlevel.checkpoint()
         while (stage := self._backlog.stage(attempt.occurrence_id)) is not None:
             await stage.settled()
+
+    async def started(self, attempt: AttemptKey) -> None:
+        """Nothing to note: a process that dies takes this outbox with it."""
+
+    def returned(self, attempt: AttemptKey) -> None:
+        """Nothing was noted."""
+
+    def deaths(self, attempt: AttemptKey) -> int:
+        """0: nobody remembers."""
+        return 0
+
+    def on_trouble(self, tell: Callable[[str], None]) -> None:
+        """Memory never is in trouble that a process survives."""
 
     async def deliver(self, publisher: Publisher) -> None:
         """Send rows over this link. If cancelled or lost, rows without a confirm stay, in order."""

@@ -5,7 +5,7 @@ channel and all that is on its way with it, so each is looked up once per link.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import aiormq
 import trio
@@ -14,7 +14,7 @@ from attrs import define, field
 from milvaion_trio.broker.aiopika.confirms import Batch, Confirms, Sent
 from milvaion_trio.broker.aiopika.declaring import declare, exists
 from milvaion_trio.broker.aiopika.encoding import as_sent, fits, publish_frames
-from milvaion_trio.broker.aiopika.frames import ConfirmedEvent, Event, ReturnedEvent
+from milvaion_trio.broker.aiopika.frames import BlockedEvent, ConfirmedEvent, Event, ReturnedEvent
 from milvaion_trio.broker.aiopika.link import AioPikaLink
 from milvaion_trio.broker.ladder import LADDER, first_rung
 from milvaion_trio.model.envelope import Publication
@@ -36,6 +36,15 @@ class AioPikaPublisher(AioPikaLink):
     _known: set[tuple[type, str]] = field(factory=set, init=False)
     """What was seen to exist. If it is deleted later, the channel ends, and the link with it."""
     _has_ladder: bool = field(default=False, init=False)
+    _blocked: str = field(default="", init=False)
+    """Why the broker does not read what is published; empty while it reads."""
+    _tell_blocked: list[Callable[[str], None]] = field(factory=list, init=False)
+
+    def on_blocked(self, tell: Callable[[str], None]) -> None:
+        """Tell of RabbitMQ's alarms: of memory, of disk."""
+        self._tell_blocked.append(tell)
+        if self._blocked:
+            tell(self._blocked)
 
     async def publish(self, publications: Sequence[Publication]) -> Sequence[Confirmation]:
         """Publish all in one go, then wait for the answers.
@@ -114,6 +123,11 @@ class AioPikaPublisher(AioPikaLink):
                 self._confirms.confirmed(number, multiple=multiple, is_stored=is_stored)
             case ReturnedEvent(_, exchange, routing_key, message):
                 self._confirms.returned(Sent(exchange, routing_key, message.message_id))
+            case BlockedEvent(why):
+                self._blocked = why
+                for tell in self._tell_blocked:
+                    tell(why)
+                super()._hear(event)
             case _:
                 super()._hear(event)
 

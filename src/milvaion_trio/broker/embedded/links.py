@@ -96,6 +96,9 @@ class EmbeddedPublisher(EmbeddedLink):
         await self._confirms.passed(self)
         return answers
 
+    def on_blocked(self, tell: Callable[[str], None]) -> None:
+        """It reads always."""
+
 
 @define(eq=False)
 class EmbeddedConsumer(EmbeddedLink):

@@ -111,9 +111,14 @@ class EmbeddedDeliveries:
         return self._unreceived.popleft() if self._unreceived else None
 
     @property
+    def unsettled(self) -> int:
+        """How many were handed to it and are not settled."""
+        return len(self._unsettled)
+
+    @property
     def has_room(self) -> bool:
         """Whether the prefetch allows one more."""
-        return len(self._unsettled) < self._prefetch
+        return self.unsettled < self._prefetch
 
     @property
     def is_in_use(self) -> bool:
