@@ -13,11 +13,11 @@ from milvaion_trio.model.identity import Identity
 from milvaion_trio.model.ids import InstanceId, WorkerId
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.settings import WorkerSettings
-from milvaion_trio.outbox.memory import MemoryOutbox
 from milvaion_trio.policy.ledger import Ledger
-from milvaion_trio.ports import Broker, Consumer, Signals
+from milvaion_trio.ports import Broker, Consumer, Publisher, Signals
 from milvaion_trio.runtime.asyncio_jobs import AsyncioJobs, AsyncioLoop
 from milvaion_trio.runtime.cancellation import CancelListener
+from milvaion_trio.runtime.consumptions import Consumptions
 from milvaion_trio.runtime.context import LogSink
 from milvaion_trio.runtime.declaration import registration_of, topology_of
 from milvaion_trio.runtime.definition import RunMode
@@ -31,13 +31,16 @@ from milvaion_trio.runtime.presence import JobHeartbeats, Presence
 from milvaion_trio.runtime.processes import JobProcesses
 from milvaion_trio.runtime.providers import Providers
 from milvaion_trio.runtime.readers import Readers
+from milvaion_trio.runtime.readiness import BLOCKED, OUTBOX, Readiness
 from milvaion_trio.runtime.registry import RegisteredJob, Registry
 from milvaion_trio.runtime.reporting import Reporter
 from milvaion_trio.runtime.run import Run
 from milvaion_trio.runtime.runs import Runs
 from milvaion_trio.runtime.serve import House
 from milvaion_trio.runtime.shutdown import Shutdown
+from milvaion_trio.runtime.stalls import Stalls
 from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
+from milvaion_trio.transports import outbox_for
 
 __all__ = ["Plan", "compose", "places_for"]
 
@@ -124,13 +127,29 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
             is_declared = True
             yield consumer
 
+    @contextlib.asynccontextmanager
+    async def publishing_heard() -> AsyncIterator[Publisher]:
+        """A publishing connection whose alarms are heard as long as it lives. If cancelled, it is closed."""
+        async with plan.broker.publishing() as publisher:
+            publisher.on_blocked(readiness.reporter(BLOCKED))
+            try:
+                yield publisher
+            finally:
+                readiness.report(BLOCKED, "")
+
     observers = Observers(plan.observers)
-    outbox = MemoryOutbox()
+    readiness, consumptions = Readiness(observers), Consumptions()
+    outbox = outbox_for(settings)
+    outbox.on_trouble(readiness.reporter(OUTBOX))
     reporter = Reporter(identity, outbox, now)
     ledger = Ledger[Run]()
     startup = Startup(settings.startup_connection_timeout, trio.current_time())
-    publishing = SupervisedLink("publishing", plan.broker.name, plan.broker.publishing, observers, startup)
-    consuming = SupervisedLink("consuming", plan.broker.name, consuming_declared, observers, startup)
+    publishing = SupervisedLink(
+        "publishing", plan.broker.name, publishing_heard, observers, startup, readiness.reporter("publishing")
+    )
+    consuming = SupervisedLink(
+        "consuming", plan.broker.name, consuming_declared, observers, startup, readiness.reporter("consuming")
+    )
     job_heartbeats = JobHeartbeats(reporter, settings.heartbeat.job_interval)
     listener = CancelListener(plan.signals, ledger, reporter, lambda: clock_ns() / 1e9)
     presence = Presence(
@@ -175,9 +194,19 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
         listener=listener,
         runs=runs,
         places=places,
-        dispatcher=Dispatcher(registry=registry, runs=runs, worker_slots=Slots(settings.max_parallel_jobs)),
-        hops=Hops(consuming=consuming, publishing=publishing, runs=runs, reporter=reporter),
+        dispatcher=Dispatcher(
+            registry=registry,
+            runs=runs,
+            worker_slots=Slots(settings.max_parallel_jobs),
+            readiness=readiness,
+            consumptions=consumptions,
+        ),
+        hops=Hops(
+            consuming=consuming, publishing=publishing, runs=runs, reporter=reporter, consumptions=consumptions
+        ),
         readers=Readers(consuming=consuming) if settings.rabbitmq is not None else None,
+        stalls=Stalls(consuming=consuming, consumptions=consumptions, readiness=readiness),
+        readiness=readiness,
         shutdown=shutdown,
         observers=observers,
     )

@@ -50,6 +50,10 @@ def log_event(event: events.Event) -> None:
             _log.warning("no link: %s to %s (%s), trying again", link, broker, why)
         case events.LinkDown(link, broker, why):
             _log.warning("link down: %s to %s (%s), connecting again", link, broker, why)
+        case events.ReadinessChanged(True):
+            _log.debug("ready")
+        case events.ReadinessChanged(False, problems):  # each has its own line, from where it was noticed
+            _log.debug("not ready: %s", "; ".join(f"{part}: {why}" for part, why in problems.items()))
         case events.WorkerReady(instance_id, ()):
             _log.warning(
                 "worker ready: %s, but it has no jobs; decorate a function with @worker.job(), or call "

@@ -139,7 +139,7 @@ class Deliveries(Protocol):
 
     @property
     def unsettled(self) -> int:
-        """How many deliveries came and are not settled, received or not; fewer than the prefetch leaves room for more."""
+        """How many deliveries came and are not settled, received or not; below the prefetch there is room for more."""
 
 
 class Link(Protocol):
@@ -256,7 +256,11 @@ class Report:
 
 
 class Outbox(Protocol):
-    """What must still reach the broker. Rows leave in the order they came, and are forgotten when confirmed."""
+    """What must still reach the broker.
+
+    Of an occurrence, statuses leave in the order they came, logs too, and a conclusion behind all that was before it.
+    Rows are forgotten when they are confirmed.
+    """
 
     def open(self) -> AbstractAsyncContextManager[None]:
         """Serve `add` and `conclude` while open. On leaving, everything accepted is durable (where the outbox is)."""
@@ -268,7 +272,7 @@ class Outbox(Protocol):
         """Write the rows and the mark "this attempt is concluded" as one, and return when all of it is confirmed.
 
         All of it: these rows and every earlier row of the occurrence. Only then may the delivery be acked.
-        Raises `ReportsLost` when rows were lost with their file: the attempt is then not concluded and has to run again.
+        Raises `ReportsLost` when rows were lost with their file: the attempt is not concluded and has to run again.
         If cancelled, the rows stay and will be sent; only the waiting ends.
         """
 
@@ -276,7 +280,7 @@ class Outbox(Protocol):
         """Whether this attempt was concluded here before, so that its message needs no second run."""
 
     async def settled(self, attempt: AttemptKey) -> None:
-        """Return when no row of the attempt's occurrence is waiting for its confirm; raises `ReportsLost` as `conclude`.
+        """Return when no row of the attempt's occurrence waits for its confirm; raises `ReportsLost` as `conclude`.
 
         If cancelled, nothing changes.
         """

@@ -1,14 +1,19 @@
 """Which adapter the settings ask for: where they name no server, everything stays in this process."""
 
+import secrets
 import sys
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.settings import WorkerSettings
-from milvaion_trio.ports import Broker, Signals
+from milvaion_trio.outbox.memory import MemoryOutbox
+from milvaion_trio.ports import Broker, Outbox, Signals
 from milvaion_trio.signals.local import LocalSignals
 
-__all__ = ["broker_for", "signals_for"]
+__all__ = ["broker_for", "outbox_for", "signals_for"]
+
+BOOT = secrets.token_hex(8)
+"""This process, by which the starts that it noted are told from those of processes that died."""
 
 NO_CLIENT = (
     "The settings name RabbitMQ, which this version reaches on Python 3.11 to 3.13 only: newer ones cannot import "
@@ -41,3 +46,15 @@ def signals_for(settings: WorkerSettings) -> Signals:
     from milvaion_trio.signals.redis import RedisSignals
 
     return RedisSignals(settings.redis)
+
+
+def outbox_for(settings: WorkerSettings) -> Outbox:
+    """The outbox of these settings; no file is opened. Reports to the embedded broker end with the process as it does."""
+    offline = settings.offline_resilience
+    if settings.rabbitmq is None or not offline.enabled:
+        return MemoryOutbox()
+    from milvaion_trio.outbox.disk import DiskOutbox  # imports sqlite3
+    from milvaion_trio.outbox.file import OutboxFile, outbox_path
+
+    path = outbox_path(offline.local_storage_path, settings.worker_id)
+    return DiskOutbox(OutboxFile(path, offline.durability, BOOT))

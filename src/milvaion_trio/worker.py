@@ -23,16 +23,18 @@ from milvaion_trio.configuration.told import Told
 from milvaion_trio.embed.asyncio_client import in_thread_of
 from milvaion_trio.host import is_on_asyncio
 from milvaion_trio.logs import log_event
-from milvaion_trio.model.errors import LinkLost, SettingsError
+from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.events import Observer
 from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.ids import InstanceId, OccurrenceId
+from milvaion_trio.model.readiness import WorkerReadiness
 from milvaion_trio.model.settings import JobPolicy, WorkerSettings
 from milvaion_trio.ports import Broker, Signals
 from milvaion_trio.runtime import os_signals
 from milvaion_trio.runtime.context import JobContext
 from milvaion_trio.runtime.declaration import cut_schemas, topology_of
 from milvaion_trio.runtime.definition import JobDefinition, RunWord, define_job
+from milvaion_trio.runtime.idling import until_idle
 from milvaion_trio.runtime.providers import ProviderFactory, Providers, ProviderScope
 from milvaion_trio.runtime.registry import Registry
 from milvaion_trio.runtime.serve import House, serve
@@ -53,9 +55,6 @@ _log = logging.getLogger("milvaion_trio")
 
 CLOSING_GRACE = 1.0
 """Seconds beyond the budgets for what stands around the tree: closing what was provided, leaving the lifespan."""
-
-IDLE_POLL = 0.05
-"""Seconds between two looks at the queues' depths: a broker answers thousands of these a second."""
 
 
 class Worker:
@@ -305,6 +304,12 @@ class Worker:
         serving = self._serving
         return None if serving is None else serving[0]
 
+    @property
+    def readiness(self) -> WorkerReadiness:
+        """Whether it takes jobs now, and what keeps it from that. From any thread."""
+        house = self._house  # once: another thread asks, and the worker may leave meanwhile
+        return WorkerReadiness({"worker": "it does not serve"}) if house is None else house.readiness.now
+
     def drain(self) -> None:
         """Ask the worker to take no more jobs, let the running ones end, and leave. From any thread; twice is once.
 
@@ -322,29 +327,7 @@ class Worker:
         As far as the broker can tell, and at this moment: others may enqueue in the next. Used by `run --burst`.
         Returns at once while the worker does not serve. If cancelled, nothing changes.
         """
-        seen = -1
-        while self._house is not None:
-            house = self._house
-            waiting = await self._waiting(house)
-            received = house.dispatcher.received
-            # A delivery may be on its way between the two looks, so the same must be seen twice.
-            if waiting == 0 and house.runs.is_settled and received == seen:
-                with trio.move_on_after(IDLE_POLL):
-                    await house.outbox.drained()
-                    return
-            seen = received
-            await trio.sleep(IDLE_POLL)
-
-    async def _waiting(self, house: House) -> int | None:
-        """How many messages wait in queues, in delays, or here for a slot; `None` while nobody can tell."""
-        consumer = house.consuming.current
-        if consumer is None:
-            return None
-        try:
-            depths = [await consumer.depth(job.queue) for job in self.registry.jobs]
-            return house.dispatcher.waiting + house.hops.in_hand + sum(depths)
-        except LinkLost:
-            return None
+        await until_idle(lambda: self._house)
 
     async def _serve(self, shutdown: Shutdown, started: Callable[[], None]) -> None:
         self.prepare()

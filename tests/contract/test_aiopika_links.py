@@ -16,7 +16,7 @@ from tests.support import servers
 from tests.support.amqp import connect
 from tests.support.amqp_faults import methods_sent
 from tests.support.hostile import CASES, POISONOUS, publish_case
-from tests.support.proxy import Passage, Proxy, open_proxy
+from tests.support.proxy import Passage, Proxy, Toxics, open_proxy
 from tests.support.steps import passes
 
 from milvaion_trio.broker.aiopika import AioPikaBroker, connecting, link
@@ -318,7 +318,7 @@ async def test_a_large_message_that_comes_slowly_is_no_silence(broker: AioPikaBr
         await client.publish("", JOBS, bytes(2_000_000))
     with trio.fail_after(20):
         async with broker.consuming() as consumer:
-            proxy.passages[-1].down.bytes_per_second = 200_000
+            proxy.passages[-1].down.toxics = Toxics(bytes_per_second=200_000)
             async with consumer.consume(JOBS, prefetch=1) as deliveries:
                 delivery = await deliveries.receive()
                 delivery.ack()

@@ -111,7 +111,7 @@ async def test_the_log_is_told_once_when_logs_are_dropped_and_once_when_there_is
 ) -> None:
     for number in range(9):
         outbox.add(report(LOG, f"{number}"))
-    assert messages(caplog) == ["outbox is full of job logs, new ones are dropped: limit=3"]
+    assert messages(caplog) == ["outbox is full of job logs, new ones are dropped: limit=3 rows"]
 
     async with reception.delivering(outbox):
         await outbox.drained()

@@ -89,7 +89,7 @@ async def test_a_server_that_is_killed_is_missed_at_once_and_heard_after_its_ret
         await hear_again(signals, 15)
 
 
-async def test_a_server_that_answers_no_more_is_missed_within_ten_seconds() -> None:
+async def test_a_server_that_answers_no_more_is_missed_within_six_seconds() -> None:
     """Neither an orderly nor a broken end: the connection stays, and nothing comes over it (RELIABILITY.md F12).
 
     The time for which nothing was heard is told, as what was sent meanwhile may be lost.
@@ -98,10 +98,10 @@ async def test_a_server_that_answers_no_more_is_missed_within_ten_seconds() -> N
         signals = signals_of(server.port, ",connectTimeout=500")
         async with signals.cancellations() as heard:
             with server.frozen():
-                with trio.fail_after(10):
+                with trio.fail_after(7):  # a busy machine may need one more
                     lost = await end_of(heard)
                 assert "no answer to a PING within 3 s" in str(lost)
-                assert 7 < lost.silent_for < 10
+                assert 4.5 < lost.silent_for < 7
                 assert f"{server.port}: no answer within 0.5 s; " in str(await loss(signals))
 
         await hear_again(signals, 15)

@@ -1,6 +1,6 @@
 """Moving what waits to its queue: nothing is lost, whatever interrupts it, and nothing else is touched."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 import trio
@@ -138,6 +138,9 @@ class Interrupting:
 
     async def lost(self) -> str:
         return await self.publisher.lost()
+
+    def on_blocked(self, tell: Callable[[str], None]) -> None:
+        self.publisher.on_blocked(tell)
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before it is published", "before it is acked"])

@@ -6,6 +6,7 @@ overtake the confirms of the attempt before. It never loses its disk: then a sec
 """
 
 import json
+from collections import Counter
 
 from attrs import define, field
 from hypothesis import settings
@@ -27,6 +28,7 @@ from milvaion_trio.model.outcome import (
     Snoozed,
     TimedOut,
 )
+from milvaion_trio.policy.admission import DEATHS_ALLOWED, SUSPECT_DEATHS
 from milvaion_trio.policy.ledger import Ledger
 from milvaion_trio.policy.lifecycle import (
     Adopt,
@@ -80,6 +82,8 @@ class Occurrence(RuleBasedStateMachine):
         self.going: list[Going] = []
         self.ledger = Ledger[Going]()
         self.disk: set[AttemptKey] = set()
+        self.deaths = Counter[AttemptKey]()
+        """Of processes that died while the attempt ran; kept on the disk until it is concluded."""
         self.finals: list[tuple[AttemptKey, OccurrenceStatus]] = []
         self.status = OccurrenceStatus.QUEUED
         self.started: set[tuple[int, int]] = set()
@@ -143,6 +147,7 @@ class Occurrence(RuleBasedStateMachine):
     @precondition(lambda self: self.going)
     @rule()
     def the_process_is_killed(self) -> None:
+        self.deaths.update(run.attempt for run in self.running())
         for run in self.going:
             self.give_back(run)
         self.going = []
@@ -235,12 +240,15 @@ class Occurrence(RuleBasedStateMachine):
             redelivered=redelivered,
             ledger=self.ledger,
             is_concluded=self.disk.__contains__,
+            deaths=self.deaths.__getitem__,
             knows=lambda _: is_known,
             known_names=("CleanUpJob",),
         )
         match admission:
             case Run(attempt=attempt):
                 assert not self.is_cancelled
+                assert self.deaths[attempt] < DEATHS_ALLOWED
+                assert admission.is_suspect == (self.deaths[attempt] >= SUSPECT_DEATHS)
                 self.apply(OccurrenceEvent.START)
                 self.started.add((attempt.retry_count, attempt.snoozes))
                 run = Going(attempt, [message])
@@ -255,6 +263,7 @@ class Occurrence(RuleBasedStateMachine):
             case CancelledBeforeStart(attempt=attempt):
                 self.publish_conclusion(attempt, conclude_cancelled_before_start(admission))
             case Refuse(attempt=attempt):
+                assert not is_known or self.deaths[attempt] == DEATHS_ALLOWED
                 self.publish_conclusion(attempt, conclude_refusal(admission))
             case Quarantine():
                 raise AssertionError(admission)
@@ -281,6 +290,7 @@ class Occurrence(RuleBasedStateMachine):
     def publish_conclusion(self, attempt: AttemptKey, conclusion: Conclusion) -> None:
         self.apply(conclusion.event)
         self.disk.add(attempt)
+        del self.deaths[attempt]
         if conclusion.status is not None:
             assert conclusion.status is self.status
             self.finals.append((attempt, conclusion.status))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,7 +23,7 @@ from tests.support.resp import redis_publish
 from tests.support.servers import HOST, RabbitMQServer, RedisServer
 
 from milvaion_trio import Worker
-from milvaion_trio.model.settings import RabbitMQSettings, RedisSettings, WorkerSettings
+from milvaion_trio.model.settings import OfflineResilienceSettings, RabbitMQSettings, RedisSettings, WorkerSettings
 
 __all__ = ["Cluster", "RunningWorker", "cluster", "running", "serving"]
 
@@ -53,8 +54,12 @@ class Cluster:
 
     def worker(self, worker_id: str = "tests", **settings: Any) -> Worker:
         """A worker of this cluster, without jobs yet."""
+        outbox = OfflineResilienceSettings(local_storage_path=tempfile.mkdtemp(prefix="mtrio-outbox-"))
         told = WorkerSettings(
-            worker_id=worker_id, rabbitmq=self.rabbitmq_settings, redis=self.redis_settings, **settings
+            worker_id=worker_id,
+            rabbitmq=self.rabbitmq_settings,
+            redis=self.redis_settings,
+            **{"offline_resilience": outbox, **settings},
         )
         return Worker(settings=told)
 

@@ -1,63 +1,26 @@
 """A TCP proxy on loopback that breaks connections in every way a network does, on command.
 
 It knows nothing of what passes through it. Each connection has two lanes, `up` to the server and `down` to the client;
-a lane shows what the sender sent, can be held, and can have its bytes changed on their way.
+a lane shows what the sender sent, can be held, slowed and cut into pieces, and can have its bytes changed on their way.
+What the proxy itself is told to do, it does to the connections there are and to those that come.
 """
 
-import math
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from random import Random
+from typing import Literal, TypeAlias
 
 import trio
 from attrs import define, field
+from tests.support.lanes import HEALTHY, Lane, Toxics
 
-__all__ = ["Lane", "Passage", "Proxy", "open_proxy"]
+__all__ = ["Lane", "Passage", "Proxy", "Side", "Toxics", "open_proxy"]
 
 HOST = "127.0.0.1"
-CHUNK = 65_536
 
-
-@define(eq=False)
-class Lane:
-    """One direction of a connection."""
-
-    _to: trio.SocketStream
-    seen: bytearray = field(factory=bytearray, init=False)
-    """All that the sender sent, as it was."""
-    change: Callable[[bytes], bytes] = field(default=bytes, init=False)
-    """What is sent in place of what came; bytes it keeps for later can be given to `send`."""
-    bytes_per_second: float = field(default=math.inf, init=False)
-    _open: trio.Event = field(factory=trio.Event, init=False)
-    _sending: trio.Lock = field(factory=trio.Lock, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._open.set()
-
-    def hold(self) -> None:
-        """Let nothing through: a black hole, if it is done to both lanes."""
-        if self._open.is_set():
-            self._open = trio.Event()
-
-    def release(self) -> None:
-        """Let everything through that was held, in order."""
-        self._open.set()
-
-    async def send(self, data: bytes) -> None:
-        """Send bytes to the receiver. If cancelled, some may have been sent."""
-        async with self._sending:
-            await self._to.send_all(data)
-
-    async def pump(self, source: trio.SocketStream) -> None:
-        """Carry bytes until the sender has no more. If cancelled, some may have been sent."""
-        while data := await source.receive_some(CHUNK):
-            self.seen += data
-            changed = self.change(bytes(data))
-            await self._open.wait()
-            if changed:
-                await self.send(changed)
-            await trio.sleep(len(data) / self.bytes_per_second)
+Side: TypeAlias = Literal["up", "down", "both"]
 
 
 @define(eq=False)
@@ -68,6 +31,10 @@ class Passage:
     down: Lane
     _streams: tuple[trio.SocketStream, trio.SocketStream]
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+
+    def lanes(self, side: Side) -> tuple[Lane, ...]:
+        """One of them, or both."""
+        return {"up": (self.up,), "down": (self.down,), "both": (self.up, self.down)}[side]
 
     async def carry(self) -> None:
         """Carry both lanes until one of the ends closes. If cancelled, both ends are reset."""
@@ -82,8 +49,7 @@ class Passage:
                 stream.socket.close()
 
     async def _carry(self, lane: Lane, source: trio.SocketStream) -> None:
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await lane.pump(source)
+        await lane.pump(source)
         self._scope.cancel()
 
     def cut(self) -> None:
@@ -99,19 +65,62 @@ class Proxy:
 
     _target: int
     _nursery: trio.Nursery
+    random: Random
+    """What decides where chance does, so that a seed repeats it."""
     port: int = field(default=0, init=False)
     passages: list[Passage] = field(factory=list, init=False)
     """The open connections."""
+    accepted: int = field(default=0, init=False)
+    """How many there have been."""
     on_passage: Callable[[Passage], None] = field(default=lambda _: None, init=False)
     """Called with each new connection, before anything passes."""
+    _afflictions: list[Callable[[Passage], None]] = field(factory=list, init=False)
+    """What is being done to all connections."""
     _listener: trio.CancelScope = field(init=False)
     _refusing: trio.Event = field(init=False)
 
-    def cut(self, which: Callable[[Passage], bool] = lambda _: True) -> None:
-        """Reset the open connections, or some of them."""
+    def cut(self, which: Callable[[Passage], bool] = lambda _: True) -> int:
+        """Reset the open connections, or some of them; returns how many."""
+        chosen = [passage for passage in self.passages if which(passage)]
+        for passage in chosen:
+            passage.cut()
+        return len(chosen)
+
+    @contextmanager
+    def black_hole(self, side: Side = "both") -> Iterator[None]:
+        """While inside, nothing passes on this side. New connections are accepted, and nobody answers on them."""
+        with self._afflicted(side, Lane.hold, Lane.release):
+            yield
+
+    @contextmanager
+    def slowed(self, toxics: Toxics, side: Side = "both") -> Iterator[None]:
+        """While inside, everything on this side travels like this."""
+
+        def slow(lane: Lane) -> None:
+            lane.toxics = toxics
+
+        def heal(lane: Lane) -> None:
+            lane.toxics = HEALTHY
+
+        with self._afflicted(side, slow, heal):
+            yield
+
+    @contextmanager
+    def _afflicted(self, side: Side, begin: Callable[[Lane], None], end: Callable[[Lane], None]) -> Iterator[None]:
+        def afflict(passage: Passage) -> None:
+            for lane in passage.lanes(side):
+                begin(lane)
+
+        self._afflictions.append(afflict)
         for passage in self.passages:
-            if which(passage):
-                passage.cut()
+            afflict(passage)
+        try:
+            yield
+        finally:
+            self._afflictions.remove(afflict)
+            for passage in self.passages:
+                for lane in passage.lanes(side):
+                    end(lane)
 
     async def start(self) -> None:
         """Accept connections, on the same port as before. If cancelled, it may have begun to."""
@@ -150,8 +159,11 @@ class Proxy:
         except OSError:
             client.socket.close()
             return
-        passage = Passage(Lane(server), Lane(client), (client, server))
+        passage = Passage(Lane(server, self.random), Lane(client, self.random), (client, server))
         self.on_passage(passage)
+        for afflict in self._afflictions:
+            afflict(passage)
+        self.accepted += 1
         self.passages.append(passage)
         try:
             await passage.carry()
@@ -160,10 +172,10 @@ class Proxy:
 
 
 @asynccontextmanager
-async def open_proxy(target: int) -> AsyncIterator[Proxy]:
-    """A proxy to a port of this machine for as long as the context is open."""
+async def open_proxy(target: int, *, seed: int = 0) -> AsyncIterator[Proxy]:
+    """A proxy to a port of this machine for as long as the context is open; what chance does comes from the seed."""
     async with trio.open_nursery() as nursery:
-        proxy = Proxy(target, nursery)
+        proxy = Proxy(target, nursery, Random(seed))
         await proxy.start()
         try:
             yield proxy

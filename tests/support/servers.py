@@ -30,6 +30,8 @@ PATIENCE = 60.0
 RABBITMQ = Path("/usr/lib/rabbitmq/bin")
 VHOSTS_AT_A_TIME = 20
 """One call of rabbitmqctl costs 0.6 s, a vhost 0.04."""
+MEMORY_LIMIT, DISK_LIMIT = "0.4", "50MB"
+"""RabbitMQ's own; beyond them it raises its alarms."""
 FOLDER, OWNER = "MTRIO_TEST_SERVERS", "MTRIO_TEST_OWNER"
 """Environment variables by which the parallel processes of one run meet."""
 
@@ -175,6 +177,26 @@ class RabbitMQServer(Server):
         if done.returncode:
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
+
+    @contextlib.contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """While inside, it takes its memory for full, and reads nothing from connections that publish."""
+        with self._alarm("set_vm_memory_high_watermark", "0", MEMORY_LIMIT):
+            yield
+
+    @contextlib.contextmanager
+    def disk_alarm(self) -> Iterator[None]:
+        """While inside, it takes its disk for full, with the same effect."""
+        with self._alarm("set_disk_free_limit", "1000000GB", DISK_LIMIT):
+            yield
+
+    @contextlib.contextmanager
+    def _alarm(self, setting: str, unreachable: str, usual: str) -> Iterator[None]:
+        try:
+            self.control(setting, unreachable)  # which looks at once, and tells every connection
+            yield
+        finally:
+            self.control(setting, usual)
 
     def new_vhost(self) -> str:
         """A new, empty virtual host in which guest may do everything."""

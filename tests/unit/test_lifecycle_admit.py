@@ -47,6 +47,7 @@ def decide(
     running: tuple[AttemptKey, ...] = (),
     concluded: tuple[AttemptKey, ...] = (),
     cancelled_at: float | None = None,
+    deaths: int = 0,
 ) -> Admission:
     ledger = Ledger[object]()
     for attempt in running:
@@ -58,6 +59,7 @@ def decide(
         redelivered=redelivered,
         ledger=ledger,
         is_concluded=concluded.__contains__,
+        deaths=lambda _: deaths,
         knows=lambda name: name.lower() == "sendemailjob",
         known_names=("SendEmailJob", "CleanUpJob"),
     )
@@ -286,11 +288,63 @@ def test_a_message_without_an_occurrence_id_is_quarantined(header: HeaderValue) 
     assert "occurrence id" in admission.problem
 
 
+# --- what the process may have died of ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("redelivered", [False, True])
+@pytest.mark.parametrize(("deaths", "is_suspect"), [(0, False), (1, False), (2, True)])
+def test_what_the_process_died_of_twice_is_a_suspect(deaths: int, is_suspect: bool, redelivered: bool) -> None:
+    admission = decide(dispatch(), redelivered=redelivered, deaths=deaths)
+
+    assert isinstance(admission, Run)
+    assert (admission.deaths, admission.is_suspect) == (deaths, is_suspect)
+
+
+@pytest.mark.parametrize("redelivered", [False, True])
+@pytest.mark.parametrize("deaths", [3, 10])
+def test_what_the_process_died_of_three_times_is_refused_and_says_why(deaths: int, redelivered: bool) -> None:
+    """Also when it is not marked as redelivered: a broker may forget that when it dies too."""
+    admission = decide(dispatch(), redelivered=redelivered, deaths=deaths)
+
+    assert isinstance(admission, Refuse)
+    assert admission.attempt == STAMPED
+    assert admission.job.job_data == '{"to":"a"}'
+    assert admission.error.startswith(f"The worker process died {deaths} times while SendEmailJob ran")
+    assert "not run again" in admission.error
+    assert "dead letter" in admission.error
+
+
+@pytest.mark.parametrize(("redelivered", "expected"), [(False, Run), (True, Refuse)])
+def test_without_a_stamp_only_a_redelivered_message_is_the_one_the_process_died_of(
+    redelivered: bool, expected: type[Admission]
+) -> None:
+    """The deaths may be those of an earlier dispatch with the same key."""
+    assert isinstance(decide(dotnet_copy(), redelivered=redelivered, deaths=3), expected)
+
+
+def test_what_the_process_died_of_three_times_and_was_cancelled_is_cancelled() -> None:
+    assert isinstance(decide(dispatch(), deaths=3, cancelled_at=2000.0), CancelledBeforeStart)
+
+
+def test_what_was_concluded_after_all_is_concluded_however_often_the_process_died() -> None:
+    assert decide(dispatch(), redelivered=True, deaths=3, concluded=(STAMPED,)) == AlreadyConcluded(STAMPED)
+
+
+def test_what_runs_here_is_adopted_however_often_the_process_died() -> None:
+    assert decide(dispatch(), deaths=3, running=(STAMPED,)) == Adopt(OCCURRENCE, STAMPED, STAMPED)
+
+
 def test_a_decision_changes_nothing() -> None:
     ledger = Ledger[object]()
 
     first = admit(
-        dispatch(), redelivered=False, ledger=ledger, is_concluded=lambda _: False, knows=lambda _: True, known_names=()
+        dispatch(),
+        redelivered=False,
+        ledger=ledger,
+        is_concluded=lambda _: False,
+        deaths=lambda _: 0,
+        knows=lambda _: True,
+        known_names=(),
     )
 
     assert isinstance(first, Run)

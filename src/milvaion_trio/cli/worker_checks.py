@@ -28,12 +28,6 @@ def look_at_settings(worker: Worker, *, has_notes: bool = False) -> Iterator[Fin
     yield from (Finding(Area.SETTINGS, Verdict.WARNING, text) for text in (*resolved.warnings, *redis_notes))
     if has_notes:
         yield from (Finding(Area.SETTINGS, Verdict.OK, note) for note in resolved.notes)
-    if resolved.settings.rabbitmq is not None and resolved.settings.offline_resilience.enabled:
-        text = (
-            "OfflineResilience has no effect in this version: reports wait in memory while RabbitMQ is away, and a "
-            "worker that is killed then runs its jobs again"
-        )
-        yield Finding(Area.SETTINGS, Verdict.WARNING, text)
 
 
 def look_at_jobs(worker: Worker) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ WITHOUT_EFFECT: Final = (
     _key("Worker:OfflineResilience:SyncIntervalSeconds", "reports leave as soon as the broker takes them"),
     _key("Worker:OfflineResilience:MaxSyncRetries", "no report is given up for the number of its tries"),
     _key("Worker:OfflineResilience:CleanupIntervalHours", "a report is removed when the broker has it"),
-    _key("Worker:OfflineResilience:RecordRetentionDays", "a report is kept until the broker has it"),
+    _key("Worker:OfflineResilience:RecordRetentionDays", "a status is kept until the broker has it, a log for a day"),
     _key("Worker:HealthCheck:Enabled", _NO_FILES, is_missed=True, is_planned=True),
     _key("Worker:HealthCheck:LiveFilePath", _NO_FILES, is_planned=True),
     _key("Worker:HealthCheck:ReadyFilePath", _NO_FILES, is_planned=True),

@@ -3,7 +3,7 @@
 The runtime emits them to plain callables and knows none of their readers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from attrs import frozen
@@ -21,6 +21,7 @@ __all__ = [
     "LinkDown",
     "LinkUp",
     "Observer",
+    "ReadinessChanged",
     "ShutdownBegan",
     "WorkerReady",
     "WorkerStopped",
@@ -69,6 +70,15 @@ class LinkDown:
     why: str
     was_up: bool = True
     """Whether it was there until now. Not so at the start, and when an outage goes on for another reason."""
+
+
+@frozen
+class ReadinessChanged:
+    """The worker takes jobs from now on, or something keeps it from that. What does has been told, or is, by itself."""
+
+    is_ready: bool
+    problems: Mapping[str, str]
+    """By the part that is in trouble, as in `WorkerReadiness`; empty when it is ready."""
 
 
 @frozen
@@ -134,6 +144,7 @@ Event: TypeAlias = (
     | ShutdownBegan
     | LinkUp
     | LinkDown
+    | ReadinessChanged
     | JobStarted
     | JobConcluded
     | JobRetried

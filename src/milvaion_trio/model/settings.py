@@ -171,12 +171,12 @@ class HeartbeatSettings:
 
 @frozen(kw_only=True)
 class OfflineResilienceSettings:
-    """The outbox on disk. Without effect in this version: reports wait in memory, and messages are acked after them."""
+    """The outbox on disk, of workers on RabbitMQ: what is concluded is not run again when the process dies."""
 
     enabled: bool = True
     """Off keeps the outbox in memory. On unless said otherwise, unlike in the .NET SDK's readme."""
     local_storage_path: Text = "./worker_data"
-    """The folder of the outbox, made where it is missing."""
+    """The folder of the outbox, made where it is missing; each worker process on a machine needs one of its own."""
     durability: Durability = "NORMAL"
     """NORMAL survives the death of the process, FULL the loss of power too. Ours."""
 

@@ -5,8 +5,8 @@ An outbox on disk needs the same order in memory, so it shares this with the one
 """
 
 import math
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 
 from attrs import define, field
 
@@ -33,6 +33,12 @@ class Row:
     stage: Stage | None
     """`None` for rows of no occurrence."""
     times_refused: int = 0
+    is_stored: bool = False
+    """Whether it is in a file too."""
+    is_queued: bool = False
+    """Whether it may be sent, or has been."""
+    is_gone: bool = False
+    """Confirmed, or not worth sending any more."""
 
     @property
     def is_superseded(self) -> bool:
@@ -50,42 +56,123 @@ class _RefusedLane:
 
 @define(eq=False)
 class Backlog:
-    """All rows without a confirm. Each is waiting, in a refused lane, or in the batch that the courier has."""
+    """All rows without a confirm. Each is waiting, in a refused lane, in the batch that the courier has, or elsewhere.
+
+    Elsewhere: counted (`enter`) and not to be sent yet (`queue`), because it is on its way to a file or only there.
+    """
 
     pending: int = field(default=0, init=False)
+    """All of them, wherever they are."""
     pending_logs: int = field(default=0, init=False)
+    pending_log_bytes: int = field(default=0, init=False)
+    queued: int = field(default=0, init=False)
+    """How many may be sent."""
+    queued_bytes: int = field(default=0, init=False)
     confirmed: int = field(default=0, init=False)
     superseded: int = field(default=0, init=False)
     retried: int = field(default=0, init=False)
     """How often a row had to be sent again, because it was refused or its link was lost."""
-    _last_number: int = field(default=0, init=False)
+    last_number: int = field(default=0, init=False)
+    gone_from_file: list[int] = field(factory=list, init=False)
+    """Numbers of stored rows that are gone, until somebody removes them there and clears this."""
     _waiting: deque[Row] = field(factory=deque, init=False)
     _refused: dict[OccurrenceId | ReportKind, _RefusedLane] = field(factory=dict, init=False)
+    _taken: Sequence[Row] = field(default=(), init=False)
+    """The batch that the courier has."""
     _stages: dict[OccurrenceId, Stage] = field(factory=dict, init=False)
     """The newest stage of each occurrence that has rows pending."""
 
     def append(self, report: Report, occurrence_id: OccurrenceId | None) -> bool:
         """Take a row, as one of that occurrence; `False` for a heartbeat of an attempt that is concluded already."""
+        row = self.enter(report, occurrence_id)
+        if row is not None:
+            self.queue(row)
+        return row is not None
+
+    def enter(self, report: Report, occurrence_id: OccurrenceId | None) -> Row | None:
+        """Count a row as the last one, not to be sent before it is queued; `None` as `append`."""
         kind = report.kind
         stage = None
         if occurrence_id is not None:
             stage = self._stages.get(occurrence_id)
             if stage is None:
-                stage = self._stages[occurrence_id] = Stage(occurrence_id)
+                stage = self._stages[occurrence_id] = Stage(occurrence_id, self.last_number)
             elif stage.is_concluded:
                 if kind is ReportKind.HEARTBEAT:
-                    return False
+                    return None
                 if kind is ReportKind.RUNNING:
-                    stage = self._stages[occurrence_id] = Stage(occurrence_id, stage)
+                    stage = self._stages[occurrence_id] = Stage(occurrence_id, self.last_number, stage)
             stage.pending += 1
             if kind is ReportKind.FINAL:
                 stage.is_concluded = True
         if kind is ReportKind.LOG:
             self.pending_logs += 1
+            self.pending_log_bytes += len(report.publication.message.body)
         self.pending += 1
-        self._last_number += 1
-        self._waiting.append(Row(report, self._last_number, occurrence_id or kind, stage))
-        return True
+        self.last_number += 1
+        return Row(report, self.last_number, occurrence_id or kind, stage)
+
+    def queue(self, row: Row) -> None:
+        """Let a row be sent, behind all that are queued."""
+        row.is_queued = True
+        self.queued += 1
+        self.queued_bytes += len(row.report.publication.message.body)
+        self._waiting.append(row)
+
+    # --- rows of a file -----------------------------------------------------------------------------------------------
+
+    def recount(
+        self, occurrence_id: OccurrenceId | None, rows: int, log_rows: int, log_bytes: int, *, is_concluded: bool
+    ) -> None:
+        """Count rows that an earlier process left in the file."""
+        self.pending += rows
+        self.pending_logs += log_rows
+        self.pending_log_bytes += log_bytes
+        if occurrence_id is not None:
+            stage = self._stages[occurrence_id] = Stage(occurrence_id)
+            stage.pending, stage.is_concluded = rows, is_concluded
+
+    def again(self, report: Report, number: int) -> Row:
+        """A row that was counted, was only in the file, and was read again."""
+        stage = None
+        if report.occurrence_id is not None:
+            stage = self._stages.get(report.occurrence_id)
+            while stage is not None and stage.after >= number and stage.earlier is not None:
+                stage = stage.earlier
+        return Row(report, number, report.occurrence_id or report.kind, stage, is_stored=True)
+
+    def drop(self, row: Row) -> None:
+        """Forget a row that is not queued and not worth sending."""
+        self._forget(row)
+
+    def lose(self, kept: Iterable[Row]) -> set[OccurrenceId]:
+        """Forget all rows but the queued ones and `kept`, since their file is gone.
+
+        Returns the occurrences whose conclusions went with it.
+        """
+        left = [*self._waiting, *self._taken, *(row for lane in self._refused.values() for row in lane.rows), *kept]
+        self.pending = len(left)
+        logs = [row for row in left if row.report.kind is ReportKind.LOG]
+        self.pending_logs = len(logs)
+        self.pending_log_bytes = sum(len(row.report.publication.message.body) for row in logs)
+        counts = Counter(id(row.stage) for row in left)
+        lost: set[OccurrenceId] = set()
+        for occurrence_id, newest in list(self._stages.items()):
+            stage: Stage | None = newest
+            while stage is not None:
+                if stage.lose_all_but(counts[id(stage)]):
+                    lost.add(occurrence_id)
+                stage = stage.earlier
+            del self._stages[occurrence_id]
+            while newest.earlier is not None and not newest.pending:
+                newest = newest.earlier
+            if newest.pending:
+                self._stages[occurrence_id] = newest
+        for row in left:
+            row.is_stored = False
+        return lost
+
+    # --- on the way ---------------------------------------------------------------------------------------------------
 
     def stage(self, occurrence_id: OccurrenceId) -> Stage | None:
         """The newest stage of the occurrence, `None` when no row of it is pending."""
@@ -116,19 +203,22 @@ class Backlog:
                 break
             else:
                 batch.append(waiting.popleft())
+        self._taken = batch
         return batch
 
     def settle(self, batch: Sequence[Row], answers: Sequence[Confirmation], now: float) -> None:
         """Forget what is confirmed; the rest waits for another try, and what comes after it in its lane does too."""
+        self._taken = ()
         for row, answer in zip(batch, answers, strict=True):
             if answer is Confirmation.CONFIRMED:
                 self.confirmed += 1
-                self._forget(row)
+                self._unqueue(row)
             else:
                 self._hold(row, now)
 
     def give_back(self, batch: Sequence[Row]) -> None:
         """Nobody knows what arrived of the batch: all of it is next again, in the same order."""
+        self._taken = ()
         self.retried += len(batch)
         self._waiting.extendleft(reversed(batch))
 
@@ -169,12 +259,21 @@ class Backlog:
     def _drop(self, row: Row) -> None:
         if row.report.kind is ReportKind.RUNNING:
             self.superseded += 1
+        self._unqueue(row)
+
+    def _unqueue(self, row: Row) -> None:
+        self.queued -= 1
+        self.queued_bytes -= len(row.report.publication.message.body)
         self._forget(row)
 
     def _forget(self, row: Row) -> None:
+        row.is_gone = True
+        if row.is_stored:
+            self.gone_from_file.append(row.number)
         self.pending -= 1
         if row.report.kind is ReportKind.LOG:
             self.pending_logs -= 1
+            self.pending_log_bytes -= len(row.report.publication.message.body)
         stage = row.stage
         if stage is not None and stage.settle_one() and self._stages.get(stage.occurrence_id) is stage:
             del self._stages[stage.occurrence_id]

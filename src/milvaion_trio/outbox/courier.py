@@ -5,7 +5,7 @@ There is no timer: while one batch waits for its confirms the next one gathers.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 from attrs import define, field
@@ -22,11 +22,17 @@ BATCH = 500
 logger: logging.Logger = logging.getLogger("milvaion_trio.outbox")
 
 
+def _nothing() -> None:
+    """Nobody asked."""
+
+
 @define(eq=False)
 class Courier:
     """Sends the rows of a backlog over one link at a time."""
 
     _backlog: Backlog
+    _on_fewer: Callable[[], None] = _nothing
+    """Called when rows may have left the backlog."""
     is_delivering: bool = field(default=False, init=False)
     _new_rows: trio.Event = field(factory=trio.Event, init=False)
     _emptied: trio.Event = field(factory=trio.Event, init=False)
@@ -45,7 +51,7 @@ class Courier:
         lost = LinkLost()
         try:
             self._backlog.start_over()
-            self._check_emptied()
+            self.rows_left()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_when_lost, publisher, nursery.cancel_scope)
                 lost = await self._send_until_lost(publisher)
@@ -82,7 +88,7 @@ class Courier:
             self._backlog.give_back(batch)
             raise
         self._backlog.settle(batch, answers, trio.current_time())
-        self._check_emptied()
+        self.rows_left()
         self._log_refusals(batch, answers)
 
     async def _more_rows(self) -> None:
@@ -91,7 +97,9 @@ class Courier:
             await self._new_rows.wait()
         self._new_rows = trio.Event()
 
-    def _check_emptied(self) -> None:
+    def rows_left(self) -> None:
+        """Say that rows may have left the backlog."""
+        self._on_fewer()
         if not self._backlog.pending:
             self._emptied.set()
 

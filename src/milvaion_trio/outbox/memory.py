@@ -4,7 +4,6 @@ If the process dies, the deliveries were not acked, so the broker hands the mess
 """
 
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -13,7 +12,9 @@ from attrs import define, field, frozen
 
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.outbox.backlog import Backlog
+from milvaion_trio.outbox.concluded import Concluded
 from milvaion_trio.outbox.courier import Courier
+from milvaion_trio.outbox.log_room import LogRoom
 from milvaion_trio.ports import Publisher, Report, ReportKind
 
 __all__ = ["MemoryOutbox", "OutboxStatistics"]
@@ -53,11 +54,8 @@ class MemoryOutbox:
     _max_log_rows: int = field(default=MAX_LOG_ROWS, kw_only=True)
     _backlog: Backlog = field(factory=Backlog, init=False)
     _courier: Courier = field(init=False)
-    _concluded: OrderedDict[AttemptKey, None] = field(factory=OrderedDict, init=False)
-    """In the order of conclusion, newest last."""
-    _dropped_logs: int = field(default=0, init=False)
-    _is_dropping: bool = field(default=False, init=False)
-    """Whether the log was told that log rows are dropped."""
+    _concluded: Concluded = field(factory=lambda: Concluded(CONCLUDED_REMEMBERED), init=False)
+    _log_room: LogRoom = field(factory=LogRoom, init=False)
     _is_open: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -83,8 +81,10 @@ class MemoryOutbox:
         if report.kind is ReportKind.HEARTBEAT:
             if not self._courier.is_delivering:
                 return False
-        elif report.kind is ReportKind.LOG and not self._has_room_for_log():
-            return False
+        elif report.kind is ReportKind.LOG:
+            has_room = self._backlog.pending_logs < self._max_log_rows
+            if not self._log_room.let(has_room=has_room, limit=f"{self._max_log_rows} rows"):
+                return False
         is_taken = self._backlog.append(report, report.occurrence_id)
         self._courier.wake()
         return is_taken
@@ -95,7 +95,7 @@ class MemoryOutbox:
         occurrence_id = attempt.occurrence_id
         for report in reports:
             self._backlog.append(report, occurrence_id)
-        self._remember(attempt)
+        self._concluded.add(attempt)
         self._courier.wake()
         stage = self._backlog.stage(occurrence_id)
         if stage is None:
@@ -141,7 +141,7 @@ class MemoryOutbox:
             pending=backlog.pending,
             pending_logs=backlog.pending_logs,
             confirmed=backlog.confirmed,
-            dropped_logs=self._dropped_logs,
+            dropped_logs=self._log_room.dropped,
             superseded=backlog.superseded,
             retried=backlog.retried,
         )
@@ -149,22 +149,3 @@ class MemoryOutbox:
     def _check_open(self) -> None:
         if not self._is_open:
             raise RuntimeError("this outbox is not open: use it inside `async with outbox.open()`")
-
-    def _has_room_for_log(self) -> bool:
-        """Whether a log row still fits. The log is told when dropping begins and when it is over, not each time."""
-        if self._backlog.pending_logs < self._max_log_rows:
-            if self._is_dropping:
-                self._is_dropping = False
-                logger.warning("outbox takes job logs again: dropped so far=%d", self._dropped_logs)
-            return True
-        self._dropped_logs += 1
-        if not self._is_dropping:
-            self._is_dropping = True
-            logger.error("outbox is full of job logs, new ones are dropped: limit=%d", self._max_log_rows)
-        return False
-
-    def _remember(self, attempt: AttemptKey) -> None:
-        self._concluded.pop(attempt, None)
-        self._concluded[attempt] = None
-        if len(self._concluded) > CONCLUDED_REMEMBERED:
-            self._concluded.popitem(last=False)

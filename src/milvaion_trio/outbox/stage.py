@@ -6,6 +6,7 @@ Separate from the backlog, which counts them in and out: this is what a conclusi
 import trio
 from attrs import define
 
+from milvaion_trio.model.errors import ReportsLost
 from milvaion_trio.model.ids import OccurrenceId
 
 __all__ = ["Stage"]
@@ -22,11 +23,15 @@ class Stage:
     """
 
     occurrence_id: OccurrenceId
+    after: int = 0
+    """The number of the last row before it."""
     earlier: "Stage | None" = None
     """The stage before, if it was not settled when this one began."""
     pending: int = 0
     is_concluded: bool = False
     """Whether a final row came. A heartbeat is then too late, and a start belongs to the next stage."""
+    is_lost: bool = False
+    """Whether its conclusion was in a file that is gone."""
     _settled: trio.Event | None = None
     """Made by the first who waits, because most stages end unwatched."""
 
@@ -44,8 +49,22 @@ class Stage:
             self._settled.set()
         return True
 
+    def lose_all_but(self, left: int) -> bool:
+        """Only so many rows are left; `True` when the conclusion is among the lost ones, since it was the last."""
+        has_lost = self.pending > left
+        self.pending = left
+        self.is_lost = self.is_lost or (has_lost and self.is_concluded)
+        if self._settled is not None and (self.is_lost or not left):
+            self._settled.set()
+        return has_lost and self.is_concluded
+
     async def settled(self) -> None:
-        """Return when the last row that is pending now or comes meanwhile is out. If cancelled, nothing changes."""
+        """Return when the last row that is pending now or comes meanwhile is out; raises `ReportsLost` if any was lost.
+
+        If cancelled, nothing changes.
+        """
         if self._settled is None:
             self._settled = trio.Event()
         await self._settled.wait()
+        if self.is_lost:
+            raise ReportsLost("The outbox file was damaged while it alone held the reports of this attempt.")

@@ -19,6 +19,8 @@ from milvaion_trio.model.wire import decode_job
 from milvaion_trio.policy.ledger import Ledger
 
 __all__ = [
+    "DEATHS_ALLOWED",
+    "SUSPECT_DEATHS",
     "Admission",
     "Adopt",
     "AlreadyConcluded",
@@ -28,6 +30,12 @@ __all__ = [
     "Run",
     "admit",
 ]
+
+DEATHS_ALLOWED = 3
+"""From that many deaths on an attempt is not run again (RELIABILITY.md 2.4). They are counted exactly, so a few are
+enough; one death says nothing about which of the jobs that ran is to blame, and the second one hardly more."""
+SUSPECT_DEATHS = 2
+"""From that many on it runs alone: whatever the process dies of then, it is not of a neighbour (RELIABILITY.md 2.4)."""
 
 R = TypeVar("R")
 
@@ -41,6 +49,13 @@ class Run:
     job: JobMessage
     redelivered: bool
     """It was handed out before, here or elsewhere, and may have run in part."""
+    deaths: int = 0
+    """How many processes of this worker died while it ran."""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether nothing may be started beside it, since it may be what the processes died of."""
+        return self.deaths >= SUSPECT_DEATHS
 
 
 @frozen
@@ -97,6 +112,7 @@ def admit(
     redelivered: bool,
     ledger: Ledger[R],
     is_concluded: Callable[[AttemptKey], bool],
+    deaths: Callable[[AttemptKey], int],
     knows: Callable[[str], bool],
     known_names: Iterable[str],
 ) -> Admission:
@@ -119,6 +135,8 @@ def admit(
     4. *Readable?* Broken, but with ids: refuse. Without: quarantine.
     5. *Cancelled before it started?* The ledger knows, and for which dispatch.
     6. *Is there such a job?* If not: refuse.
+    7. *How many processes died while it ran?* Three or more: refuse. Asked of fresh messages too, since a broker that
+       died with the process may forget that it handed the message out; but not where the key is not unique (2).
     """
     occurrence = occurrence_id(message)
     if occurrence is None:
@@ -128,8 +146,9 @@ def admit(
     attempt = attempt_key(message, occurrence)
     running = ledger.running(occurrence)
     is_stamped = attempt.dispatch_stamp is not None
+    is_known_by_key = is_stamped or redelivered
     comes_back = redelivered and not is_stamped and attempt == running
-    if (is_stamped or redelivered) and not comes_back and is_concluded(attempt):
+    if is_known_by_key and not comes_back and is_concluded(attempt):
         return AlreadyConcluded(attempt)
     if running is not None and (comes_back or not is_concluded(running)):
         return Adopt(occurrence, attempt, running)
@@ -149,7 +168,20 @@ def admit(
         return Refuse(occurrence, attempt, job, f"The message is not a valid job message: {problem}")
     if not knows(job.job_name_in_worker):
         return Refuse(occurrence, attempt, job, str(JobNotRegistered(job.job_name_in_worker, tuple(known_names))))
-    return Run(occurrence, attempt, job, redelivered)
+    died = deaths(attempt) if is_known_by_key else 0
+    if died >= DEATHS_ALLOWED:
+        return Refuse(occurrence, attempt, job, _deaths_text(job.job_name_in_worker, died))
+    return Run(occurrence, attempt, job, redelivered, died)
+
+
+def _deaths_text(job_name: str, deaths: int) -> str:
+    return (
+        f"The worker process died {deaths} times while {job_name} ran for this occurrence, the last time with no other "
+        "job started beside it, so it is not run again. Look for what ends the process: memory beyond its limit, a "
+        "crash in native code, os._exit, a signal; the log of the system and of whatever restarts the worker tells "
+        'which. run="process" gives a job a process of its own, whose death is an ordinary failure. '
+        "The dead letter holds the job's data."
+    )
 
 
 def _salvage(body: bytes) -> JobMessage | None:

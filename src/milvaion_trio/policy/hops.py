@@ -74,7 +74,7 @@ def at_hop(message: Message, *, ledger: Ledger[R], is_concluded: Callable[[Attem
     """Decide on one message of the hop queue. Nothing is changed.
 
     It may be for a job of another worker group: every worker of ours consumes the hop queue. So whether the job exists
-    is not asked here, and a message that cannot run goes on to where it is refused.
+    is not asked here, nor what died of it, and a message that cannot run goes on to where it is refused.
 
     The occurrence is told alive only where nothing contradicts it: an attempt that runs here speaks for itself, and
     a Running behind a final status would erase it (RELIABILITY.md 0.6).
@@ -87,6 +87,7 @@ def at_hop(message: Message, *, ledger: Ledger[R], is_concluded: Callable[[Attem
         redelivered=False,
         ledger=ledger,
         is_concluded=is_concluded,
+        deaths=lambda _: 0,
         knows=lambda _: True,
         known_names=(),
     )

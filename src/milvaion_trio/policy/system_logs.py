@@ -17,6 +17,8 @@ __all__ = [
     "cancelled_log",
     "failure_log",
     "permanent_log",
+    "probation_log",
+    "redelivery_log",
     "retry_log",
     "seconds_text",
     "snooze_log",
@@ -50,6 +52,22 @@ def timeout_log(sentence: str, raised: str | None) -> SystemLog:
 def cancelled_log(sentence: str) -> SystemLog:
     """A cancel signal stopped the job or kept it from starting."""
     return SystemLog(LogLevel.WARNING, sentence, "UserCode")
+
+
+def redelivery_log(reason: str, instance_id: str) -> SystemLog:
+    """This run may not be the first one of its attempt."""
+    data: dict[str, JsonValue] = {"Reason": reason, "WorkerId": instance_id}
+    return SystemLog(LogLevel.WARNING, "Delivered again by the broker, running it from the start", "Redelivery", data)
+
+
+def probation_log(deaths: int, deaths_allowed: int, instance_id: str) -> SystemLog:
+    """The job may be what the worker's processes died of. Ours: the .NET worker counts no deaths."""
+    data: dict[str, JsonValue] = {"Reason": "worker process died", "Deaths": deaths, "WorkerId": instance_id}
+    sentence = (
+        f"Runs alone: the worker process died {deaths} times while this job ran, so no other job is started beside it; "
+        f"after {deaths_allowed} deaths it is not run again"
+    )
+    return SystemLog(LogLevel.WARNING, sentence, "Redelivery", data)
 
 
 def retry_log(retry_count: int, max_retries: int, delay: float, now: Instant) -> SystemLog:

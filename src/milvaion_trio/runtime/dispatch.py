@@ -14,10 +14,12 @@ from attrs import define, field
 
 from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.policy import lifecycle
-from milvaion_trio.ports import Consumer, Deliveries, Delivery
+from milvaion_trio.ports import Consumer, Delivery
 from milvaion_trio.runtime.consuming import consumed_again
+from milvaion_trio.runtime.consumptions import Consumption, Consumptions
 from milvaion_trio.runtime.declaration import topology_of
 from milvaion_trio.runtime.limits import Slots, giver, take_both
+from milvaion_trio.runtime.readiness import OUTBOX, Readiness
 from milvaion_trio.runtime.registry import RegisteredJob, Registry
 from milvaion_trio.runtime.runs import Runs
 from milvaion_trio.runtime.supervisor import SupervisedLink
@@ -25,7 +27,8 @@ from milvaion_trio.runtime.supervisor import SupervisedLink
 __all__ = ["SLOT_PATIENCE", "STARTS_PER_PASS", "Dispatcher"]
 
 SLOT_PATIENCE = 30.0
-"""Seconds a delivery may wait for a slot before it goes back for another worker to take (DESIGN.md 5, Limits)."""
+"""Seconds a delivery may wait for a slot before it goes back for another worker to take (DESIGN.md 5, Limits).
+With its slots, one that must run alone waits as long again for the jobs that run."""
 
 STARTS_PER_PASS = 64
 """Jobs that one intake starts before others get their turn: about 2 ms of work, and 16 times fewer passes of Trio's
@@ -41,6 +44,8 @@ class Dispatcher:
     registry: Registry
     runs: Runs
     worker_slots: Slots
+    readiness: Readiness
+    consumptions: Consumptions
     received: int = field(default=0, init=False)
     """How many deliveries were taken so far."""
     waiting: int = field(default=0, init=False)
@@ -72,6 +77,11 @@ class Dispatcher:
         has_started = False
         lost: Consumer | None = None
         while True:
+            if self.readiness.has(OUTBOX):  # what is started must be written down, so others may have the messages
+                has_started = True
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
+                await self.readiness.wait_without(OUTBOX)
             consumer = await consuming.get(other_than=lost)
             try:
                 # What is wrong with a queue stops the start; later it stops nothing but this intake.
@@ -80,16 +90,22 @@ class Dispatcher:
                     has_started = True
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
-                    await self._take(deliveries, slots, jobs)
+                    self.readiness.report(_part(registered), "")
+                    with self.consumptions.noted(registered.queue, slots.total, deliveries) as consumption:
+                        with self.readiness.only_without(OUTBOX):
+                            await self._take(consumption, slots, jobs)
             except LinkLost:
                 lost = consumer
+                self.readiness.report(_part(registered), "it is not consumed")
                 continue
-            # A delivery waited in vain: consume nothing until there is room, so that other workers get the messages.
+            # A delivery waited in vain, or the outbox is in trouble: consume nothing until there is room, so that other
+            # workers get the messages.
             await take_both(slots, self.worker_slots)
             giver(slots, self.worker_slots)()
 
-    async def _take(self, deliveries: Deliveries, slots: Slots, jobs: trio.Nursery) -> None:
+    async def _take(self, consumption: Consumption, slots: Slots, jobs: trio.Nursery) -> None:
         """Dispatch deliveries; returns when one got no slot in time."""
+        deliveries = consumption.deliveries
         in_a_row = 0
         while True:
             delivery = deliveries.receive_nowait() if in_a_row < STARTS_PER_PASS else None
@@ -98,38 +114,55 @@ class Dispatcher:
                 delivery = await deliveries.receive()
                 in_a_row = 0
             self.received += 1
+            consumption.received += 1
             admission = self._admit(delivery)
             if not isinstance(admission, lifecycle.Run):
                 self.runs.answer(admission, delivery, jobs)
                 continue
-            if not (slots.total > slots.taken and self.worker_slots.total > self.worker_slots.taken):
+            alone = admission.is_suspect
+            if alone or not (slots.has_room and self.worker_slots.has_room):
                 if not await self._wait_for_slots(admission, delivery, slots):
                     return
                 # While it waited, a cancel may have come, or the same message again over a new connection.
                 admission = self._admit(delivery)
                 if not isinstance(admission, lifecycle.Run):
-                    giver(slots, self.worker_slots)()
+                    giver(slots, self.worker_slots, alone=alone)()
                     self.runs.answer(admission, delivery, jobs)
                     continue
             else:
                 slots.try_take()
                 self.worker_slots.try_take()
             run = self.runs.begin(admission, delivery, self.registry.resolve(admission.job.job_name_in_worker))
-            jobs.start_soon(self.runs.live, run, giver(slots, self.worker_slots), name=f"job {run.registered.name}")
+            give_slots = giver(slots, self.worker_slots, alone=alone)
+            jobs.start_soon(self.runs.live, run, give_slots, name=f"job {run.registered.name}")
 
     async def _wait_for_slots(self, admission: lifecycle.Run, delivery: Delivery, slots: Slots) -> bool:
         self.waiting += 1
         try:
-            with trio.move_on_after(SLOT_PATIENCE):
-                await take_both(slots, self.worker_slots)
-                return True
+            with trio.move_on_after(SLOT_PATIENCE) as patience:
+                await take_both(slots, self.worker_slots, alone=admission.is_suspect)
+            has_slots = not patience.cancelled_caught
+            if has_slots and admission.is_suspect:
+                await self._wait_for_others(admission, slots)
         except BaseException:
             self._give_back(admission, delivery)
             raise
         finally:
             self.waiting -= 1
-        self._give_back(admission, delivery)
-        return False
+        if not has_slots:
+            self._give_back(admission, delivery)
+        return has_slots
+
+    async def _wait_for_others(self, admission: lifecycle.Run, slots: Slots) -> None:
+        """Wait until a suspect, which has its slots, is alone; not for ever, as jobs may run for days."""
+        name, occurrence_id, deaths = admission.job.job_name_in_worker, admission.occurrence_id, admission.deaths
+        _log.warning("job %s %s runs alone: %d worker processes died while it ran", name, occurrence_id, deaths)
+        try:
+            with trio.move_on_after(SLOT_PATIENCE):
+                await self.worker_slots.until_alone()
+        except BaseException:
+            giver(slots, self.worker_slots, alone=True)()
+            raise
 
     def _give_back(self, admission: lifecycle.Run, delivery: Delivery) -> None:
         self.runs.ledger.returned_unstarted(admission.attempt)
@@ -142,6 +175,7 @@ class Dispatcher:
                 redelivered=delivery.redelivered,
                 ledger=self.runs.ledger,
                 is_concluded=self.runs.outbox.is_concluded,
+                deaths=self.runs.outbox.deaths,
                 knows=self.registry.knows,
                 known_names=self.registry.names,
             )
@@ -149,3 +183,7 @@ class Dispatcher:
             # A defect of ours, and one message must not stop the others.
             _log.exception("a message of queue %s could not be judged and is set aside", delivery.queue)
             return lifecycle.Quarantine(f"{type(error).__name__} while the message was judged: {error}")
+
+
+def _part(registered: RegisteredJob) -> str:
+    return f"queue {registered.queue}"

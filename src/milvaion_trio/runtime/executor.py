@@ -14,6 +14,7 @@ from attrs import frozen
 from milvaion_trio.model.error_text import error_text
 from milvaion_trio.model.errors import JobCancelled
 from milvaion_trio.model.exception_groups import leaves
+from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.messages import LogLevel
 from milvaion_trio.model.outcome import Cancelled, Failed, Interrupted, Outcome, StopReason, TimedOut
 from milvaion_trio.policy.retry import RetryPolicy
@@ -40,12 +41,17 @@ class Executor:
 
     # A Ctrl-C of the host program must reach its main task, not end up as the failure of whichever job was running.
     @trio.lowlevel.enable_ki_protection
-    async def execute(self, run: Run) -> Outcome:
-        """Run the job and return its outcome; raises only when the tree around the job is itself cancelled."""
+    async def execute(self, run: Run, first: Callable[[AttemptKey], Awaitable[None]] | None = None) -> Outcome:
+        """Run the job and return its outcome; raises only when the tree around the job is itself cancelled.
+
+        `first` is awaited before any code of the job runs; it belongs to the job's time, and a stop of the job ends it.
+        """
         value: object = None
         raised: BaseException | None = None
         try:
             with run.scope:
+                if first is not None:
+                    await first(run.attempt)
                 value = await self._call(run)
         except BaseException as error:  # noqa: ASYNC103  # the barrier; what comes from outside is raised again
             if _from_outside(error):

@@ -19,6 +19,7 @@ from milvaion_trio.policy.admission import Quarantine
 from milvaion_trio.policy.hops import AtHop, SendOn, at_hop, later
 from milvaion_trio.ports import Confirmation, Consumer, Deliveries, Delivery, Publisher, Queue, Topology
 from milvaion_trio.runtime.consuming import consumed_again
+from milvaion_trio.runtime.consumptions import Consumptions
 from milvaion_trio.runtime.reporting import Reporter
 from milvaion_trio.runtime.runs import Runs
 from milvaion_trio.runtime.supervisor import SupervisedLink
@@ -45,6 +46,7 @@ class Hops:
     publishing: SupervisedLink[Publisher]
     runs: Runs
     reporter: Reporter
+    consumptions: Consumptions
     in_hand: int = field(default=0, init=False)
     """How many messages were taken and not sent on yet."""
     _is_refused: bool = field(default=False, init=False)
@@ -66,13 +68,15 @@ class Hops:
         """Send on what comes over this connection until it is lost (`LinkLost`)."""
         needed = Topology(queues=[Queue(HOP_QUEUE, HOP_QUEUE_ARGUMENTS)])
         async with consumed_again(consumer, HOP_QUEUE, prefetch=HOP_PREFETCH, needed=needed) as deliveries:
-            while True:
-                batch = await _all_there_is(deliveries)
-                self.in_hand = len(batch)
-                try:
-                    await self._send_on(batch, consumer, jobs)
-                finally:
-                    self.in_hand = 0
+            with self.consumptions.noted(HOP_QUEUE, HOP_PREFETCH, deliveries) as consumption:
+                while True:
+                    batch = await _all_there_is(deliveries)
+                    consumption.received += len(batch)
+                    self.in_hand = len(batch)
+                    try:
+                        await self._send_on(batch, consumer, jobs)
+                    finally:
+                        self.in_hand = 0
 
     async def _send_on(self, batch: Sequence[Delivery], consumer: Consumer, jobs: trio.Nursery) -> None:
         onward: Onward = []

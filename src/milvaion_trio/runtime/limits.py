@@ -2,6 +2,9 @@
 
 `trio.CapacityLimiter` ties a token to a task; here the intake takes a slot and the job's task gives it back, and
 taking a free slot must not cost a pass of the scheduler. So this is a count and a queue.
+
+A slot can be taken alone: then none is handed out until it is given back. That is how a job runs of which the worker's
+process may have died (RELIABILITY.md 2.4).
 """
 
 from collections.abc import Callable
@@ -17,46 +20,79 @@ class Slots:
     def __init__(self, total: int) -> None:
         self.total = total
         self.taken: int = 0
-        self._waiting = trio.lowlevel.ParkingLot()
+        self.is_alone: bool = False
+        """Whether one is taken alone. Others may still be taken: it waits for their end, or has waited long enough."""
+        self._waiting: dict[trio.lowlevel.Task, bool] = {}
+        """Those who wait, in their order, and whether they want to be alone."""
+        self._left_alone = trio.lowlevel.ParkingLot()
 
-    def try_take(self) -> bool:
-        """Take a slot if one is free. Then nobody waits for one, since `give` hands them to those who wait."""
-        if self.taken >= self.total:
+    @property
+    def has_room(self) -> bool:
+        """Whether a slot can be taken at once. Then nobody waits for one, since `give` hands them to those who wait."""
+        return self.taken < self.total and not self.is_alone
+
+    def try_take(self, *, alone: bool = False) -> bool:
+        """Take a slot if one is free."""
+        if not self.has_room:
             return False
         self.taken += 1
+        self.is_alone = alone
         return True
 
-    async def take(self) -> None:
-        """Take a slot, waiting for one if need be. If cancelled, no slot was taken."""
-        if self.try_take():
+    async def take(self, *, alone: bool = False) -> None:
+        """Take a slot, waiting for one if need be; `alone`: no other is handed out from then on.
+
+        If cancelled, no slot was taken.
+        """
+        if self.try_take(alone=alone):
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        # The slot is handed over by `give`, still counted as taken, so nobody can slip in between.
-        await self._waiting.park()
+        task = trio.lowlevel.current_task()
+        self._waiting[task] = alone
 
-    def give(self) -> None:
-        """Give a slot back: to the first who waits, else to the pool."""
-        if self._waiting:
-            self._waiting.unpark()
+        def no_longer_wait(_: object) -> trio.lowlevel.Abort:
+            del self._waiting[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        # The slot is handed over by `give`, already taken, so nobody can slip in between. No event is waited for: it
+        # could still be set after the wait was cancelled, and before the task is told of that.
+        await trio.lowlevel.wait_task_rescheduled(no_longer_wait)
+
+    async def until_alone(self) -> None:
+        """Return when the slot that is taken alone is the only one taken. If cancelled, nothing changes."""
+        if self.taken > 1:
+            await self._left_alone.park()
         else:
-            self.taken -= 1
+            await trio.lowlevel.checkpoint()
+
+    def give(self, *, alone: bool = False) -> None:
+        """Give a slot back, for those who wait first; `alone` as it was taken."""
+        self.taken -= 1
+        if alone:
+            self.is_alone = False
+        while self._waiting and self.has_room:
+            first = next(iter(self._waiting))
+            self.try_take(alone=self._waiting.pop(first))
+            trio.lowlevel.reschedule(first)
+        if self.taken == 1:
+            self._left_alone.unpark_all()
 
 
-async def take_both(job: Slots, worker: Slots) -> None:
-    """Take a slot of the job, then one of the worker. If cancelled, neither is taken."""
+async def take_both(job: Slots, worker: Slots, *, alone: bool = False) -> None:
+    """Take a slot of the job, then one of the worker, `alone` there. If cancelled, neither is taken."""
     await job.take()
     try:
-        await worker.take()
+        await worker.take(alone=alone)
     except BaseException:
         job.give()
         raise
 
 
-def giver(job: Slots, worker: Slots) -> Callable[[], None]:
-    """A function that gives both slots back."""
+def giver(job: Slots, worker: Slots, *, alone: bool = False) -> Callable[[], None]:
+    """A function that gives both slots back, the worker's `alone` as it was taken."""
 
     def give() -> None:
-        worker.give()
+        worker.give(alone=alone)
         job.give()
 
     return give

@@ -18,7 +18,9 @@ from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.messages import DeadLetter, JobMessage, LogEntry, LogLevel, StatusUpdate
 from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.model.wire import encode_dead_letter, encode_status
+from milvaion_trio.policy.admission import DEATHS_ALLOWED
 from milvaion_trio.policy.lifecycle import Conclusion, SystemLog
+from milvaion_trio.policy.system_logs import probation_log, redelivery_log
 from milvaion_trio.ports import Delivery, Outbox, Report, ReportKind
 from milvaion_trio.runtime.log_buffer import LogBuffer
 from milvaion_trio.runtime.run import Run
@@ -55,11 +57,12 @@ class Reporter:
         self._outbox.add(self._status_report(ReportKind.RUNNING, update, f"{label(run.attempt)}:{suffix}"))
 
     def redelivered(self, run: Run) -> None:
-        """A log entry for a run that may not be the first one of its attempt (WIRE.md 3.3)."""
+        """Log entries for a run that may not be the first one of its attempt (WIRE.md 3.3)."""
         if run.reported:
-            data = {"Reason": "redelivered flag was set", "WorkerId": self.instance_id}
-            message = "Delivered again by the broker, running it from the start"
-            self.system_log(run.occurrence_id, SystemLog(LogLevel.WARNING, message, "Redelivery", data))
+            reason = "redelivered flag was set" if run.delivery.redelivered else "worker process died"
+            self.system_log(run.occurrence_id, redelivery_log(reason, self.instance_id))
+            if run.is_suspect:
+                self.system_log(run.occurrence_id, probation_log(run.deaths, DEATHS_ALLOWED, self.instance_id))
 
     def heartbeat(self, run: Run) -> None:
         """A bare Running status: the occurrence is alive (WIRE.md 3.2)."""

@@ -52,6 +52,10 @@ class Run:
     time_limit: float | None
     """Seconds."""
     scope: trio.CancelScope
+    deaths: int = 0
+    """How many processes of this worker died while the attempt ran."""
+    is_suspect: bool = False
+    """Whether no other job is started while it runs, because of these deaths."""
     phase: Phase = Phase.RUNNING
     told_to_stop: bool = False
     """Readable from the job's thread; set by `tell`."""
@@ -120,8 +124,3 @@ class Run:
         self.left_behind = False  # it may have ended before anybody could wait for its end
         if self.code_ended is not None:
             self.code_ended()
-
-    def disown(self) -> None:
-        """Give the message back to its queue although the job has not ended."""
-        self.phase = Phase.DISOWNED
-        self.requeue()

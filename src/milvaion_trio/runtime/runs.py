@@ -14,6 +14,7 @@ from attrs import define, field
 
 from milvaion_trio.model import events, headers
 from milvaion_trio.model.error_text import error_text, error_type
+from milvaion_trio.model.errors import ReportsLost
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.outcome import Failed, Outcome, StopReason
 from milvaion_trio.policy import lifecycle
@@ -71,12 +72,14 @@ class Runs:
             job=job,
             registered=registered,
             delivery=delivery,
-            run_number=1 + self.ledger.redelivered(attempt) if delivery.redelivered else 1,
+            run_number=1 + max(self.ledger.redelivered(attempt) if delivery.redelivered else 0, admission.deaths),
             reported=self.is_reported(delivery),
             started_at=self.now(),
             started_clock=started,
             time_limit=limit,
             scope=trio.CancelScope() if limit is None else trio.CancelScope(deadline=started + limit),
+            deaths=admission.deaths,
+            is_suspect=admission.is_suspect,
         )
         self.ledger.add(attempt, run)
         self.running += 1
@@ -112,9 +115,15 @@ class Runs:
         """
         try:
             await self._live(run, give_slots)
+        except ReportsLost as lost:
+            self._return(run, str(lost))
         except Exception:
+            self.outbox.returned(run.attempt)
             await self._after_defect(run.registered.name, run.requeue)
             self._settled(run)
+        except BaseException:
+            self.outbox.returned(run.attempt)
+            raise
 
     async def _live(self, run: Run, give_slots: Callable[[], None]) -> None:
         name = run.registered.name
@@ -126,7 +135,7 @@ class Runs:
             if self.observers:
                 self.observers.tell(events.JobStarted(name, run.occurrence_id, attempt_number, run.run_number))
             self.on_start(run)
-            outcome = await self.executor.execute(run)
+            outcome = await self.executor.execute(run, self.outbox.started)
             elapsed = trio.current_time() - run.started_clock
             ended_at = self.now()
         finally:
@@ -148,12 +157,12 @@ class Runs:
             _log.exception("the outcome of job %s cannot be concluded, it is reported as failed instead", name)
             conclusion = self._conclude(run, _defect(error), ended_at)
         if conclusion.requeue:
-            run.requeue()
-            self._settled(run)
-            self.observers.tell(events.JobReturned(name, run.occurrence_id, attempt_number, "the worker shuts down"))
+            self._return(run, "the worker shuts down")
             return
         try:
             await self._report(run, conclusion, ended_at, elapsed)
+        except ReportsLost:
+            raise
         except Exception as error:
             # A defect of ours, and one job must not stop the others: it ends as a failure that says so.
             _log.exception("the outcome of job %s could not be reported, it is reported as failed instead", name)
@@ -188,6 +197,14 @@ class Runs:
             elapsed=elapsed,
         )
 
+    def _return(self, run: Run, why: str) -> None:
+        """The message goes back to its queue by intent, and the run is over."""
+        self.outbox.returned(run.attempt)  # first: once it is in its queue, the message may come and start again
+        run.requeue()
+        self._settled(run)
+        attempt_number = run.attempt.retry_count + 1
+        self.observers.tell(events.JobReturned(run.registered.name, run.occurrence_id, attempt_number, why))
+
     def _tell_conclusion(self, run: Run, conclusion: lifecycle.Conclusion, elapsed: float) -> None:
         name, attempt_number = run.registered.name, run.attempt.retry_count + 1
         text = conclusion.exception or conclusion.result
@@ -205,6 +222,9 @@ class Runs:
         """Settle a delivery that needs no run."""
         try:
             await answer()
+        except ReportsLost as lost:
+            _log.error("a message of %s goes back to its queue: %s", delivery.queue, lost)
+            delivery.requeue()
         except Exception:
             await self._after_defect(f"a message of {delivery.queue}", delivery.requeue)
         self._settled(None)
@@ -268,12 +288,9 @@ class Runs:
         """Return the messages of jobs that still run to their queues; returns those runs."""
         runs = tuple(run for run in self.ledger if run.phase is Phase.RUNNING)
         for run in runs:
-            run.disown()
+            run.phase = Phase.DISOWNED
             self._no_longer_running()
-            self._settled(run)
-            why = "it ignored its cancellation and the worker shuts down"
-            attempt_number = run.attempt.retry_count + 1
-            self.observers.tell(events.JobReturned(run.registered.name, run.occurrence_id, attempt_number, why))
+            self._return(run, "it ignored its cancellation and the worker shuts down")
         return runs
 
     def _no_longer_running(self) -> None:

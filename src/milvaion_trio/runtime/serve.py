@@ -16,9 +16,11 @@ from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.places import Places
 from milvaion_trio.runtime.presence import JobHeartbeats, Presence
 from milvaion_trio.runtime.readers import Readers
+from milvaion_trio.runtime.readiness import WORKER, Readiness
 from milvaion_trio.runtime.reporting import Reporter
 from milvaion_trio.runtime.runs import Runs
 from milvaion_trio.runtime.shutdown import Shutdown, wind_down
+from milvaion_trio.runtime.stalls import Stalls
 from milvaion_trio.runtime.supervisor import SupervisedLink
 
 __all__ = ["House", "serve"]
@@ -42,6 +44,8 @@ class House:
     hops: Hops
     readers: Readers | None
     """`None` where the broker is in this process, so that a Milvaion API cannot read anything."""
+    stalls: Stalls
+    readiness: Readiness
     shutdown: Shutdown
     observers: Observers
 
@@ -67,8 +71,10 @@ async def serve(house: House, working: Callable[[], None], started: Callable[[],
                                 async with house.hops.sent_on(jobs), dispatcher.intake(house.consuming, jobs):
                                     queues = tuple(job.queue for job in dispatcher.registry.jobs)
                                     house.observers.tell(WorkerReady(house.identity.instance_id, queues))
+                                    house.readiness.report(WORKER, "")
                                     started()
                                     await shutdown.requested()
+                                    house.readiness.report(WORKER, "it is leaving")
                                 unstoppable = await wind_down(house.runs, shutdown, house.observers)
         names = tuple(run.registered.name for run in unstoppable)
         house.observers.tell(WorkerStopped(house.identity.instance_id, names))
@@ -93,6 +99,7 @@ async def _heartbeats_and_logs(house: House) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(house.job_heartbeats.beat)
         nursery.start_soon(house.reporter.logs.flush_regularly)
+        nursery.start_soon(house.stalls.watch)
         if house.readers is not None:
             nursery.start_soon(house.readers.watch)
         yield

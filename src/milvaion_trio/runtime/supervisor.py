@@ -64,13 +64,18 @@ class SupervisedLink(Generic[L]):
         connect: Callable[[], AbstractAsyncContextManager[L]],
         observers: Observers,
         startup: Startup,
+        report: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
         self._broker = broker
         self._connect = connect
         self._observers = observers
         self._startup = startup
+        self._report = report
+        """Told at once why there is no connection, and "" when there is one."""
         self._current: L | None = None
+        self._hold = trio.CancelScope()
+        self._given_up = ""
         self._changed = trio.Event()
 
     @property
@@ -101,6 +106,12 @@ class SupervisedLink(Generic[L]):
             except LinkLost:
                 lost = link
 
+    def give_up(self, why: str) -> None:
+        """Close the connection of the moment and make another one, as after a loss; without one this does nothing."""
+        if self._current is not None:
+            self._given_up = why
+            self._hold.cancel(why)
+
     @contextlib.asynccontextmanager
     async def kept_up(self) -> AsyncIterator[None]:
         """Hold the link while the context is open; it is entered with a connection and closes it on leaving.
@@ -126,14 +137,17 @@ class SupervisedLink(Generic[L]):
                     self._set(link)
                     was_up, delays = True, None
                     self._observers.tell(LinkUp(self.name, self._broker))
+                    self._report("")
                     if not started:
                         started = True
                         task_status.started()
-                    why = await link.lost()
+                    why = await self._lost(link)
                     self._set(None)  # now, as closing a dead connection takes seconds
+                    self._report(why)
             except LinkLost as lost:
                 why = str(lost)
                 is_refusal = isinstance(lost, LinkRefused)
+                self._report(why)
             finally:
                 self._set(None)
             if not is_refusal:
@@ -153,6 +167,12 @@ class SupervisedLink(Generic[L]):
             delays = delays or reconnect_delays(_draws())
             delay = min(next(delays), left)  # the last try comes when the time is up, not before
             await trio.sleep(delay)
+
+    async def _lost(self, link: L) -> str:
+        """Return why the link is lost, or was given up. If cancelled, nothing changes."""
+        with trio.CancelScope() as self._hold:
+            return await link.lost()
+        return self._given_up
 
     def _set(self, link: L | None) -> None:
         self._current = link

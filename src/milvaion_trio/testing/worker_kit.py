@@ -75,7 +75,7 @@ class WorkerUnderTest(Recorder):
 
     worker: Worker
     broker: EmbeddedBroker
-    """Its `drop_connection`, `unreachable`, `refuse_next` and `hold_confirms` are faults on demand."""
+    """Its `drop_connection`, `unreachable`, `refuse_next`, `hold_confirms` and `blocking` are faults on demand."""
     signals: LocalSignals
     events: list[Event] = field(factory=list, init=False)
     """What happened, as observers see it."""

@@ -12,7 +12,7 @@ import trio
 from attrs import define, field
 
 from milvaion_trio.broker.embedded.delays import Delays
-from milvaion_trio.broker.embedded.links import Confirms, EmbeddedConsumer, EmbeddedLink, EmbeddedPublisher, LinkKind
+from milvaion_trio.broker.embedded.links import EmbeddedConsumer, EmbeddedLink, EmbeddedPublisher, Gate, LinkKind
 from milvaion_trio.broker.embedded.queues import QueueView
 from milvaion_trio.broker.embedded.vhost import VirtualHost
 from milvaion_trio.model.envelope import Publication
@@ -47,7 +47,9 @@ class EmbeddedBroker:
     """While true, nobody can connect; open connections stay."""
     _vhost: VirtualHost = field(init=False)
     _delays: Delays = field(init=False)
-    _confirms: Confirms = field(factory=Confirms, init=False)
+    _reading: Gate = field(factory=Gate, init=False)
+    _confirms: Gate = field(factory=Gate, init=False)
+    _blocked: str = field(default="", init=False)
     _links: list[EmbeddedLink] = field(factory=list, init=False)
     _refusals: int = field(default=0, init=False)
 
@@ -63,7 +65,8 @@ class EmbeddedBroker:
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[EmbeddedPublisher]:
         """Open a publishing connection. If cancelled, none was opened."""
-        async with self._open(EmbeddedPublisher("publishing", self.publish_nowait, self._confirms)) as link:
+        publisher = EmbeddedPublisher("publishing", self.publish_nowait, self._reading, self._confirms, self._blocked)
+        async with self._open(publisher) as link:
             yield link
 
     @asynccontextmanager
@@ -124,6 +127,7 @@ class EmbeddedBroker:
         for link in tuple(self._links):
             if which in ("all", link.kind):
                 link.lose("the embedded broker dropped the connection")
+        self._reading.look_again()
         self._confirms.look_again()
 
     @contextmanager
@@ -141,9 +145,26 @@ class EmbeddedBroker:
         """Answer `REFUSED` to that many of the next publications."""
         self._refusals = publications
 
+    @contextmanager
+    def blocking(self, why: str = "an alarm") -> Iterator[None]:
+        """While inside, nothing that is published over a connection is read, as under RabbitMQ's alarms."""
+        before = self._blocked
+        self._block(why)
+        try:
+            with self._reading.hold():
+                yield
+        finally:
+            self._block(before)
+
     def hold_confirms(self) -> AbstractContextManager[None]:
         """While inside, messages arrive but their confirms do not: `publish` waits."""
         return self._confirms.hold()
+
+    def _block(self, why: str) -> None:
+        self._blocked = why
+        for link in tuple(self._links):
+            if isinstance(link, EmbeddedPublisher):
+                link.block(why)
 
     @asynccontextmanager
     async def _open(self, link: _Link) -> AsyncIterator[_Link]:

@@ -17,7 +17,7 @@ from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.ports import Confirmation, QueueState, Topology
 
-__all__ = ["Confirms", "EmbeddedConsumer", "EmbeddedLink", "EmbeddedPublisher", "LinkKind"]
+__all__ = ["EmbeddedConsumer", "EmbeddedLink", "EmbeddedPublisher", "Gate", "LinkKind"]
 
 LinkKind: TypeAlias = Literal["publishing", "consuming"]
 
@@ -53,15 +53,15 @@ class EmbeddedLink:
 
 
 @define(eq=False)
-class Confirms:
-    """The gate that every confirm passes; tests close it to see what waits for confirms."""
+class Gate:
+    """What every publish passes, or every confirm; tests close it to see what waits there."""
 
     _holds: int = field(default=0, init=False)
     _waiting: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """While inside, no confirm passes."""
+        """While inside, nothing passes."""
         self._holds += 1
         try:
             yield
@@ -86,18 +86,31 @@ class EmbeddedPublisher(EmbeddedLink):
     """Implements `ports.Publisher`."""
 
     _publish: Callable[[Publication], Confirmation]
-    _confirms: Confirms
+    _reading: Gate
+    _confirms: Gate
+    _blocked: str = ""
+    _tell_blocked: list[Callable[[str], None]] = field(factory=list, init=False)
 
     async def publish(self, publications: Sequence[Publication]) -> Sequence[Confirmation]:
         """Publish all in one go, then wait for the confirms. If cancelled, all of it has arrived or nothing."""
         await trio.lowlevel.checkpoint()
         self.check()
+        await self._reading.passed(self)
         answers = [self._publish(publication) for publication in publications]
         await self._confirms.passed(self)
         return answers
 
     def on_blocked(self, tell: Callable[[str], None]) -> None:
-        """It reads always."""
+        """Tell when the broker is blocked on demand, by `EmbeddedBroker.blocking`."""
+        self._tell_blocked.append(tell)
+        if self._blocked:
+            tell(self._blocked)
+
+    def block(self, why: str) -> None:
+        """Tell that nothing is read for this reason, or with "" that it is again."""
+        self._blocked = why
+        for tell in self._tell_blocked:
+            tell(why)
 
 
 @define(eq=False)

@@ -60,7 +60,7 @@ class RedisSignals:
         """Every signal sent while the context is open, in order; it is entered once Redis has confirmed that.
 
         Entering raises `LinkLost` after the connect timeout at the latest, however many servers there are. A
-        connection on which nothing comes for 8 s, not even the answer to a PING, counts as lost.
+        connection on which nothing comes for 6 s, not even the answer to a PING, counts as lost.
         Leaving waits for the end of the thread, a quarter of a second at most. If entering is cancelled, or takes too
         long, the thread is left to end by itself. If an iteration is cancelled, no signal is lost.
         """

@@ -18,10 +18,11 @@ from milvaion_trio.signals.subscription import Subscription
 
 __all__ = ["ANSWER_TIME", "MAX_PAYLOAD", "PING_INTERVAL", "POLL", "Listener"]
 
-PING_INTERVAL = 5.0
+PING_INTERVAL = 2.0
 """Seconds of silence after which the server is asked whether it is still there (RELIABILITY.md F12)."""
 ANSWER_TIME = 3.0
-"""Seconds it has for an answer. Together the longest time for which a black hole is not noticed."""
+"""Seconds it has for an answer. With two polls, the longest time for which a black hole is not noticed: within 6 s a
+gap has to be told (RELIABILITY.md 6, T14)."""
 POLL = 0.25
 """Seconds for which the thread waits for the server before it looks whether it is still wanted."""
 MAX_PAYLOAD = 4096

@@ -1,0 +1,297 @@
+"""The outbox of a worker with a disk: what is concluded survives the process.
+
+Memory holds the head of the queue, the file all of it, so an outage may be as long as the disk is large. Rows are sent
+after they are written, so that no restart can meet a message that it does not know. What cannot be written, because
+the disk is full say, goes on in memory and is written later; no loss depends on the file, since the ack comes last.
+"""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+from attrs import define, field
+
+from milvaion_trio.model.headers import AttemptKey
+from milvaion_trio.outbox.backlog import Backlog, Row
+from milvaion_trio.outbox.concluded import Concluded
+from milvaion_trio.outbox.courier import Courier
+from milvaion_trio.outbox.file import OutboxFile
+from milvaion_trio.outbox.journal import Journal
+from milvaion_trio.outbox.log_room import LogRoom
+from milvaion_trio.outbox.memory import MAX_LOG_ROWS, OutboxStatistics
+from milvaion_trio.outbox.store import ATTEMPTS_REMEMBERED, CONCLUDED, RETURNED, RUNNING, Recovered, StoredReport
+from milvaion_trio.outbox.writer import OpenWriter, open_writer
+from milvaion_trio.ports import Publisher, Report, ReportKind
+
+__all__ = ["DiskOutbox"]
+
+HEAD_ROWS: Final = 2_000
+HEAD_BYTES: Final = 16 * 1024 * 1024
+"""Rows in memory: a second of work for the fastest broker measured, so that reading more is never waited for."""
+PAGE: Final = 1_000
+"""Rows that are read at a time."""
+LOG_QUOTA: Final = 128 * 1024 * 1024
+"""Bytes of job logs in the file; statuses are bounded by the prefetch."""
+LOG_RETENTION: Final = 86_400.0
+"""Seconds after which a log that could not be sent is dropped, as in the .NET SDK (WIRE.md 10)."""
+
+_log = logging.getLogger("milvaion_trio.outbox")
+
+
+@define(eq=False)
+class DiskOutbox:
+    """Implements `ports.Outbox`. Refused rows are tried again for ever; they hold up only their own occurrence."""
+
+    _file: OutboxFile
+    _log_retention: float = field(default=LOG_RETENTION, kw_only=True)
+    _open_writer: OpenWriter = field(default=open_writer, kw_only=True)
+    _now: Callable[[], float] = field(default=time.time, kw_only=True)
+    _journal: Journal = field(init=False)
+    _backlog: Backlog = field(factory=Backlog, init=False)
+    _courier: Courier = field(init=False)
+    _concluded: Concluded = field(factory=lambda: Concluded(ATTEMPTS_REMEMBERED), init=False)
+    _deaths: dict[AttemptKey, int] = field(factory=dict, init=False)
+    _log_room: LogRoom = field(factory=LogRoom, init=False)
+    _only_stored: int = field(default=0, init=False)
+    """Rows that are in the file and not in memory: those behind `_stored_after`."""
+    _stored_after: int = field(default=0, init=False)
+    """The number of the last stored row that was queued."""
+    _is_reading: bool = field(default=False, init=False)
+    _held: dict[int, Row] = field(factory=dict, init=False)
+    """Rows behind all that are in the file, which could not be written themselves; by number, in order."""
+    _is_open: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._courier = Courier(self._backlog, self._fewer)
+        self._journal = Journal(self._file, self._open_writer, self)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Serve while open. On leaving, cancelled or not, all of it is in the file unless that cannot be written.
+
+        Raises `SettingsError` where a person has to act: the file belongs to another worker, or may not be written.
+        What may pass, such as a full disk, is waited for.
+        """
+        async with self._journal.open() as recovered:
+            self._take_over(recovered)
+            self._is_open = True
+            try:
+                yield
+            finally:
+                self._is_open = False
+        if self._backlog.pending and self._journal.trouble is None:
+            _log.info(
+                "reports stay in %s and are sent at the next start: rows=%d", self._file.path, self._backlog.pending
+            )
+        elif self._backlog.pending:
+            _log.warning(
+                "outbox closed with reports that could not be written, their jobs run again: rows=%d",
+                self._backlog.pending,
+            )
+
+    def _take_over(self, left: Recovered) -> None:
+        """Go on where an earlier process ended."""
+        for attempt in left.concluded[-ATTEMPTS_REMEMBERED:]:
+            self._concluded.add(attempt)
+        self._deaths.update(left.deaths)
+        for tally in left.tallies:
+            is_concluded = tally.kind is ReportKind.FINAL
+            self._backlog.recount(
+                tally.occurrence_id, tally.rows, tally.log_rows, tally.log_bytes, is_concluded=is_concluded
+            )
+        self._only_stored = self._backlog.pending
+        self._backlog.last_number = left.last_number
+        if self._only_stored:
+            _log.info("reports of an earlier process are sent now: rows=%d", self._only_stored)
+        self._fill_head()
+
+    # --- the port -----------------------------------------------------------------------------------------------------
+
+    def add(self, report: Report) -> bool:
+        """Take a row. Dropped are heartbeats without a link or after the conclusion, and logs beyond the quota.
+
+        A Running row is not written: whoever meets its message again sends another one.
+        """
+        self._check_open()
+        kind, backlog = report.kind, self._backlog
+        if kind is ReportKind.HEARTBEAT and not self._courier.is_delivering:
+            return False
+        if kind is ReportKind.LOG and not self._has_room_for(report):
+            return False
+        row = backlog.enter(report, report.occurrence_id)
+        if row is None:
+            return False
+        if kind is not ReportKind.LOG and kind is not ReportKind.FINAL:
+            if row.stage is None or not row.stage.must_wait:
+                backlog.queue(row)
+                self._courier.wake()
+                return True
+            if kind is ReportKind.HEARTBEAT:
+                backlog.drop(row)
+                return False
+        self._journal.add((row,))
+        return True
+
+    async def conclude(self, attempt: AttemptKey, reports: Sequence[Report]) -> None:
+        """Write all rows and the mark in one transaction, then wait. If cancelled, only the waiting ends."""
+        self._check_open()
+        occurrence_id = attempt.occurrence_id
+        rows = [row for report in reports if (row := self._backlog.enter(report, occurrence_id)) is not None]
+        self._concluded.add(attempt)
+        self._deaths.pop(attempt, None)
+        self._journal.add(rows, attempt, CONCLUDED)
+        stage = self._backlog.stage(occurrence_id)
+        if stage is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await stage.settled()
+
+    def is_concluded(self, attempt: AttemptKey) -> bool:
+        """Whether this attempt was concluded here, by this process or an earlier one, and not too long ago."""
+        return attempt in self._concluded
+
+    async def settled(self, attempt: AttemptKey) -> None:
+        """Return when no row of the occurrence is pending; raises `ReportsLost`. If cancelled, nothing changes."""
+        await trio.lowlevel.checkpoint()
+        while (stage := self._backlog.stage(attempt.occurrence_id)) is not None:
+            await stage.settled()
+
+    async def started(self, attempt: AttemptKey) -> None:
+        """Write that it runs, and return when that is done, or cannot be. If cancelled, it may be written."""
+        self._check_open()
+        batch = self._journal.mark(attempt, RUNNING)
+        if self._journal.trouble is None:
+            await batch.tried.wait()
+
+    def returned(self, attempt: AttemptKey) -> None:
+        """Write that it no longer runs."""
+        self._journal.mark(attempt, RETURNED)
+
+    def deaths(self, attempt: AttemptKey) -> int:
+        """How many processes that had this file died while the attempt ran."""
+        return self._deaths.get(attempt, 0)
+
+    def on_trouble(self, tell: Callable[[str], None]) -> None:
+        """Tell when the file cannot be written, and when it can again."""
+        self._journal.on_trouble(tell)
+
+    async def deliver(self, publisher: Publisher) -> None:
+        """Send rows over this link. If cancelled or lost, rows without a confirm stay, in order."""
+        await self._courier.deliver(publisher)
+
+    async def drained(self) -> None:
+        """Return when no row is left. If cancelled, nothing changes."""
+        await self._courier.drained()
+
+    def statistics(self) -> OutboxStatistics:
+        """The outbox in numbers."""
+        backlog = self._backlog
+        return OutboxStatistics(
+            pending=backlog.pending,
+            pending_logs=backlog.pending_logs,
+            confirmed=backlog.confirmed,
+            dropped_logs=self._log_room.dropped,
+            superseded=backlog.superseded,
+            retried=backlog.retried,
+        )
+
+    # --- for the journal ----------------------------------------------------------------------------------------------
+
+    def stored(self, rows: Sequence[Row]) -> None:
+        """Those that were held stay where they are, now in the file; new ones may be sent."""
+        fresh = []
+        for row in rows:
+            if self._held.pop(row.number, None) is not None:
+                self._only_stored += 1
+            elif not row.is_queued:
+                fresh.append(row)
+        self._arrive(fresh)
+
+    def unstored(self, rows: Sequence[Row]) -> None:
+        """They may be sent all the same."""
+        self._arrive([row for row in rows if not row.is_queued and row.number not in self._held])
+
+    def file_lost(self, unstored: Sequence[Row]) -> None:
+        """What was only there is lost; attempts whose conclusion it was run again."""
+        self._only_stored = 0
+        self._concluded.discard(self._backlog.lose([row for row in unstored if not row.is_queued]))
+        self._courier.rows_left()
+
+    # --- towards the courier ------------------------------------------------------------------------------------------
+
+    def _arrive(self, rows: Sequence[Row]) -> None:
+        """Let rows be sent where they are next; the others wait in the file, or in memory where they are not there."""
+        for row in rows:
+            if not self._only_stored and not self._held and self._has_room:
+                self._queue(row)
+            elif row.is_stored:
+                self._only_stored += 1
+            else:
+                self._held[row.number] = row
+        if rows:
+            self._courier.wake()
+
+    def _queue(self, row: Row) -> None:
+        self._stored_after = row.number
+        self._backlog.queue(row)
+
+    @property
+    def _has_room(self) -> bool:
+        return self._backlog.queued < HEAD_ROWS and self._backlog.queued_bytes < HEAD_BYTES
+
+    def _fewer(self) -> None:
+        """Rows may have left: remove them from the file, and let others move up."""
+        if gone := self._backlog.gone_from_file:
+            self._journal.remove(gone)
+            gone.clear()
+        self._fill_head()
+
+    def _fill_head(self) -> None:
+        while self._held and not self._only_stored and self._has_room:
+            self._queue(self._held.pop(next(iter(self._held))))
+        backlog = self._backlog
+        if (
+            self._only_stored
+            and not self._is_reading
+            and backlog.queued <= HEAD_ROWS // 2
+            and backlog.queued_bytes <= HEAD_BYTES // 2
+        ):
+            self._is_reading = True
+            self._journal.read(self._stored_after, PAGE, self._page)
+
+    def _page(self, found: Sequence[StoredReport]) -> None:
+        self._is_reading = False
+        if not self._only_stored or not found:  # lost meanwhile with their file, or not readable now
+            return
+        unwritten = self._journal.unwritten()
+        oldest_log = self._now() - self._log_retention
+        for stored in found:
+            if stored.number in unwritten:  # an error was told although it had been written
+                if (held := self._held.pop(stored.number, None)) is not None:
+                    self._queue(held)
+                continue
+            self._only_stored -= 1
+            row = self._backlog.again(stored.report, stored.number)
+            if row.report.kind is ReportKind.LOG and stored.written_at < oldest_log:
+                self._log_room.dropped += 1
+                self._stored_after = row.number
+                self._backlog.drop(row)
+            else:
+                self._queue(row)
+        self._courier.wake()
+        self._courier.rows_left()
+
+    def _has_room_for(self, log: Report) -> bool:
+        backlog = self._backlog
+        if self._journal.trouble is not None:
+            limit = f"{MAX_LOG_ROWS} rows while they cannot be written"
+            return self._log_room.let(has_room=backlog.pending_logs < MAX_LOG_ROWS, limit=limit)
+        size = backlog.pending_log_bytes + len(log.publication.message.body)
+        return self._log_room.let(has_room=size <= LOG_QUOTA, limit=f"{LOG_QUOTA >> 20} MiB")
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise RuntimeError("this outbox is not open: use it inside `async with outbox.open()`")

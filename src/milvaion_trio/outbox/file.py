@@ -1,0 +1,163 @@
+"""Whose the outbox file is, and what becomes of a damaged one.
+
+Separate from the store, which reads and writes a file that is good: here it is found, locked, judged and, where it
+must be, set aside under another name.
+"""
+
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import IO
+
+from attrs import define, field
+
+from milvaion_trio.model.errors import SettingsError
+from milvaion_trio.outbox.store import NewerSchema, Recovered, Store
+
+__all__ = ["OutboxFile", "outbox_path"]
+
+_log = logging.getLogger("milvaion_trio.outbox")
+
+_held: set[Path] = set()
+"""Files of this process: the system's lock is between processes."""
+
+_BEYOND_REPAIR = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, None))
+"""Codes of errors by which a file shows that it is damaged; `None` is what the store itself finds."""
+
+
+def outbox_path(folder: str, worker_id: str) -> Path:
+    """The file of a worker group in its folder."""
+    return Path(folder) / f"{worker_id}.outbox.db"
+
+
+@define(eq=False)
+class OutboxFile:
+    """One file and its lock. All methods block."""
+
+    path: Path
+    durability: str
+    boot: str
+    store: Store | None = field(default=None, init=False)
+    """`None` while it cannot be opened."""
+    _lock: IO[bytes] | None = field(default=None, init=False)
+
+    def open(self) -> Recovered:
+        """Open or make it, and return what an earlier process left; a damaged one is set aside.
+
+        Raises `SettingsError` for what a person has to put right: no permission, another owner, a newer schema; and
+        `OSError` or `sqlite3.Error` for what may pass, such as a full disk.
+        """
+        self._own()
+        try:
+            return self._open().recover()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            self.close_store()
+            self._set_aside(error)
+            return self._open().recover()
+
+    def reopen(self, error: Exception | None) -> bool:
+        """Look at it again after that error; `True` when it was set aside, and with it what only that one held.
+
+        Raises `OSError` or `sqlite3.Error` while it cannot be opened.
+        """
+        self.close_store()
+        try:
+            if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+                raise error  # it may look good all the same, and would be read and found damaged for ever
+            self._open()
+        except sqlite3.DatabaseError as damage:
+            if not _is_damage(damage):
+                raise
+            self._set_aside(damage)
+            self._open()
+            return True
+        except SettingsError as refused:
+            raise OSError(refused.problems[0]) from refused
+        return self.store is not None and self.store.is_new
+
+    def _open(self) -> Store:
+        store = Store(self.path, self.boot)
+        try:
+            store.open(self.durability)
+        except NewerSchema as error:
+            raise self._refused(f"was written by a newer version of milvaion-trio: {error}") from error
+        self.path.chmod(0o600)
+        self.store = store
+        return store
+
+    def close_store(self) -> None:
+        """Close it and keep the lock."""
+        if self.store is not None:
+            store, self.store = self.store, None
+            store.close()
+
+    def close(self) -> None:
+        """Close it and let others have it."""
+        self.close_store()
+        _held.discard(self.path.absolute())
+        if self._lock is not None:
+            self._lock.close()
+
+    def _own(self) -> None:
+        if self._lock is not None:
+            return
+        path = self.path.absolute()
+        if path in _held:
+            raise self._refused("belongs to another worker of this process. Give each a folder of its own")
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = path.with_suffix(".lock").open("ab")
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise self._refused(f"cannot be written ({error.strerror})") from error
+        except OSError as error:
+            if error.errno in (30,):  # a read-only file system
+                raise self._refused(f"cannot be written ({error.strerror})") from error
+            raise
+        try:
+            # Not `flock`, which a job's orphaned children would hold on.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise self._refused("belongs to another worker that runs. Give each a folder of its own") from error
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            lock.close()
+            raise self._refused("cannot be written (Permission denied)")
+        self._lock = lock
+        _held.add(path)
+
+    def _refused(self, why: str) -> SettingsError:
+        return SettingsError(
+            [
+                f"The outbox {self.path} {why} (Worker:OfflineResilience:LocalStoragePath; "
+                "Worker:OfflineResilience:Enabled = false keeps the outbox in memory)."
+            ]
+        )
+
+    def _set_aside(self, error: Exception) -> None:
+        """Rename it, with what belongs to it, to a name that nothing has yet."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        number, name = 1, f"{self.path.name}.corrupt-{stamp}"
+        while self.path.with_name(name).exists():
+            number += 1
+            name = f"{self.path.name}.corrupt-{stamp}-{number}"
+        for suffix in ("-wal", "-shm", ""):
+            part = self.path.with_name(self.path.name + suffix)
+            if part.exists():
+                part.rename(self.path.with_name(name + suffix))
+        _log.error(
+            "the outbox %s is damaged (%s). It is kept as %s and a new one is made; nothing is lost, what only it knew "
+            "is run again",
+            self.path,
+            error,
+            name,
+        )
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return (None if code is None else code & 0xFF) in _BEYOND_REPAIR

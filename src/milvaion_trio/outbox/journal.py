@@ -1,0 +1,254 @@
+"""What goes into the outbox file, and when: eagerly, in batches, and again for as long as it cannot be written.
+
+While one batch is being written the next one gathers: no timer, and the busier the worker the larger the batches.
+Separate from the outbox, which knows what rows mean; here they only get into the file, or are known not to be there.
+"""
+
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final, Protocol, cast
+
+import trio
+from attrs import define, field
+
+from milvaion_trio.model.headers import AttemptKey
+from milvaion_trio.outbox.backlog import Row
+from milvaion_trio.outbox.batch import Batch
+from milvaion_trio.outbox.file import OutboxFile
+from milvaion_trio.outbox.store import Mark, Recovered, StoredReport
+from milvaion_trio.outbox.writer import OpenWriter, Work, Writer
+
+__all__ = ["Journal", "Owner"]
+
+RETRY: Final = 1.0
+"""Seconds between two tries to write what could not be written."""
+LEAVE_TIMEOUT: Final = 3.0
+"""Seconds to write what is left, on leaving."""
+
+_log = logging.getLogger("milvaion_trio.outbox")
+
+
+class Owner(Protocol):
+    """Whose rows they are; told in Trio's thread."""
+
+    def stored(self, rows: Sequence[Row]) -> None:
+        """They are in the file; `Row.is_stored` says so."""
+
+    def unstored(self, rows: Sequence[Row]) -> None:
+        """They cannot be written now, and will be when that is possible."""
+
+    def file_lost(self, unstored: Sequence[Row]) -> None:
+        """The file is a new one: what only the old one held is gone. These rows were not in it."""
+
+
+@define(eq=False)
+class Journal:
+    """The file as seen from Trio: nothing here waits for the disk but `open` and those who await a batch."""
+
+    file: OutboxFile
+    _open_writer: OpenWriter
+    _owner: Owner
+    _writer: Writer = field(init=False)
+    _gathering: Batch = field(factory=Batch, init=False)
+    """What is to be written next; in trouble, all that is not written."""
+    _writing: Batch | None = field(default=None, init=False)
+    trouble: Exception | None = field(default=None, init=False)
+    """Why the file cannot be written."""
+    _troubled: trio.Event = field(factory=trio.Event, init=False)
+    _tell_trouble: list[Callable[[str], None]] = field(factory=list, init=False)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Recovered]:
+        """Write while open. On leaving, cancelled or not, all is in the file unless that cannot be written.
+
+        Raises `SettingsError` where a person has to act; what may pass, such as a full disk, is waited for.
+        """
+        async with self._open_writer() as writer, trio.open_nursery() as nursery:
+            self._writer = writer
+            recovered = await self._first_opened()
+            nursery.start_soon(self._mend_when_troubled)
+            try:
+                yield recovered
+            finally:
+                with trio.move_on_after(LEAVE_TIMEOUT, shield=True):
+                    await self._leave()
+                nursery.cancel_scope.cancel()
+
+    # --- what is to be written ----------------------------------------------------------------------------------------
+
+    def mark(self, attempt: AttemptKey, mark: Mark) -> Batch:
+        """Write the last word on an attempt; the batch it is written with."""
+        batch = self._gathering
+        batch.marks[attempt] = mark
+        self._hand_over()
+        return batch
+
+    def add(self, rows: Sequence[Row], attempt: AttemptKey | None = None, mark: Mark = 0) -> None:
+        """Write rows, and with them the last word on an attempt."""
+        if attempt is not None:
+            self._gathering.marks[attempt] = mark
+        self._gathering.rows.extend(rows)
+        if self.trouble is not None:
+            self._owner.unstored(rows)
+        self._hand_over()
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Remove rows."""
+        self._gathering.forgotten.extend(numbers)
+        self._hand_over()
+
+    def unwritten(self) -> dict[int, Row]:
+        """The rows that are known here and not in the file, as far as anybody can tell."""
+        return {row.number: row for row in self._gathering.rows}
+
+    def read(self, after: int, limit: int, done: Callable[[Sequence[StoredReport]], None]) -> None:
+        """Read the next rows behind that number, then call `done` with at least one; with none if that cannot be."""
+
+        def finish(found: object, error: Exception | None) -> None:
+            if error is not None:
+                self._not_stored(Batch(), error)
+            done(cast("Sequence[StoredReport]", found or ()))
+
+        self._writer.submit(partial(self._read, after, limit), finish)
+
+    def on_trouble(self, tell: Callable[[str], None]) -> None:
+        """Tell when the file cannot be written, and when it can again."""
+        self._tell_trouble.append(tell)
+        if self.trouble is not None:
+            tell(self._trouble_text())
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        if self._writing is None and self.trouble is None and self._gathering:
+            self._writing, self._gathering = self._gathering, Batch()
+            self._writer.submit(partial(self._write, self._writing), self._written)
+
+    def _written(self, is_new: object, error: Exception | None) -> None:
+        """What became of it; `is_new` is `None` unless it was a try to mend."""
+        batch, self._writing = self._writing, None
+        if batch is None:
+            raise AssertionError("nothing was being written")
+        if error is not None:
+            self._not_stored(batch, error)
+        else:
+            if is_new is not None:
+                self._mended(batch, is_new=bool(is_new))
+            for row in batch.rows:
+                row.is_stored = True
+            self._gathering.forgotten.extend(row.number for row in batch.rows if row.is_gone)
+            self._owner.stored([row for row in batch.rows if not row.is_gone])
+        batch.tried.set()
+        self._hand_over()
+
+    def _not_stored(self, batch: Batch, error: Exception) -> None:
+        """It goes on in memory, and is written together with what comes when that is possible again."""
+        self._gathering.tried.set()  # nobody waits for a disk that cannot
+        self._gathering = Batch.of(batch, self._gathering)
+        is_known, self.trouble = self.trouble is not None, error
+        self._owner.unstored(self._gathering.rows)
+        if not is_known:
+            _log.error("the outbox %s cannot be written, it goes on in memory: %s", self.file.path, error)
+            self._troubled.set()
+            self._tell()
+
+    # --- in the writer's thread ---------------------------------------------------------------------------------------
+
+    def _write(self, batch: Batch) -> None:
+        if self.file.store is None:
+            raise sqlite3.OperationalError("the outbox is not open")
+        batch.write_to(self.file.store)
+
+    def _read(self, after: int, limit: int) -> list[StoredReport]:
+        if self.file.store is None:
+            raise sqlite3.OperationalError("the outbox is not open")
+        if not (found := self.file.store.read(after, limit)):
+            raise sqlite3.DatabaseError("rows are missing that were written")
+        return found
+
+    def _write_again(self, batch: Batch, error: Exception | None) -> bool:
+        """`True` when it is a new file."""
+        is_new = False
+        if self.file.store is not None and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            self.file.store.make_room()
+        else:
+            is_new = self.file.reopen(error)
+        self._write(batch)
+        return is_new
+
+    # --- trouble ------------------------------------------------------------------------------------------------------
+
+    async def _mend_when_troubled(self) -> None:
+        """Try to write again until it works. Runs until cancelled."""
+        while True:
+            await self._troubled.wait()
+            await trio.sleep(RETRY)
+            await self._mend()
+
+    async def _mend(self) -> None:
+        """One try. If cancelled, it goes on."""
+        if self._writing is None:
+            self._writing, self._gathering = self._gathering, Batch()
+            self._writer.submit(partial(self._write_again, self._writing, self.trouble), self._written)
+        await self._writing.tried.wait()
+
+    def _mended(self, batch: Batch, *, is_new: bool) -> None:
+        self.trouble, self._troubled = None, trio.Event()
+        if is_new:
+            self._owner.file_lost([row for row in (*batch.rows, *self._gathering.rows) if not row.is_gone])
+        _log.warning("the outbox %s is written again", self.file.path)
+        self._tell()
+
+    def _tell(self) -> None:
+        for tell in self._tell_trouble:
+            tell(self._trouble_text())
+
+    def _trouble_text(self) -> str:
+        return "" if self.trouble is None else f"the outbox {self.file.path} cannot be written: {self.trouble}"
+
+    # --- open and closed ----------------------------------------------------------------------------------------------
+
+    async def _first_opened(self) -> Recovered:
+        """Open the file as soon as that is possible. If cancelled, it may be open."""
+        has_told = False
+        while True:
+            try:
+                return cast("Recovered", await self._perform(self.file.open))
+            except (OSError, sqlite3.Error) as error:
+                if not has_told:
+                    _log.error("the outbox %s cannot be opened, it is tried until it can: %s", self.file.path, error)
+                    has_told = True
+            await trio.sleep(RETRY)
+
+    async def _leave(self) -> None:
+        """Write what is not written, and let others have the file. If cancelled, some is not written."""
+        await self._written_down()
+        if self.trouble is not None:
+            await self._mend()
+            await self._written_down()
+        await self._perform(self.file.close)
+
+    async def _written_down(self) -> None:
+        while self.trouble is None and (self._writing or self._gathering):
+            batch = self._writing or self._gathering
+            self._hand_over()
+            await batch.tried.wait()
+
+    async def _perform(self, work: Work) -> object:
+        """Do it in the writer's thread; raises what it raises. If cancelled, it is done all the same."""
+        done = trio.Event()
+        outcome: list[tuple[object, Exception | None]] = []
+
+        def finish(result: object, error: Exception | None) -> None:
+            outcome.append((result, error))
+            done.set()
+
+        self._writer.submit(work, finish)
+        await done.wait()
+        result, error = outcome[0]
+        if error is not None:
+            raise error
+        return result

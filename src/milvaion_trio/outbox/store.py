@@ -1,0 +1,304 @@
+"""The outbox file: SQL, synchronous, without Trio.
+
+Two tables. `report` holds what must still reach the broker, in order. `attempt` holds which attempts run, which were
+concluded, and in how many processes that died each one ran. Separate from the outbox, which decides; here a whole
+batch of decisions becomes one transaction.
+"""
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from attrs import define, field, frozen
+
+from milvaion_trio.model.envelope import Message, Publication
+from milvaion_trio.model.headers import AttemptKey
+from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.outbox.header_text import plain, restored
+from milvaion_trio.ports import Report, ReportKind
+
+__all__ = [
+    "ATTEMPTS_REMEMBERED",
+    "APPLICATION_ID",
+    "SCHEMA_VERSION",
+    "Mark",
+    "Recovered",
+    "Store",
+    "StoredReport",
+    "Tally",
+]
+
+APPLICATION_ID: Final = 0x6D74726F
+"""`mtro`, by which the file is told from other people's databases."""
+SCHEMA_VERSION: Final = 1
+
+ATTEMPTS_REMEMBERED: Final = 50_000
+"""Concluded attempts, newest. A message comes again within minutes of the fault that sent it again: that is hours of
+work for a worker that does ten jobs a second, 10 MB on disk and 15 in memory."""
+PRUNE_EVERY: Final = 5_000
+"""New attempts between two looks at what may be forgotten."""
+
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""Bodies that one read returns at most, and one row: results may have 256 kB each."""
+
+_SCHEMA = """
+CREATE TABLE report (
+  number INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL,
+  occurrence_id TEXT,
+  written_at INTEGER NOT NULL,
+  envelope TEXT NOT NULL,
+  body BLOB NOT NULL
+) STRICT;
+CREATE TABLE attempt (
+  id INTEGER PRIMARY KEY,
+  occurrence_id TEXT NOT NULL,
+  dispatch_stamp TEXT NOT NULL,
+  retry_count INTEGER NOT NULL,
+  snoozes INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  boot TEXT NOT NULL,
+  deaths INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (occurrence_id, dispatch_stamp, retry_count, snoozes)
+) STRICT;
+"""
+
+RETURNED, RUNNING, CONCLUDED = 0, 1, 2
+Mark: TypeAlias = int
+"""What is known of an attempt: `RETURNED`, `RUNNING` or `CONCLUDED`."""
+
+_MARK = """
+INSERT INTO attempt (occurrence_id, dispatch_stamp, retry_count, snoozes, state, boot) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET state = excluded.state, boot = excluded.boot
+"""
+_KEY = "occurrence_id, dispatch_stamp, retry_count, snoozes"
+
+
+@frozen
+class StoredReport:
+    """A row as it was read."""
+
+    number: int
+    report: Report
+    written_at: int
+    """Unix seconds."""
+
+
+@frozen
+class Tally:
+    """The rows of one occurrence that were left behind by an earlier process."""
+
+    occurrence_id: OccurrenceId | None
+    kind: ReportKind
+    """Of those without an occurrence; else `FINAL` where a final one is among them, `LOG` otherwise."""
+    rows: int
+    log_rows: int
+    log_bytes: int
+
+
+@frozen
+class Recovered:
+    """What an earlier process left."""
+
+    concluded: Sequence[AttemptKey]
+    """Oldest first."""
+    deaths: Mapping[AttemptKey, int]
+    tallies: Sequence[Tally]
+    last_number: int
+    """Of all rows there are; 0 for none."""
+
+
+@define(eq=False)
+class Store:
+    """An open file; used by one thread at a time."""
+
+    path: Path
+    boot: str
+    """Which process this is: a start of an earlier one that never ended is a death."""
+    is_new: bool = field(default=False, init=False)
+    """Whether `open` made it."""
+    _db: sqlite3.Connection = field(init=False)
+    _since_pruned: int = field(default=0, init=False)
+
+    def open(self, durability: str) -> None:
+        """Open or make it; raises `sqlite3.DatabaseError` when it is damaged, not ours, or cannot be written."""
+        self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        try:
+            self._prepare(durability)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close it, with everything in the one file where that is possible."""
+        with contextlib.suppress(sqlite3.Error):  # the write-ahead log is as durable, and is read at the next start
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.close()
+
+    def make_room(self) -> None:
+        """After a full disk: the write-ahead log back into the file, so that it needs no more room than its rows."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def write(
+        self,
+        reports: Iterable[tuple[int, Report]],
+        marks: Mapping[AttemptKey, Mark],
+        forgotten: Sequence[int],
+    ) -> None:
+        """One transaction. Raises `sqlite3.Error`; then nothing of it was written."""
+        now = int(time.time())
+        rows = [(number, *_columns(report, now)) for number, report in reports]
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if rows:
+                db.executemany("INSERT OR REPLACE INTO report VALUES (?, ?, ?, ?, ?, ?)", rows)
+            if marks:
+                db.executemany(_MARK, [(*_key(attempt), mark, self.boot) for attempt, mark in marks.items()])
+                self._prune(len(marks))
+            if forgotten:
+                db.executemany("DELETE FROM report WHERE number = ?", [(number,) for number in forgotten])
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def read(self, after: int, limit: int) -> list[StoredReport]:
+        """The next rows behind that number, in order, at most `limit` and about `PAGE_BYTES`."""
+        found: list[StoredReport] = []
+        size = 0
+        rows = self._db.execute("SELECT * FROM report WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
+        for row in rows:
+            found.append(_stored(row))
+            size += len(row[5])
+            if size >= PAGE_BYTES:
+                break
+        rows.close()
+        return found
+
+    def recover(self) -> Recovered:
+        """Count the deaths of processes that did not end their attempts, and return what they left."""
+        db = self._db
+        db.execute("UPDATE attempt SET deaths = deaths + 1, state = 0 WHERE state = 1 AND boot <> ?", (self.boot,))
+        concluded = db.execute(f"SELECT {_KEY} FROM attempt WHERE state = 2 ORDER BY id")
+        deaths = db.execute(f"SELECT deaths, {_KEY} FROM attempt WHERE deaths > 0 AND state <> 2")
+        (last,) = db.execute("SELECT coalesce(max(number), 0) FROM report").fetchone()
+        return Recovered(
+            concluded=[_attempt(row) for row in concluded],
+            deaths={_attempt(row): count for count, *row in deaths},
+            tallies=list(self._tallies()),
+            last_number=last,
+        )
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _prepare(self, durability: str) -> None:
+        db = self._db
+        (damage,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if damage != "ok":
+            raise sqlite3.DatabaseError(f"the file is damaged: {damage}")
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if tables and application != APPLICATION_ID:
+            raise sqlite3.DatabaseError("it is somebody else's database")
+        if version > SCHEMA_VERSION:
+            raise NewerSchema(version)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {durability}")
+        self.is_new = not tables
+        if self.is_new:
+            db.executescript(
+                f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
+                f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
+
+    def _prune(self, new: int) -> None:
+        self._since_pruned += new
+        if self._since_pruned >= PRUNE_EVERY:
+            self._since_pruned = 0
+            self._db.execute(
+                "DELETE FROM attempt WHERE state <> 1 AND id <= (SELECT max(id) FROM attempt) - ?",
+                (ATTEMPTS_REMEMBERED,),
+            )
+
+    def _tallies(self) -> Iterator[Tally]:
+        rows = self._db.execute(
+            "SELECT occurrence_id, min(kind), count(*), sum(kind = 'log'), sum((kind = 'log') * length(body))"
+            " FROM report GROUP BY occurrence_id, CASE WHEN occurrence_id IS NULL THEN kind END ORDER BY min(number)"
+        )
+        for occurrence_id, kind, count, log_rows, log_bytes in rows:  # `final` is the first of the kinds by name
+            yield Tally(
+                None if occurrence_id is None else OccurrenceId(occurrence_id),
+                ReportKind(kind),
+                count,
+                log_rows,
+                log_bytes,
+            )
+
+
+class NewerSchema(Exception):
+    """The file was written by a newer version, whose rows this one cannot know."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        super().__init__(f"its schema is version {version}, this version knows {SCHEMA_VERSION}")
+
+
+def _columns(report: Report, now: int) -> tuple[str, str | None, int, str, bytes]:
+    publication, message = report.publication, report.publication.message
+    envelope = [
+        publication.exchange,
+        publication.routing_key,
+        publication.delay,
+        message.message_id,
+        message.correlation_id,
+        message.content_type,
+        message.timestamp,
+        message.persistent,
+        {name: plain(value) for name, value in message.headers.items()} if message.headers else None,
+    ]
+    return report.kind.value, report.occurrence_id, now, json.dumps(envelope), message.body
+
+
+def _stored(row: Sequence[object]) -> StoredReport:
+    number, kind, occurrence_id, written_at, envelope, body = row
+    if not (isinstance(number, int) and isinstance(written_at, int) and isinstance(body, bytes)):
+        raise sqlite3.DatabaseError("a row of the outbox has the wrong types")
+    try:
+        exchange, key, delay, message_id, correlation_id, content_type, timestamp, persistent, headers = json.loads(
+            str(envelope)
+        )
+        message = Message(
+            body=body,
+            headers={name: restored(value) for name, value in (headers or {}).items()},
+            message_id=message_id,
+            correlation_id=correlation_id,
+            content_type=content_type,
+            timestamp=timestamp,
+            persistent=persistent,
+        )
+        report = Report(
+            ReportKind(kind),
+            Publication(message, key, exchange, delay),
+            None if occurrence_id is None else OccurrenceId(str(occurrence_id)),
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise sqlite3.DatabaseError(f"row {number} of the outbox cannot be read: {error}") from error
+    return StoredReport(number, report, written_at)
+
+
+def _key(attempt: AttemptKey) -> tuple[str, str, int, int]:
+    return attempt.occurrence_id, attempt.dispatch_stamp or "", attempt.retry_count, attempt.snoozes
+
+
+def _attempt(row: Sequence[object]) -> AttemptKey:
+    occurrence_id, stamp, retry_count, snoozes = row
+    if not (isinstance(retry_count, int) and isinstance(snoozes, int)):
+        raise sqlite3.DatabaseError("an attempt of the outbox has the wrong types")
+    return AttemptKey(OccurrenceId(str(occurrence_id)), str(stamp) or None, retry_count, snoozes)

@@ -1,0 +1,59 @@
+"""Outboxes on disk for tests: with a thread as in life, or without one, so that a virtual clock never overtakes it."""
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import trio
+from attrs import define, field
+
+from milvaion_trio.outbox.disk import DiskOutbox
+from milvaion_trio.outbox.file import OutboxFile
+from milvaion_trio.outbox.writer import Done, OpenWriter, Work, Writer, open_writer
+
+__all__ = ["InPlaceWriter", "disk_outbox", "in_place", "outbox_file"]
+
+_boots = count(1)
+
+
+@define(eq=False)
+class InPlaceWriter:
+    """Does the work at once, and tells in the next pass of the scheduler, as a quick disk would."""
+
+    _nursery: trio.Nursery
+    works: int = field(default=0, init=False)
+
+    def submit(self, work: Work, done: Done) -> None:
+        self.works += 1
+        try:
+            value, error = work(), None
+        except Exception as raised:
+            value, error = None, raised
+        self._nursery.start_soon(_call, partial(done, value, error))
+
+
+async def _call(done: Callable[[], None]) -> None:
+    done()
+
+
+@asynccontextmanager
+async def in_place() -> AsyncIterator[Writer]:
+    """An `OpenWriter` without a thread."""
+    async with trio.open_nursery() as nursery:
+        yield InPlaceWriter(nursery)
+
+
+def outbox_file(path: Path | None = None, *, durability: str = "NORMAL") -> OutboxFile:
+    """A file as a new process would open it; in a folder of its own unless said."""
+    path = path or Path(tempfile.mkdtemp(prefix="mtrio-outbox-")) / "tests.outbox.db"
+    return OutboxFile(path, durability, f"boot {next(_boots)}")
+
+
+def disk_outbox(
+    path: Path | None = None, *, writer: OpenWriter = open_writer, durability: str = "NORMAL"
+) -> DiskOutbox:
+    """An outbox of a new process."""
+    return DiskOutbox(outbox_file(path, durability=durability), open_writer=writer)

@@ -1,0 +1,114 @@
+"""Defects to order in how a worker lives with its links, for the scenarios about networks, alarms and signals.
+
+Separate from the other sabotages because these take out what guards against a network, and nothing about jobs.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import trio
+from attrs import evolve
+
+from torture.wrapping import replace
+
+__all__ = ["LINK_SABOTAGES"]
+
+AIOPIKA: Final = "milvaion_trio.broker.aiopika"
+IMPATIENCE: Final = 0.25
+"""Seconds after which the impatient publisher gives up on confirms."""
+
+
+def no_adoption() -> None:
+    """Take a message that comes back over a new link for a new one, although its job still runs."""
+    replace("milvaion_trio.policy.ledger:Ledger.running", lambda _: lambda *__: None)
+
+
+def no_heartbeat() -> None:
+    """Let AMQP connections have no heartbeat, so that only an error ends them."""
+
+    def make(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda broker, purpose: evolve(endpoint(broker, purpose), heartbeat=0)
+
+    replace(f"{AIOPIKA}.broker:AioPikaBroker._endpoint", make)
+    # What else would notice is not on trial here.
+    replace("milvaion_trio.runtime.supervisor:SupervisedLink.give_up", _nothing)
+
+
+def impatient_publisher() -> None:
+    """Take a confirm that does not come in time for a failure, and publish again over the same link."""
+
+    def make(publish: Callable[..., Any]) -> Callable[..., Any]:
+        async def wrong(publisher: Any, publications: Any) -> Any:
+            with trio.move_on_after(IMPATIENCE):
+                return await publish(publisher, publications)
+            return await publish(publisher, publications)
+
+        return wrong
+
+    replace(f"{AIOPIKA}.publisher:AioPikaPublisher.publish", make)
+
+
+def one_connection() -> None:
+    """Publish on the consuming connection, too, so that an alarm stops its acks."""
+    encoding = importlib.import_module(f"{AIOPIKA}.encoding")
+    message = importlib.import_module("milvaion_trio.model.envelope").Message(body=b"as on one connection")
+
+    def make(settle: Callable[..., Any]) -> Callable[..., Any]:
+        def wrong(deliveries: Any, frame: bytes) -> None:
+            frames = encoding.publish_frames(deliveries.channel, "", deliveries.queue, message, 100_000)
+            settle(deliveries, frames + frame)
+
+        return wrong
+
+    replace(f"{AIOPIKA}.deliveries:AioPikaDeliveries.settle", make)
+
+
+def strict_decoder() -> None:
+    """Read message properties with pamqp, as aiormq would have done it."""
+    header = importlib.import_module("pamqp.header")
+
+    def make(complete: Callable[..., Any]) -> Callable[..., Any]:
+        def wrong(channel: int, content: Any, data: bytes) -> Any:
+            header.ContentHeader().unmarshal(data)
+            return complete(channel, content, data)
+
+        return wrong
+
+    replace(f"{AIOPIKA}.frames:_complete", make)
+
+
+def no_ping() -> None:
+    """Take silence of Redis for peace."""
+    importlib.import_module("milvaion_trio.signals.redis.listener").PING_INTERVAL = float("inf")  # type: ignore[attr-defined]
+
+
+def no_tombstones() -> None:
+    """Forget a cancel at once when its job does not run here at that moment."""
+    replace("milvaion_trio.policy.ledger:Ledger.cancelled", lambda _: lambda *__: None)
+
+
+def cancel_overrules() -> None:
+    """Let a cancel change what has ended: publish Cancelled behind the final status, as if the signal were the truth."""
+    ports = importlib.import_module("milvaion_trio.ports")
+
+    def make(report: Callable[..., Any]) -> Callable[..., Any]:
+        return report
+
+    assert ports and make  # replaced below
+    del ports
+
+
+LINK_SABOTAGES: Final[Mapping[str, Callable[[], None]]] = {
+    "no-adoption": no_adoption,
+    "no-heartbeat": no_heartbeat,
+    "impatient-publisher": impatient_publisher,
+    "one-connection": one_connection,
+    "strict-decoder": strict_decoder,
+    "no-ping": no_ping,
+    "no-tombstones": no_tombstones,
+}
+
+
+def _nothing(_: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: None

@@ -1,0 +1,211 @@
+"""A scenario while it is played: what it may do to workers, servers and messages, and what it waits for.
+
+Separate from the runner, which brings servers and judges: a scenario sees nothing but this.
+"""
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+from attrs import asdict, define, evolve, field
+from tests.support.amqp import Closed, Nacked
+from tests.support.api_model.database import Job
+from tests.support.cluster import Cluster
+
+from torture.effects import Effect
+from torture.evidence import Evidence, Fault
+from torture.expectations import Act, Expected, expected
+from torture.invariants import Violation
+from torture.scenario import Size
+from torture.worker_processes import WorkerProcess, WorkerProcesses
+
+__all__ = ["JOB", "GaveUp", "Play"]
+
+JOB: Final = "TortureJob"
+LOOK: Final = 0.05
+"""Seconds between two looks at what processes wrote: no event can tell of it."""
+PUBLISHERS: Final = 10
+"""Dispatches on their way at the same time; one after the other, each waits for the broker's disk."""
+
+
+class GaveUp(Exception):
+    """Nothing new happened for the patience of this size: what is missing will not come."""
+
+
+@define(eq=False, kw_only=True)
+class Play:
+    """What a scenario is given."""
+
+    size: Size
+    seed: int
+    here: Cluster
+    workers: WorkerProcesses
+    random: random.Random
+    """The only source of chance."""
+    faults: list[Fault] = field(factory=list)
+    facts: dict[str, Any] = field(factory=dict)
+    """Figures of its own for the report."""
+    expected: dict[str, Expected] = field(factory=dict)
+    doubtful: set[str] = field(factory=set)
+    """Dispatched, and the confirm was lost: nobody knows yet whether they arrived."""
+    limits: dict[str, Any] = field(factory=dict)
+    """Members of `Evidence` that say what is allowed: see `allow`."""
+    complaints: list[Violation] = field(factory=list)
+    """What the scenario itself found."""
+    _heard: tuple[int, ...] = field(default=(), init=False)
+    _heard_at: float = field(factory=trio.current_time, init=False)
+
+    # --- what is allowed --------------------------------------------------------------------------------------------
+
+    def allow(self, **limits: Any) -> None:
+        """Say what this run is judged by: `most_extra_runs`, `recovery_limit`, `latest`, `judged` … of `Evidence`."""
+        evolve(Evidence(), **limits)  # a wrong name is noticed here
+        self.limits |= limits
+
+    def tell(self, **changes: Any) -> None:
+        """Tell all workers that are added from now on: members of `Told`."""
+        self.workers.told = evolve(self.workers.told, **changes)
+
+    def complain(self, invariant: str, about: str) -> None:
+        """Say that an invariant was seen to be violated, where the evidence alone cannot show it."""
+        self.complaints.append(Violation(invariant, about))
+
+    # --- dispatching ------------------------------------------------------------------------------------------------
+
+    def job(self, name: str = JOB, worker_id: str | None = None) -> Job:
+        """The job that is dispatched, made at the first call. Raises `ValueError` before a worker has registered it."""
+        model = self.here.api.model
+        owner = worker_id or self.workers.told.worker_id
+        for job in model.database.jobs.values():
+            if job.name == name and job.worker_id == owner:
+                return job
+        return model.create_job(name, worker_id=owner, auto_disable=False, skips_when_running=False)
+
+    async def registered(self, *worker_ids: str) -> None:
+        """Return when the API knows these groups, or the one of this run. If cancelled, nothing changes."""
+        wanted = worker_ids or (self.workers.told.worker_id,)
+        await self.here.api.until(lambda: all(one in self.here.api.model.workers for one in wanted))
+
+    async def dispatch(self, act: Act, wanted: Expected | None = None, *, job: Job | None = None) -> str:
+        """Dispatch once, return the occurrence, and expect what the data asks for, or `wanted`.
+
+        Where the confirm is lost it is doubtful, and looked for in the end. If cancelled, it may have arrived.
+        """
+        api = self.here.api
+        job = job or self.job()
+        dispatch = api.model.dispatch(job.id, api.now(), asdict(act))
+        occurrence = dispatch.occurrence_id
+        self.expected[occurrence] = wanted or expected(act, self.workers.told.max_retries)
+        try:
+            await api.publish(dispatch)
+        except (Closed, Nacked):
+            self.doubtful.add(occurrence)
+        return occurrence
+
+    async def dispatch_all(self, acts: Iterable[Act], *, open_at_most: int = 500) -> None:
+        """Dispatch all of these, never more ahead of what has ended than that. If cancelled, some were."""
+        waiting = iter(acts)
+
+        async def one_after_the_other() -> None:
+            for act in waiting:
+                while len(self.expected) - self.ended > open_at_most:
+                    await trio.sleep(LOOK)
+                await self.dispatch(act)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(PUBLISHERS):
+                nursery.start_soon(one_after_the_other)
+
+    # --- what is known meanwhile ------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> int:
+        """How many occurrences have a final status."""
+        return len(self.here.api.model.conduct._ended)
+
+    def has_ended(self, occurrence: str) -> bool:
+        """Whether a final status of it came."""
+        return occurrence in self.here.api.model.conduct._ended
+
+    def effects(self) -> list[Effect]:
+        """What the worker processes wrote so far."""
+        self.workers.effects.look()
+        return self.workers.effects.lines
+
+    def begun(self) -> int:
+        """How many runs began so far."""
+        return sum(1 for line in self.effects() if line.what == "begin")
+
+    async def until(self, happened: Callable[[], object]) -> None:
+        """Return when it happened. Raises `GaveUp` when nothing new was heard for too long.
+
+        If cancelled, nothing changes.
+        """
+        while not happened():
+            model = self.here.api.model
+            self.workers.effects.look()
+            heard = (len(self.workers.effects.lines), len(model.conduct._seen), self.ended, len(self.faults))
+            if heard != self._heard:
+                self._heard, self._heard_at = heard, trio.current_time()
+            if model.requeues or trio.current_time() - self._heard_at > self.size.patience:
+                raise GaveUp(f"{self.ended} of {len(self.expected)} have ended, heard {heard}")
+            await trio.sleep(LOOK)
+
+    async def until_all_ended(self) -> None:
+        """Return when all that was dispatched has ended; what never arrived is taken back and dispatched anew.
+
+        Raises `GaveUp`. If cancelled, nothing changes.
+        """
+        while True:
+            try:
+                await self.until(lambda: self.expected.keys() <= self.here.api.model.conduct._ended.keys())
+                return
+            except GaveUp:
+                if not (missing := self._never_arrived()):
+                    raise
+            for occurrence in missing:
+                self.doubtful.discard(occurrence)
+                wanted = self.expected.pop(occurrence)
+                data = self.facts.setdefault("never_arrived", [])
+                data.append(occurrence)
+                if not wanted.dead_letter and wanted.status == 2:
+                    await self.dispatch(Act(ends=["ok"]))
+            self._heard = ()
+
+    def _never_arrived(self) -> list[str]:
+        """Doubtful ones of which nothing was ever seen."""
+        seen = {effect.occurrence for effect in self.workers.effects.lines}
+        occurrences = self.here.api.model.database.occurrences
+        return [one for one in self.doubtful if one not in seen and not occurrences[one].messages]
+
+    # --- faults -----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def fault(self, kind: str, whom: str, *, recovers: bool = True, **facts: object) -> AsyncIterator[None]:
+        """What is done inside is a fault; it is over on leaving. If cancelled inside, it is not counted."""
+        began = time.time()
+        yield
+        self.faults.append(
+            Fault(kind=kind, whom=whom, began=began, ended=time.time(), recovers=recovers, facts=facts)
+        )
+
+    def chances(self, count: int, last: float = 0.95) -> list[int]:
+        """At how many ended jobs each of so many faults comes: anywhere in the run, in order."""
+        jobs = self.size.jobs
+        return sorted(self.random.randint(1, max(1, int(jobs * last))) for _ in range(count))
+
+    async def kill_and_restart(self, worker: WorkerProcess) -> None:
+        """SIGKILL a worker and start it again; returns when it is ready. If cancelled, it may be dead."""
+        async with self.fault("worker-kill", worker.name):
+            await worker.kill()
+            await worker.start()
+        await worker.ready()
+
+    async def kill_broker(self) -> None:
+        """SIGKILL the broker and start it again; returns when it answers. If cancelled, it may be dead."""
+        async with self.fault("broker-kill", "broker"):
+            await trio.to_thread.run_sync(self.here.rabbitmq.kill)
+            await trio.to_thread.run_sync(self.here.rabbitmq.start)

@@ -1,0 +1,21 @@
+"""What worker processes write down beside their jobs: which publishes had no answer when a link was lost.
+
+Separate from sabotages and crash points because it is installed in every worker process and changes nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torture.wrapping import around
+
+__all__ = ["install"]
+
+
+def install(note: Callable[..., None]) -> None:
+    """Write a line `unconfirmed` with the message ids when a publishing connection is gone."""
+
+    def lost(publisher: Any, why: str) -> None:
+        waiting = [one.sent.message_id for one in publisher._confirms._waiting.values()]
+        note("unconfirmed", ids=waiting, why=why)
+
+    around("milvaion_trio.broker.aiopika.publisher:AioPikaPublisher._after_loss", before=lost)

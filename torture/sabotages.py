@@ -1,0 +1,126 @@
+"""Defects to order: each takes one safeguard out of a worker process, so that a scenario shows that it would notice.
+
+Each is a function that puts something else in the place of a function of the library (`wrapping`). The scenario that
+names it says which invariant it must break.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from attrs import evolve
+
+from torture.wrapping import replace
+
+__all__ = ["SABOTAGES", "install"]
+
+RUNTIME: Final = "milvaion_trio.runtime"
+
+
+def running_after_final() -> None:
+    """Say once more that the job runs, behind its final status."""
+
+    def make(conclude: Callable[..., Any]) -> Callable[..., Any]:
+        def wrong(reporter: Any, delivery: Any, attempt: Any, job: Any, *rest: Any, **facts: Any) -> Any:
+            written = conclude(reporter, delivery, attempt, job, *rest, **facts)
+
+            async def then_running() -> None:
+                await written
+                late = reporter.waiting(attempt.occurrence_id, job)
+                ports = importlib.import_module("milvaion_trio.ports")
+                reporter._outbox.add(ports.Report(ports.ReportKind.RUNNING, late, attempt.occurrence_id))
+
+            return then_running()
+
+        return wrong
+
+    replace(f"{RUNTIME}.reporting:Reporter.conclude", make)
+
+
+def ack_first() -> None:
+    """Ack a message when its job begins, and not when all that replaces it is confirmed."""
+
+    def acked(begin: Callable[..., Any]) -> Callable[..., Any]:
+        def wrong(runs: Any, admission: Any, delivery: Any, registered: Any) -> Any:
+            delivery.ack()
+            return begin(runs, admission, delivery, registered)
+
+        return wrong
+
+    replace(f"{RUNTIME}.runs:Runs.begin", acked)
+    replace(f"{RUNTIME}.run:Run.ack", _nothing)
+    replace(f"{RUNTIME}.run:Run.requeue", _nothing)
+
+
+def not_concluded() -> None:
+    """Forget which attempts were concluded."""
+    for adapter in ("memory:MemoryOutbox", "disk:DiskOutbox"):
+        try:
+            replace(f"milvaion_trio.outbox.{adapter}.is_concluded", lambda _: lambda *__: False)
+        except ImportError:
+            continue
+
+
+def transient_status() -> None:
+    """Publish statuses so that they do not survive the broker."""
+
+    def make(report: Callable[..., Any]) -> Callable[..., Any]:
+        def wrong(*args: Any) -> Any:
+            made = report(*args)
+            publication = made.publication
+            return evolve(
+                made, publication=evolve(publication, message=evolve(publication.message, persistent=False))
+            )
+
+        return wrong
+
+    replace(f"{RUNTIME}.reporting:Reporter._status_report", make)
+
+
+def classic_wait_queues() -> None:
+    """Let retries wait in classic queues, as is usual."""
+    ladder = importlib.import_module("milvaion_trio.broker.ladder")
+    kept = ("x-message-ttl", "x-dead-letter-exchange")
+    queues = tuple(
+        evolve(queue, arguments={name: value for name, value in queue.arguments.items() if name in kept})
+        if "x-message-ttl" in queue.arguments
+        else queue
+        for queue in ladder.LADDER.queues
+    )
+    classic = evolve(ladder.LADDER, queues=queues)
+    for module in ("ladder", "aiopika.publisher", "aiopika.consumer"):
+        importlib.import_module(f"milvaion_trio.broker.{module}").LADDER = classic  # type: ignore[attr-defined]
+
+
+def shutdown_cancels() -> None:
+    """Report what a shutdown interrupts as cancelled, as the .NET worker does."""
+    outcome = importlib.import_module("milvaion_trio.model.outcome")
+
+    def make(conclude: Callable[..., Any]) -> Callable[..., Any]:
+        def wrong(runs: Any, run: Any, ended: Any, at: Any) -> Any:
+            if isinstance(ended, outcome.Interrupted):
+                ended = outcome.Cancelled("the worker shuts down", None)
+            return conclude(runs, run, ended, at)
+
+        return wrong
+
+    replace(f"{RUNTIME}.runs:Runs._conclude", make)
+
+
+SABOTAGES: Final[Mapping[str, Callable[[], None]]] = {
+    "running-after-final": running_after_final,
+    "ack-first": ack_first,
+    "not-concluded": not_concluded,
+    "transient-status": transient_status,
+    "classic-wait-queues": classic_wait_queues,
+    "shutdown-cancels": shutdown_cancels,
+}
+
+
+def install(name: str) -> None:
+    """Take one safeguard out. Raises `KeyError` for an unknown name, `LookupError` where the library has changed."""
+    SABOTAGES[name]()
+
+
+def _nothing(_: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: None

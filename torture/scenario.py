@@ -1,0 +1,61 @@
+"""What a scenario is: a name, its sizes, what is played, and which sabotages must break what.
+
+Separate from the scenarios, one module each in `torture.scenarios`, which are found here by their ids.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from torture.play import Play
+
+__all__ = ["Scenario", "Size", "scenarios"]
+
+
+@frozen(kw_only=True)
+class Size:
+    """How much is played."""
+
+    jobs: int
+    faults: int = 0
+    patience: float = 10.0
+    """Seconds without anything new after which what is missing is lost; more than the longest delay of a retry."""
+    limit: float = 120.0
+    """Seconds for all of it; a run that takes longer fails."""
+
+
+@frozen(kw_only=True)
+class Scenario:
+    """One kind of torture."""
+
+    id: str
+    """`T01` …, as RELIABILITY.md counts them."""
+    title: str
+    full: Size
+    short: Size
+    """For the tests."""
+    play: "Callable[[Play], Awaitable[None]]"
+    """Returns when what is to be judged has happened; the frame brings the servers and collects the evidence."""
+    hurts_broker: bool = False
+    """Whether it needs a broker of its own; others share one."""
+    hurts_redis: bool = False
+    api: Mapping[str, Any] = field(factory=dict)
+    """Members of `ApiSettings` other than `runner.API`."""
+    sabotages: Mapping[str, frozenset[str]] = field(factory=dict)
+    """By name of `torture.sabotages`, the invariants of which it must break at least one."""
+    slow_short: bool = False
+    """Whether the short form is too long for every run of the tests."""
+    slow_bites: frozenset[str] = frozenset()
+    """The sabotages that take too long for every run of the tests."""
+
+
+def scenarios() -> dict[str, Scenario]:
+    """All there are, by id."""
+    package = importlib.import_module("torture.scenarios")
+    modules = [importlib.import_module(f"torture.scenarios.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
+    found = [module.SCENARIO for module in modules if hasattr(module, "SCENARIO")]
+    return {scenario.id: scenario for scenario in sorted(found, key=lambda scenario: scenario.id)}

@@ -1,0 +1,1 @@
+"""The scenarios, one module each; each has a `SCENARIO`."""

@@ -1,0 +1,120 @@
+"""One life of a worker on a host, from its start to its end by drain, stop or crash.
+
+Separate from the world, which only says when. A life that has crashed is dead at that instant: its links are cut, its
+disk takes nothing more, and what its tasks still do on their way out is noted nowhere.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import trio
+from attrs import define, field
+
+from milvaion_trio import Worker
+from milvaion_trio.model.errors import BrokerUnreachable
+from milvaion_trio.model.settings import HeartbeatSettings, JobSettings, ShutdownSettings, WorkerSettings
+from milvaion_trio.ports import Broker, Signals
+from milvaion_trio.runtime.serve import House
+from milvaion_trio.testing.clock import clock_ns
+from torture.simulation.cable import Cable
+from torture.simulation.determinism import kill
+from torture.simulation.fates import Fate
+from torture.simulation.jobs import JOBS, LIFE
+from torture.simulation.plan import Plan, Point
+from torture.simulation.trace import Trace
+
+__all__ = ["WORKER_ID", "WorkerLife", "worker_for"]
+
+WORKER_ID = "sim"
+
+
+def worker_for(plan: Plan, name: str, broker: Broker, signals: Signals) -> Worker:
+    """The worker of this plan; the life's name is its instance id."""
+    settings = WorkerSettings(
+        worker_id=WORKER_ID,
+        max_parallel_jobs=plan.max_parallel,
+        job_defaults=JobSettings(max_parallel=plan.job_parallel),
+        heartbeat=HeartbeatSettings(enabled=plan.heartbeats, job_interval=60.0 if plan.heartbeats else 45.0),
+        shutdown=ShutdownSettings(drain_timeout=plan.drain_timeout, cleanup_timeout=5, flush_timeout=3),
+    )
+    worker = Worker(settings=settings, broker=broker, signals=signals, observers=(), clock_ns=clock_ns)
+    worker.settings = settings  # no files, no environment
+    worker._instance = name  # drawn at random otherwise
+    for definition in JOBS:
+        worker.add(definition)
+    return worker
+
+
+@define(eq=False)
+class WorkerLife:
+    """A worker that serves until something ends it. Implements `jobs.Life`."""
+
+    name: str
+    plan: Plan
+    trace: Trace
+    cable: Cable
+    worker: Worker
+    spring: Callable[["WorkerLife", Point], None]
+    """Called at each point that this life comes by."""
+    on_crash: Callable[[], None]
+    """Freezes what would outlive the process, at once."""
+    surroundings: Callable[[], AbstractContextManager[None]] = nullcontext
+    is_dead: bool = field(default=False, init=False)
+    has_ended: bool = field(default=False, init=False)
+    _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+
+    @property
+    def house(self) -> House | None:
+        """The parts of the worker while it serves."""
+        return self.worker._house
+
+    async def live(self) -> None:
+        """Serve until drained, stopped or crashed. If cancelled, the worker leaves within its budgets."""
+        LIFE.set(self)
+        self.note("up")
+        try:
+            with self._scope, self.surroundings():
+                await self.worker.serve(handle_signals=False)
+        except BrokerUnreachable:
+            self.note("gave up")
+        except Exception as error:
+            self.note("defect", "", f"{type(error).__name__}: {error}")
+        self.note("left")
+        self.has_ended = True
+
+    # --- ends -------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """The first signal."""
+        self.note("drained")
+        self.worker.drain()
+
+    def stop(self) -> None:
+        """The second signal."""
+        self.note("stopped")
+        self._scope.cancel()
+
+    def crash(self) -> None:
+        """Die: nothing that happens here from now on reaches anybody."""
+        if not (self.is_dead or self.has_ended):
+            self.note("crashed")
+            self.is_dead = True
+            self.on_crash()
+            self.cable.cut()
+            kill(self._scope)
+
+    # --- for its jobs and its connections ---------------------------------------------------------------------------
+
+    def fate(self, occurrence_id: str) -> Fate:
+        """What is to become of this occurrence."""
+        return self.plan.by_number[int(occurrence_id[:8], 16)]
+
+    def note(self, what: str, about: str = "", detail: str = "", body: bytes = b"") -> None:
+        """Something happened; what a dead one does does not count."""
+        if not self.is_dead:
+            self.trace.note(self.name, what, about, detail, body)
+
+    def reach(self, point: Point) -> None:
+        """It comes by here."""
+        if not self.is_dead:
+            self.spring(self, point)

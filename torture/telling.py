@@ -1,0 +1,45 @@
+"""What a worker process is told by the harness: one value, as JSON in one environment variable.
+
+Separate because both sides of the process border import it.
+"""
+
+from typing import Final
+
+from attrs import frozen
+
+__all__ = ["VARIABLE", "Told"]
+
+VARIABLE: Final = "MTRIO_TORTURE"
+
+
+@frozen(kw_only=True)
+class Told:
+    """The settings of one worker process. Times are in seconds."""
+
+    name: str
+    """Of the process; kept over restarts, as is its storage."""
+    worker_id: str
+    """Of its group."""
+    effects: str
+    """The path of the effects file."""
+    storage: str
+    """The folder of its outbox."""
+    host: str
+    rabbitmq_port: int
+    redis_port: int
+    vhost: str
+    cancel_channel: str
+    disk: bool = True
+    """Whether the outbox is on disk."""
+    max_parallel: int = 4
+    max_retries: int = 3
+    base_delay: float = 1.0
+    time_limit: float = 60.0
+    job_heartbeat: float = 60.0
+    drain: float = 20.0
+    cleanup: float = 5.0
+    flush: float = 3.0
+    sabotages: list[str]
+    """Names of `torture.sabotages`."""
+    crash: str = ""
+    """`point:n`: SIGKILL to itself at the n-th passing of the point; empty for none."""
