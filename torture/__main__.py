@@ -10,7 +10,7 @@ from attrs import evolve
 
 from torture.report import rows
 from torture.runner import run_in_trio
-from torture.scenario import scenarios
+from torture.scenario import scenario_named, scenarios
 
 SHOWN = 20
 """Violations that are printed; the report has all."""
@@ -50,11 +50,11 @@ def _list() -> int:
 
 
 def _run(told: argparse.Namespace) -> int:
-    known = scenarios()
-    if told.scenario not in known:
-        print(f"There is no scenario {told.scenario}; there are {', '.join(known)}.", file=sys.stderr)
+    try:
+        scenario = scenario_named(told.scenario)
+    except LookupError as unknown:
+        print(unknown, file=sys.stderr)
         return 2
-    scenario = known[told.scenario]
     size = scenario.short if told.short else scenario.full
     changes = {name: value for name in ("jobs", "faults") if (value := getattr(told, name)) is not None}
     seed = secrets.randbelow(10**6) if told.seed is None else told.seed

@@ -31,8 +31,6 @@ def no_heartbeat() -> None:
         return lambda broker, purpose: evolve(endpoint(broker, purpose), heartbeat=0)
 
     replace(f"{AIOPIKA}.broker:AioPikaBroker._endpoint", make)
-    # What else would notice is not on trial here.
-    replace("milvaion_trio.runtime.supervisor:SupervisedLink.give_up", _nothing)
 
 
 def impatient_publisher() -> None:
@@ -52,12 +50,12 @@ def impatient_publisher() -> None:
 def one_connection() -> None:
     """Publish on the consuming connection, too, so that an alarm stops its acks."""
     encoding = importlib.import_module(f"{AIOPIKA}.encoding")
-    message = importlib.import_module("milvaion_trio.model.envelope").Message(body=b"as on one connection")
+    message = importlib.import_module("milvaion_trio.model.envelope").Message(body=b"for nobody")
 
     def make(settle: Callable[..., Any]) -> Callable[..., Any]:
         def wrong(deliveries: Any, frame: bytes) -> None:
-            frames = encoding.publish_frames(deliveries.channel, "", deliveries.queue, message, 100_000)
-            settle(deliveries, frames + frame)
+            unroutable = encoding.publish_frames(deliveries.channel, "", "no such queue", message, 100_000)
+            settle(deliveries, unroutable + frame)
 
         return wrong
 
@@ -65,7 +63,7 @@ def one_connection() -> None:
 
 
 def strict_decoder() -> None:
-    """Read message properties with pamqp, as aiormq would have done it."""
+    """Read the properties of messages with pamqp, as the client library would do it."""
     header = importlib.import_module("pamqp.header")
 
     def make(complete: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,23 +78,12 @@ def strict_decoder() -> None:
 
 def no_ping() -> None:
     """Take silence of Redis for peace."""
-    importlib.import_module("milvaion_trio.signals.redis.listener").PING_INTERVAL = float("inf")  # type: ignore[attr-defined]
+    setattr(importlib.import_module("milvaion_trio.signals.redis.listener"), "PING_INTERVAL", float("inf"))  # noqa: B010
 
 
 def no_tombstones() -> None:
-    """Forget a cancel at once when its job does not run here at that moment."""
+    """Forget every cancel of what does not run at that moment."""
     replace("milvaion_trio.policy.ledger:Ledger.cancelled", lambda _: lambda *__: None)
-
-
-def cancel_overrules() -> None:
-    """Let a cancel change what has ended: publish Cancelled behind the final status, as if the signal were the truth."""
-    ports = importlib.import_module("milvaion_trio.ports")
-
-    def make(report: Callable[..., Any]) -> Callable[..., Any]:
-        return report
-
-    assert ports and make  # replaced below
-    del ports
 
 
 LINK_SABOTAGES: Final[Mapping[str, Callable[[], None]]] = {
@@ -108,7 +95,3 @@ LINK_SABOTAGES: Final[Mapping[str, Callable[[], None]]] = {
     "no-ping": no_ping,
     "no-tombstones": no_tombstones,
 }
-
-
-def _nothing(_: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args, **kwargs: None

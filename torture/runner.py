@@ -83,7 +83,8 @@ async def run(
         queues, changed = await left_in_queues(play)
         evidence = collect(play, queues, changed, resources)
         logs = "\n".join(f"--- {worker.name}\n{worker.log[-2000:]}" for worker in play.workers.all.values())
-    violations = [*judge(evidence), *play.complaints]
+    claims = [Violation(name, about) for name, check in scenario.claims.items() for about in check(evidence)]
+    violations = [*judge(evidence), *claims, *play.complaints]
     if gave_up is not None:
         violations.append(Violation("I1", f"gave up: {gave_up}"))
     told = report(

@@ -5,15 +5,16 @@ Separate from the scenarios, one module each in `torture.scenarios`, which are f
 
 import importlib
 import pkgutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
 if TYPE_CHECKING:
+    from torture.evidence import Evidence
     from torture.play import Play
 
-__all__ = ["Scenario", "Size", "scenarios"]
+__all__ = ["Scenario", "Size", "scenario_named", "scenarios"]
 
 
 @frozen(kw_only=True)
@@ -45,8 +46,10 @@ class Scenario:
     hurts_redis: bool = False
     api: Mapping[str, Any] = field(factory=dict)
     """Members of `ApiSettings` other than `runner.API`."""
+    claims: "Mapping[str, Callable[[Evidence], Iterable[str]]]" = field(factory=dict)
+    """What it is judged by besides the invariants: by name, a function as those of `torture.invariants`."""
     sabotages: Mapping[str, frozenset[str]] = field(factory=dict)
-    """By name of `torture.sabotages`, the invariants of which it must break at least one."""
+    """By name of `torture.sabotages`, the invariants and claims of which it must break at least one."""
     slow_short: bool = False
     """Whether the short form is too long for every run of the tests."""
     slow_bites: frozenset[str] = frozenset()
@@ -55,7 +58,24 @@ class Scenario:
 
 def scenarios() -> dict[str, Scenario]:
     """All there are, by id."""
-    package = importlib.import_module("torture.scenarios")
-    modules = [importlib.import_module(f"torture.scenarios.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
-    found = [module.SCENARIO for module in modules if hasattr(module, "SCENARIO")]
-    return {scenario.id: scenario for scenario in sorted(found, key=lambda scenario: scenario.id)}
+    return {scenario.id: scenario for scenario in map(_scenario, sorted(_modules()))}
+
+
+def scenario_named(id: str) -> Scenario:
+    """The one of this id. Raises `LookupError` with a sentence for people when there is none."""
+    names = sorted(_modules())
+    for name in names:
+        if name.partition("_")[0].lower() == id.lower():
+            return _scenario(name)
+    known = ", ".join(name.partition("_")[0].upper() for name in names)
+    raise LookupError(f"There is no scenario {id}; there are {known}.")
+
+
+def _modules() -> list[str]:
+    return [found.name for found in pkgutil.iter_modules(importlib.import_module("torture.scenarios").__path__)]
+
+
+def _scenario(module: str) -> Scenario:
+    found = importlib.import_module(f"torture.scenarios.{module}").SCENARIO
+    assert isinstance(found, Scenario)
+    return found

@@ -201,9 +201,7 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
             readiness=readiness,
             consumptions=consumptions,
         ),
-        hops=Hops(
-            consuming=consuming, publishing=publishing, runs=runs, reporter=reporter, consumptions=consumptions
-        ),
+        hops=Hops(consuming=consuming, publishing=publishing, runs=runs, reporter=reporter, consumptions=consumptions),
         readers=Readers(consuming=consuming) if settings.rabbitmq is not None else None,
         stalls=Stalls(consuming=consuming, consumptions=consumptions, readiness=readiness),
         readiness=readiness,

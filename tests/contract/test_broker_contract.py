@@ -8,12 +8,23 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import trio
 import trio.testing
+from attrs import define, field
 from tests.support.brokers import BROKERS, BrokerKind, BrokerUnderTest
 from trio.testing import MockClock
 
 from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.errors import DeliverySettled, LinkLost, SettingsError
-from milvaion_trio.ports import Binding, Broker, Confirmation, Deliveries, Delivery, Exchange, Queue, Topology
+from milvaion_trio.ports import (
+    Binding,
+    Broker,
+    Confirmation,
+    Deliveries,
+    Delivery,
+    Exchange,
+    Publisher,
+    Queue,
+    Topology,
+)
 
 CONFIRMED = Confirmation.CONFIRMED
 SOON = 10.0
@@ -317,6 +328,110 @@ async def test_if_cancelled_any_prefix_may_have_arrived(under_test: BrokerUnderT
 
     arrived = [body for body, _ in await all_of(under_test.broker, JOBS)]
     assert arrived in ([], [b"job 1"], [b"job 1", b"job 2"])
+
+
+@pytest.fixture
+async def alone(kind: BrokerKind) -> AsyncIterator[BrokerUnderTest]:
+    """As `under_test`, on a server that may be hurt."""
+    async with kind.open_alone() as under_test:
+        async with under_test.broker.consuming() as consumer:
+            await consumer.declare(TOPOLOGY)
+        yield under_test
+
+
+@define(eq=False)
+class Heard:
+    """What a publisher told about being blocked."""
+
+    whys: list[str] = field(factory=list)
+    _news: trio.Event = field(factory=trio.Event)
+
+    def tell(self, why: str) -> None:
+        self.whys.append(why)
+        self._news.set()
+
+    async def until(self, count: int) -> None:
+        with trio.fail_after(SOON):
+            while len(self.whys) < count:
+                self._news = trio.Event()
+                await self._news.wait()
+
+
+async def test_a_broker_that_reads_no_publishes_says_so_and_gets_them_once_when_it_reads_again(
+    alone: BrokerUnderTest, clock: MockClock | None
+) -> None:
+    """`publish` waits as long as it takes. RabbitMQ tells a connection when it tries to publish."""
+    heard, answers = Heard(), []
+
+    async def publish_one(publisher: Publisher) -> None:
+        answers.extend(await publisher.publish([job()]))
+
+    async with alone.broker.publishing() as publisher:
+        publisher.on_blocked(heard.tell)
+        async with trio.open_nursery() as nursery:
+            async with alone.blocking():
+                nursery.start_soon(publish_one, publisher)
+                await heard.until(1)
+                await trio.sleep(3600 if clock else 1)
+                during = list(answers)
+            await heard.until(2)
+        assert await publisher.publish([job(2)]) == [CONFIRMED]
+
+    assert during == []
+    assert answers == [CONFIRMED]
+    assert "memory" in heard.whys[0]
+    assert heard.whys[1:] == [""]
+    assert await all_of(alone.broker, JOBS) == [(b"job 1", False), (b"job 2", False)]
+
+
+async def test_who_asks_late_hears_at_once_that_a_publisher_is_blocked(
+    alone: BrokerUnderTest, clock: MockClock | None
+) -> None:
+    early, late = Heard(), Heard()
+    async with alone.broker.publishing() as publisher:
+        publisher.on_blocked(early.tell)
+        async with trio.open_nursery() as nursery, alone.blocking():
+            nursery.start_soon(publisher.publish, [job()])
+            await early.until(1)
+            publisher.on_blocked(late.tell)
+            at_once = list(late.whys)
+        publisher.on_blocked((after := Heard()).tell)
+
+    assert at_once == early.whys[:1]
+    assert late.whys == early.whys
+    assert after.whys == []
+
+
+async def test_a_blocked_publisher_that_is_lost_raises_link_lost(
+    alone: BrokerUnderTest, clock: MockClock | None
+) -> None:
+    heard = Heard()
+
+    async def drop() -> None:
+        await heard.until(1)
+        await alone.drop("publishing")
+
+    async with alone.broker.publishing() as publisher, alone.blocking():
+        publisher.on_blocked(heard.tell)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drop)
+            with trio.fail_after(SOON), pytest.raises(LinkLost):
+                await publisher.publish([job()])
+
+
+async def test_deliveries_and_acks_go_on_while_publishers_are_blocked(
+    alone: BrokerUnderTest, clock: MockClock | None
+) -> None:
+    """That is what two kinds of connections are for."""
+    await publish(alone.broker, job(1), job(2))
+    heard = Heard()
+    async with alone.broker.publishing() as publisher:
+        publisher.on_blocked(heard.tell)
+        async with trio.open_nursery() as nursery, alone.blocking():
+            nursery.start_soon(publisher.publish, [job(3)])
+            await heard.until(1)
+            async with alone.broker.consuming() as consumer, consumer.consume(JOBS, prefetch=1) as deliveries:
+                assert await bodies(deliveries, 2) == [b"job 1", b"job 2"]
 
 
 async def test_a_delayed_message_waits_in_the_broker(broker: Broker, clock: MockClock | None) -> None:

@@ -1,4 +1,4 @@
-"""Whether the worker takes jobs now, and what keeps it from that: it follows every part, and is told when it changes."""
+"""Whether the worker takes jobs now, and what keeps it from that: it follows every part, and its changes are told."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -241,7 +241,7 @@ async def test_waiting_ends_when_the_part_is_well(readiness: Readiness) -> None:
 
 async def test_a_block_ends_when_its_part_gets_a_problem(readiness: Readiness) -> None:
     """And one that is entered too late ends at its first wait."""
-    reached = []
+    reached: list[str] = []
     async with trio.open_nursery() as nursery:
 
         async def work() -> None:

@@ -5,7 +5,7 @@ A new transport adds its `BrokerKind` to `BROKERS` and gets the whole suite.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import trio
@@ -14,6 +14,7 @@ from tests.support import servers
 from tests.support.amqp import connect
 from tests.support.amqp_faults import FULL_QUEUE, PublisherFaults, is_kind
 from tests.support.proxy import Passage, open_proxy
+from tests.support.servers import RabbitMQServer
 
 from milvaion_trio.broker.aiopika import AioPikaBroker
 from milvaion_trio.broker.embedded import EmbeddedBroker
@@ -21,7 +22,7 @@ from milvaion_trio.broker.ladder import LADDER
 from milvaion_trio.model.settings import RabbitMQSettings
 from milvaion_trio.ports import Broker
 
-__all__ = ["BROKERS", "BrokerKind", "BrokerUnderTest"]
+__all__ = ["BROKERS", "BrokerKind", "BrokerUnderTest", "out_of_memory"]
 
 Links = Literal["all", "publishing", "consuming"]
 
@@ -39,6 +40,8 @@ class BrokerUnderTest:
     """While inside, messages arrive but no confirm comes back."""
     refusing_next: Callable[[int], Awaitable[None]]
     """The broker refuses that many of the next publishes."""
+    blocking: Callable[[], AbstractAsyncContextManager[None]]
+    """While inside, an alarm keeps the broker from reading what is published. Only where it was opened alone."""
 
 
 @frozen(kw_only=True)
@@ -51,6 +54,8 @@ class BrokerKind:
     knows_destinations: bool
     """Whether it knows of a delayed message which queue it is for; else `depth` counts it for each."""
     open: Callable[[], AbstractAsyncContextManager[BrokerUnderTest]]
+    open_alone: Callable[[], AbstractAsyncContextManager[BrokerUnderTest]]
+    """On a server that nobody else uses: what is done to it hurts no other test."""
 
 
 @asynccontextmanager
@@ -75,18 +80,24 @@ async def _embedded() -> AsyncIterator[BrokerUnderTest]:
         await trio.lowlevel.checkpoint()
         broker.refuse_next(publications)
 
+    @asynccontextmanager
+    async def blocking() -> AsyncIterator[None]:
+        with broker.blocking("low on memory"):
+            yield
+
     yield BrokerUnderTest(
         broker=broker,
         drop=drop,
         unreachable=unreachable,
         without_confirms=without_confirms,
         refusing_next=refusing_next,
+        blocking=blocking,
     )
 
 
 @asynccontextmanager
-async def _aiopika() -> AsyncIterator[BrokerUnderTest]:
-    server, vhost = servers.rabbitmq(), _vhost()
+async def _aiopika(alone: bool = False) -> AsyncIterator[BrokerUnderTest]:
+    server, vhost = (_server(), "/") if alone else (servers.rabbitmq(), _vhost())
     async with open_proxy(server.port) as proxy:
         faults = PublisherFaults(proxy)
         faults.install()
@@ -114,6 +125,11 @@ async def _aiopika() -> AsyncIterator[BrokerUnderTest]:
                 )
             faults.refusals = publications
 
+        @asynccontextmanager
+        async def blocking() -> AsyncIterator[None]:
+            async with out_of_memory(server):
+                yield
+
         settings = RabbitMQSettings(host=servers.HOST, port=proxy.port, virtual_host=vhost)
         under_test = BrokerUnderTest(
             broker=AioPikaBroker(settings, client_name="tests"),
@@ -121,6 +137,7 @@ async def _aiopika() -> AsyncIterator[BrokerUnderTest]:
             unreachable=proxy.refusing,
             without_confirms=without_confirms,
             refusing_next=refusing_next,
+            blocking=blocking,
         )
         try:
             yield under_test
@@ -135,6 +152,25 @@ def _vhost() -> str:
     return servers.new_vhost()
 
 
+@cache
+def _server() -> RabbitMQServer:
+    """One for all tests of a process that hurt it; its watchdog ends it with the process."""
+    server = RabbitMQServer()
+    server.start()
+    return server
+
+
+@asynccontextmanager
+async def out_of_memory(server: RabbitMQServer) -> AsyncIterator[None]:
+    """While inside, the server has its memory alarm on. If cancelled, it is off again all the same."""
+    try:
+        await trio.to_thread.run_sync(server.control, "set_vm_memory_high_watermark", "0.0000001")
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(server.control, "set_vm_memory_high_watermark", "0.4")
+
+
 async def _empty(port: int, vhost: str, queues: set[str]) -> None:
     """Delete those queues and empty the delay queues. Exchanges stay; without queues they lead nowhere."""
     rungs = {queue.name for queue in LADDER.queues}
@@ -146,6 +182,12 @@ async def _empty(port: int, vhost: str, queues: set[str]) -> None:
 
 
 BROKERS = (
-    BrokerKind(name="embedded", has_virtual_time=True, knows_destinations=True, open=_embedded),
-    BrokerKind(name="aio-pika", has_virtual_time=False, knows_destinations=False, open=_aiopika),
+    BrokerKind(name="embedded", has_virtual_time=True, knows_destinations=True, open=_embedded, open_alone=_embedded),
+    BrokerKind(
+        name="aio-pika",
+        has_virtual_time=False,
+        knows_destinations=False,
+        open=_aiopika,
+        open_alone=partial(_aiopika, alone=True),
+    ),
 )

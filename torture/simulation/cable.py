@@ -52,6 +52,9 @@ class Cable:
     holds_acks: bool = field(default=False, init=False)
     holds_deliveries: bool = field(default=False, init=False)
     blocked: str = field(default="", init=False)
+    """Why nothing that is published is read at present."""
+    refusals: int = field(default=0, init=False)
+    """How many of the next publishes the broker refuses."""
     _links: list[EmbeddedLink] = field(factory=list, init=False)
     _held_acks: list[Delivery] = field(factory=list, init=False)
     _gate: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
@@ -135,8 +138,12 @@ class Cable:
 
     def arrive(self, publication: Publication) -> Confirmation:
         """One message reaches the broker."""
-        answer = self.broker.publish_nowait(publication)
         message = publication.message
+        if self.refusals:
+            self.refusals -= 1
+            answer = Confirmation.REFUSED
+        else:
+            answer = self.broker.publish_nowait(publication)
         if answer is Confirmation.CONFIRMED:
             detail = f"{publication.exchange}>{publication.routing_key}"
             if HEADER in message.headers:  # a copy of a dispatch

@@ -192,7 +192,7 @@ def acks_come_last(plan: Plan, history: History) -> Iterator[str]:
 def _is_answered(attempt: Attempt, ack: Moment, history: History) -> bool:
     if _is_concluded(attempt, ack.index):
         return True
-    handed = max((moment.index for moment in attempt.handed if moment.who == ack.who), default=-1)
+    handed = max((one.index for one in attempt.handed if one.who == ack.who and one.index < ack.index), default=-1)
     if ack.detail == topology.HOP_QUEUE:  # it went on its way
         ids = {moment.detail for moment in attempt.put}
         confirms = (

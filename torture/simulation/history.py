@@ -5,7 +5,7 @@ Separate from the checks, which only ask.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from attrs import define, field
@@ -47,9 +47,11 @@ class Attempt:
     """By `final`, `retry` or `dead-letter`."""
     acked: list[Moment] = field(factory=list)
 
-    @property
-    def number(self) -> int:
-        """Of its occurrence."""
+    number: int = field(init=False)
+    """Of its occurrence."""
+
+    @number.default
+    def _number(self) -> int:
         return number_of(self.label)
 
     @property
@@ -83,15 +85,18 @@ class History:
     rest: list[Event] = field(factory=list)
     """What says something about the whole: errors, defects, what is left."""
 
-    def of(self, number: int) -> Iterator[Attempt]:
+    _by_number: dict[int, list[Attempt]] = field(factory=dict)
+
+    def of(self, number: int) -> Sequence[Attempt]:
         """The attempts of an occurrence."""
-        return (attempt for attempt in self.attempts.values() if attempt.number == number)
+        return self._by_number.get(number, ())
 
     def attempt(self, label: str) -> Attempt:
         """The attempt of this label."""
         found = self.attempts.get(label)
         if found is None:
             found = self.attempts[label] = Attempt(label)
+            self._by_number.setdefault(found.number, []).append(found)
         return found
 
 

@@ -260,20 +260,18 @@ class World:
             return
         whose = "everybody" if step.host == WORLD else f"host {step.host}"
         self.trace.note("world", "fault", whose, f"{fault} for {step.seconds:g} s, count {step.count}")
-        if fault is Fault.REFUSE:
-            self.broker.refuse_next(step.count)
-        elif fault is Fault.DEAF:
+        if fault is Fault.DEAF:
             self._restores.start_soon(self._deaf, step.seconds)
         else:
             for life in self._lives(step.host):
-                self._hurt(life, fault, step.seconds)
+                self._hurt(life, fault, step.seconds, step.count)
 
     def _lives(self, number: int) -> Iterator[WorkerLife]:
         for host in self._hosts:
             if number in (host.number, WORLD) and host.life is not None:
                 yield host.life
 
-    def _hurt(self, life: WorkerLife, fault: Fault, seconds: float) -> None:
+    def _hurt(self, life: WorkerLife, fault: Fault, seconds: float, count: int = 1) -> None:
         cable = life.cable
         match fault:
             case Fault.SEVER:
@@ -282,6 +280,8 @@ class World:
                 cable.sever("publishing")
             case Fault.SEVER_CONSUMING:
                 cable.sever("consuming")
+            case Fault.REFUSE:
+                cable.refusals = count
             case Fault.DRAIN:
                 life.drain()
             case Fault.STOP:

@@ -1,14 +1,16 @@
 """The outbox file: SQL, synchronous, without Trio.
 
-Two tables. `report` holds what must still reach the broker, in order. `attempt` holds which attempts run, which were
-concluded, and in how many processes that died each one ran. Separate from the outbox, which decides; here a whole
-batch of decisions becomes one transaction.
+Two tables. `report` holds what must still reach the broker, in order. `mark` is a log of what happened to attempts:
+the last word on each says whether it runs, was concluded or was given back, and every death it met is a line of its
+own. A log, because appending costs a fraction of what an index of random keys does, and is read at a start only.
+Separate from the outbox, which decides; here a whole batch of decisions becomes one transaction.
 """
 
 import contextlib
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -39,8 +41,10 @@ SCHEMA_VERSION: Final = 1
 ATTEMPTS_REMEMBERED: Final = 50_000
 """Concluded attempts, newest. A message comes again within minutes of the fault that sent it again: that is hours of
 work for a worker that does ten jobs a second, 10 MB on disk and 15 in memory."""
+MARKS_KEPT: Final = 2 * ATTEMPTS_REMEMBERED
+"""A start and a conclusion each. The start of an attempt that outlasts so many others is forgotten: no death of its."""
 PRUNE_EVERY: Final = 5_000
-"""New attempts between two looks at what may be forgotten."""
+"""New marks between two looks at what may be forgotten."""
 
 PAGE_BYTES: Final = 8 * 1024 * 1024
 """Bodies that one read returns at most, and one row: results may have 256 kB each."""
@@ -54,28 +58,23 @@ CREATE TABLE report (
   envelope TEXT NOT NULL,
   body BLOB NOT NULL
 ) STRICT;
-CREATE TABLE attempt (
+CREATE TABLE mark (
   id INTEGER PRIMARY KEY,
   occurrence_id TEXT NOT NULL,
   dispatch_stamp TEXT NOT NULL,
   retry_count INTEGER NOT NULL,
   snoozes INTEGER NOT NULL,
   state INTEGER NOT NULL,
-  boot TEXT NOT NULL,
-  deaths INTEGER NOT NULL DEFAULT 0,
-  UNIQUE (occurrence_id, dispatch_stamp, retry_count, snoozes)
+  boot TEXT NOT NULL
 ) STRICT;
 """
 
-RETURNED, RUNNING, CONCLUDED = 0, 1, 2
+RETURNED, RUNNING, CONCLUDED, DIED = range(4)
 Mark: TypeAlias = int
-"""What is known of an attempt: `RETURNED`, `RUNNING` or `CONCLUDED`."""
+"""What happened to an attempt. `DIED` is written at a start, about a process that did not end its attempt."""
 
-_MARK = """
-INSERT INTO attempt (occurrence_id, dispatch_stamp, retry_count, snoozes, state, boot) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET state = excluded.state, boot = excluded.boot
-"""
 _KEY = "occurrence_id, dispatch_stamp, retry_count, snoozes"
+_MARK = f"INSERT INTO mark ({_KEY}, state, boot) VALUES (?, ?, ?, ?, ?, ?)"
 
 
 @frozen
@@ -184,15 +183,25 @@ class Store:
     def recover(self) -> Recovered:
         """Count the deaths of processes that did not end their attempts, and return what they left."""
         db = self._db
-        db.execute("UPDATE attempt SET deaths = deaths + 1, state = 0 WHERE state = 1 AND boot <> ?", (self.boot,))
-        concluded = db.execute(f"SELECT {_KEY} FROM attempt WHERE state = 2 ORDER BY id")
-        deaths = db.execute(f"SELECT deaths, {_KEY} FROM attempt WHERE deaths > 0 AND state <> 2")
-        (last,) = db.execute("SELECT coalesce(max(number), 0) FROM report").fetchone()
+        last: dict[AttemptKey, tuple[Mark, str]] = {}
+        deaths: Counter[AttemptKey] = Counter()
+        for state, boot, *key in db.execute(f"SELECT state, boot, {_KEY} FROM mark ORDER BY id"):
+            attempt = _attempt(key)
+            if state == DIED:
+                deaths[attempt] += 1
+            last.pop(attempt, None)  # so that the newest come last
+            last[attempt] = state, boot
+        died = [attempt for attempt, (state, boot) in last.items() if state == RUNNING and boot != self.boot]
+        deaths.update(died)
+        if died:
+            self.write((), dict.fromkeys(died, DIED), ())
+        concluded = [attempt for attempt, (state, _) in last.items() if state == CONCLUDED]
+        (last_number,) = db.execute("SELECT coalesce(max(number), 0) FROM report").fetchone()
         return Recovered(
-            concluded=[_attempt(row) for row in concluded],
-            deaths={_attempt(row): count for count, *row in deaths},
+            concluded=concluded,
+            deaths={attempt: count for attempt, count in deaths.items() if last[attempt][0] != CONCLUDED},
             tallies=list(self._tallies()),
-            last_number=last,
+            last_number=last_number,
         )
 
     # --- inside -----------------------------------------------------------------------------------------------------
@@ -222,10 +231,7 @@ class Store:
         self._since_pruned += new
         if self._since_pruned >= PRUNE_EVERY:
             self._since_pruned = 0
-            self._db.execute(
-                "DELETE FROM attempt WHERE state <> 1 AND id <= (SELECT max(id) FROM attempt) - ?",
-                (ATTEMPTS_REMEMBERED,),
-            )
+            self._db.execute("DELETE FROM mark WHERE id <= (SELECT max(id) FROM mark) - ?", (MARKS_KEPT,))
 
     def _tallies(self) -> Iterator[Tally]:
         rows = self._db.execute(
@@ -300,5 +306,5 @@ def _key(attempt: AttemptKey) -> tuple[str, str, int, int]:
 def _attempt(row: Sequence[object]) -> AttemptKey:
     occurrence_id, stamp, retry_count, snoozes = row
     if not (isinstance(retry_count, int) and isinstance(snoozes, int)):
-        raise sqlite3.DatabaseError("an attempt of the outbox has the wrong types")
+        raise sqlite3.DatabaseError("a mark of the outbox has the wrong types")
     return AttemptKey(OccurrenceId(str(occurrence_id)), str(stamp) or None, retry_count, snoozes)

@@ -1,0 +1,113 @@
+"""T12: a broker that has no memory or disk left: it reads no publishes, and everything else goes on."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Final
+
+import trio
+from attrs import asdict
+
+from milvaion_trio.model.headers import ORIGIN
+from torture.evidence import Evidence
+from torture.expectations import Act
+from torture.network import links_stay
+from torture.play import Play
+from torture.scenario import Scenario, Size
+from torture.scenarios.t10_slow_and_sliced import nothing_comes_twice
+
+__all__ = ["SCENARIO"]
+
+LASTS: Final = 60.0
+SHORTLY: Final = 2.0
+ACKING: Final = "unreported"
+"""The group whose jobs no API knows: nothing is published about them, so their acks wait for nothing."""
+PARALLEL: Final = 2
+"""Of that group, and so its prefetch: what goes on beyond it under an alarm goes on because acks are read."""
+UNREPORTED: Final = 24
+"""For each alarm; they take half of a short one."""
+
+
+async def play(play: Play) -> None:
+    """Reported jobs run into the alarm, unreported ones through it. If cancelled, the alarm is taken back."""
+    lasts = LASTS if play.size.faults * play.size.jobs > MOST_SHORT else SHORTLY
+    play.allow(most_extra_runs=0)
+    await play.workers.start("reported", max_parallel=20)
+    await play.workers.start("acking", worker_id=ACKING, max_parallel=PARALLEL)
+    await play.registered(play.workers.told.worker_id, ACKING)
+    for number in range(play.size.faults):
+        for _ in range(play.size.jobs // play.size.faults):
+            await play.dispatch(Act(ends=["ok"], takes=play.random.uniform(0.3, 1.5)))
+        for _ in range(UNREPORTED):
+            await dispatch_unreported(play, Act(ends=["ok"], takes=0.05, lines=0))
+        kind = ("memory", "disk")[number % 2]
+        await alarm(play, kind, lasts)
+        await play.until_all_ended()
+
+
+MOST_SHORT: Final = 100
+
+
+async def alarm(play: Play, kind: str, seconds: float) -> None:
+    """Raise an alarm and take it back. If cancelled, it is taken back."""
+    server = play.here.rabbitmq
+    raised: AbstractContextManager[None] = server.memory_alarm() if kind == "memory" else server.disk_alarm()
+    await trio.to_thread.run_sync(raised.__enter__)
+    try:
+        async with play.fault("alarm", "broker", alarm=kind):
+            await trio.sleep(seconds)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(raised.__exit__, None, None, None)
+
+
+async def dispatch_unreported(play: Play, act: Act) -> None:
+    """Dispatch as a client of ours does, not the API. If cancelled, it may have arrived."""
+    api = play.here.api
+    dispatch = api.model.dispatch(play.job(worker_id=ACKING).id, api.now(), asdict(act))
+    dispatch.headers[ORIGIN] = ("S", "client")  # type: ignore[index]
+    await api.publish(dispatch)
+
+
+# --- claims ---------------------------------------------------------------------------------------------------------
+
+
+def acks_flow(evidence: Evidence) -> Iterator[str]:
+    """Under an alarm messages that need no publish are acked, so that the next ones come."""
+    for fault in evidence.faults:
+        begun = [
+            line
+            for line in evidence.effects
+            if line.what == "begin" and line.worker == "acking" and fault.began < line.at < fault.ended
+        ]
+        if len(begun) <= 2 * PARALLEL:
+            yield f"{len(begun)} jobs began under the {fault.facts['alarm']} alarm, which needs no ack at all"
+
+
+def publishes_wait(evidence: Evidence) -> Iterator[str]:
+    """Jobs ended under each alarm and were reported behind it: else there was none, and nothing was proved."""
+    for fault in evidence.faults:
+        ended = {
+            line.occurrence
+            for line in evidence.effects
+            if line.what == "end" and line.worker == "reported" and fault.began < line.at < fault.ended
+        }
+        behind = {one.occurrence for one in evidence.statuses if one.status == 2 and one.at >= fault.ended}
+        if not ended & behind:
+            yield f"no report had to wait for the end of the {fault.facts['alarm']} alarm"
+
+
+SCENARIO: Final = Scenario(
+    id="T12",
+    title="memory and disk alarms",
+    full=Size(jobs=400, faults=2, patience=30, limit=240),
+    short=Size(jobs=10, faults=1, patience=15),
+    play=play,
+    hurts_broker=True,
+    claims={
+        "acks": acks_flow,
+        "waiting": publishes_wait,
+        "copies": nothing_comes_twice,
+        "links": links_stay,
+    },
+    sabotages={"one-connection": frozenset({"acks"}), "impatient-publisher": frozenset({"copies"})},
+)
