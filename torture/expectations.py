@@ -32,6 +32,8 @@ class Expected:
 
     status: int
     """The final one: 2 Completed, 3 Failed, 4 Cancelled, 5 TimedOut."""
+    or_status: int | None = None
+    """Another one that is as good, where two things happen at the same moment."""
     attempts: int = 1
     """How many attempts it takes."""
     dead_letter: bool = False

@@ -16,6 +16,7 @@ from torture.wrapping import around
 
 __all__ = ["install", "set_heartbeat"]
 
+RUNTIME: Final = "milvaion_trio.runtime"
 LINKS: Final = {"publishing": "publisher:AioPikaPublisher", "consuming": "consumer:AioPikaConsumer"}
 
 
@@ -39,9 +40,9 @@ def install(worker: Worker, note: Callable[..., None]) -> None:
     worker.observe(observe)
     for link, target in LINKS.items():
         around(f"milvaion_trio.broker.aiopika.{target}._after_loss", before=lost(link))
-    around("milvaion_trio.runtime.run:Run.adopt", before=lambda run, _: note("adopted", occurrence=run.occurrence_id))
-    around("milvaion_trio.runtime.cancellation:CancelListener._is_deaf", before=lambda _, why: note("deaf", why=str(why)))
-    around("milvaion_trio.runtime.cancellation:CancelListener._hears", before=lambda _: note("hears"))
+    around(f"{RUNTIME}.run:Run.adopt", before=lambda run, _: note("adopted", occurrence=run.occurrence_id))
+    around(f"{RUNTIME}.cancellation:CancelListener._is_deaf", before=lambda _, why: note("deaf", why=str(why)))
+    around(f"{RUNTIME}.cancellation:CancelListener._hears", before=lambda _: note("hears"))
 
 
 def set_heartbeat(worker: Worker, seconds: int) -> None:

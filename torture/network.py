@@ -4,13 +4,15 @@ Separate from the scenarios, several of which put a proxy between worker and ser
 """
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Final, TypeAlias
 
 import trio
 from tests.support.proxy import Proxy, open_proxy
 
+from milvaion_trio.broker.aiopika.link import NORMAL_END
+from torture.collecting import collect, left_in_queues, resources_of
 from torture.effects import Effect
 from torture.evidence import Evidence, Fault
 from torture.expectations import Act
@@ -18,19 +20,53 @@ from torture.play import Play
 
 __all__ = [
     "LINKS",
+    "Claim",
     "RETURN",
     "behind_proxy",
     "detection_limit",
     "detections",
+    "judged",
+    "leave",
     "links_come_back",
     "links_stay",
     "silence_is_noticed",
     "steadily",
 ]
 
+Claim: TypeAlias = Callable[[Evidence], Iterable[str]]
+"""What violates a promise of one scenario, as the invariants are of all."""
 LINKS: Final = ("publishing", "consuming")
 RETURN: Final = 15.0
 """Seconds from the end of a fault until all links are there again (RELIABILITY.md 6, I10)."""
+
+
+@contextmanager
+def judged(play: Play, claims: Mapping[str, Claim]) -> Iterator[None]:
+    """Judge what was played inside by these, too, also where it could not be played to its end."""
+    try:
+        yield
+    finally:
+        evidence = collect(play, {}, [], [])
+        for name, claim in claims.items():
+            for about in claim(evidence):
+                play.complain(name, about)
+        times = [seconds for fault in play.faults for seconds in detections(evidence, fault).values() if seconds]
+        if times:
+            play.facts["links_given_up_after"] = {"least": round(min(times), 1), "most": round(max(times), 1)}
+
+
+async def leave(play: Play) -> None:
+    """Let the workers leave, and the API read all that came. If cancelled, some may still run.
+
+    Not before they have had what came back after the last fault: its acks may have been lost with a link.
+    """
+    with trio.move_on_after(RETURN):
+        while any(messages for messages, _ in (await left_in_queues(play))[0].values()):  # noqa: ASYNC110  # see LOOK
+            await trio.sleep(0.1)
+    play.allow(resources=resources_of(play))
+    await play.workers.leave()
+    with suppress(AssertionError):  # what it does not take is judged from the evidence
+        await play.here.api.until_idle()
 
 
 @asynccontextmanager
@@ -40,10 +76,11 @@ async def behind_proxy(play: Play, *names: str, **told: Any) -> AsyncIterator[Pr
     If cancelled, or left by an error, they may still run.
     """
     async with open_proxy(play.here.rabbitmq.port, seed=play.seed) as proxy:
-        await play.workers.start(*names, rabbitmq_port=proxy.port, **told)
+        play.tell(rabbitmq_port=proxy.port, **told)
+        await play.workers.start(*names)
         await play.registered()
         yield proxy
-        await play.workers.leave()
+        await leave(play)
 
 
 async def steadily(play: Play, acts: Iterator[Act], seconds: float) -> None:
@@ -114,14 +151,14 @@ def links_come_back(evidence: Evidence) -> Iterator[str]:
 def links_stay(evidence: Evidence) -> Iterator[str]:
     """No link is given up before the worker leaves."""
     for line in _links(evidence):
-        if line.what == "link-lost" and line.facts["why"] != "this connection was closed":
+        if line.what == "link-lost":
             yield f"{line.worker} lost its {line.facts['link']} link: {line.facts['why']}"
 
 
 def _links(evidence: Evidence) -> list[Effect]:
-    return sorted(
-        (line for line in evidence.effects if line.what in {"link-up", "link-lost"}), key=lambda line: line.at
-    )
+    """Without the ends that the worker wanted."""
+    lines = [line for line in evidence.effects if line.what in {"link-up", "link-lost"}]
+    return sorted((line for line in lines if line.facts.get("why") != NORMAL_END), key=lambda line: line.at)
 
 
 def _shown(fault: Fault) -> str:

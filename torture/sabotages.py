@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
+from torture.link_sabotages import LINK_SABOTAGES
 from torture.wrapping import replace
 
 __all__ = ["SABOTAGES", "install"]
@@ -114,6 +115,7 @@ SABOTAGES: Final[Mapping[str, Callable[[], None]]] = {
     "transient-status": transient_status,
     "classic-wait-queues": classic_wait_queues,
     "shutdown-cancels": shutdown_cancels,
+    **LINK_SABOTAGES,
 }
 
 

@@ -39,6 +39,10 @@ class Told:
     drain: float = 20.0
     cleanup: float = 5.0
     flush: float = 3.0
+    amqp_heartbeat: int = 0
+    """0 for the default."""
+    probes: bool = False
+    """Whether it has the jobs that hostile messages ask for (`torture.probes`)."""
     sabotages: list[str]
     """Names of `torture.sabotages`."""
     crash: str = ""

@@ -20,7 +20,7 @@ from milvaion_trio.model.settings import (
     RedisSettings,
     ShutdownSettings,
 )
-from torture import crash_points, recording, sabotages
+from torture import crash_points, link_recording, probes, recording, sabotages
 from torture.effects import append
 from torture.endings import ENDINGS
 from torture.expectations import Act
@@ -106,6 +106,11 @@ def code_ends() -> None:
 
 note("start")
 recording.install(note)
+link_recording.install(worker, note)
+if TOLD.amqp_heartbeat:
+    link_recording.set_heartbeat(worker, TOLD.amqp_heartbeat)
+if TOLD.probes:
+    probes.add(worker, note)
 for sabotage in TOLD.sabotages:
     sabotages.install(sabotage)
 if TOLD.crash:

@@ -2,6 +2,7 @@
 
 import secrets
 import sys
+from pathlib import Path
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model.errors import SettingsError
@@ -10,7 +11,7 @@ from milvaion_trio.outbox.memory import MemoryOutbox
 from milvaion_trio.ports import Broker, Outbox, Signals
 from milvaion_trio.signals.local import LocalSignals
 
-__all__ = ["broker_for", "outbox_for", "signals_for"]
+__all__ = ["broker_for", "outbox_for", "outbox_place", "signals_for"]
 
 BOOT = secrets.token_hex(8)
 """This process, by which the starts that it noted are told from those of processes that died."""
@@ -49,12 +50,16 @@ def signals_for(settings: WorkerSettings) -> Signals:
 
 
 def outbox_for(settings: WorkerSettings) -> Outbox:
-    """The outbox of these settings; no file is opened. Reports to the embedded broker end with the process as it does."""
+    """The outbox of these settings; no file is opened. What the embedded broker holds ends with the process anyway."""
     offline = settings.offline_resilience
     if settings.rabbitmq is None or not offline.enabled:
         return MemoryOutbox()
     from milvaion_trio.outbox.disk import DiskOutbox  # imports sqlite3
-    from milvaion_trio.outbox.file import OutboxFile, outbox_path
+    from milvaion_trio.outbox.file import OutboxFile
 
-    path = outbox_path(offline.local_storage_path, settings.worker_id)
-    return DiskOutbox(OutboxFile(path, offline.durability, BOOT))
+    return DiskOutbox(OutboxFile(outbox_place(settings), offline.durability, BOOT))
+
+
+def outbox_place(settings: WorkerSettings) -> Path:
+    """The file of the outbox of these settings."""
+    return Path(settings.offline_resilience.local_storage_path) / f"{settings.worker_id}.outbox.db"

@@ -57,6 +57,7 @@ EVERY_COMMAND: dict[str, list[list[str]]] = {
     "check": [["check", "sample_worker:worker"], ["check", "sample_worker:twins"]],
     "schema": [["schema", "sample_worker:worker"], ["schema", "settings"]],
     "config": [["config", "show"], ["config", "check"]],
+    "outbox": [["outbox", "list"], ["outbox", "flush"]],
     "topology": [["topology", "show"], ["topology", "drain"], ["topology", "drop"]],
     "completion": [["completion", "fish"]],
 }

@@ -238,6 +238,22 @@ async def a_broker_that_is_slow_to_answer(kit: WorkerUnderTest, broker: SilentBr
         await trio.sleep(MINUTES)
 
 
+async def a_delivery_while_the_broker_is_asked(kit: WorkerUnderTest, broker: SilentBroker) -> None:
+    """A busy queue: what it is asked takes long, and it delivers all the same."""
+    broker.silence(QUEUE)
+    for _ in range(3):
+        kit.enqueue("work")
+    await trio.sleep(28)
+    broker.answers = False
+    await trio.sleep(10)
+    broker.trickle(QUEUE)
+    await trio.sleep(6.5)
+    broker.answers = True
+    broker.trickle(QUEUE)
+    broker.trickle(QUEUE)
+    await trio.sleep(MINUTES)
+
+
 SCENES = (
     nothing_to_do,
     a_full_prefetch,
@@ -247,6 +263,7 @@ SCENES = (
     a_queue_that_is_slow,
     a_single_silent_look,
     a_broker_that_is_slow_to_answer,
+    a_delivery_while_the_broker_is_asked,
 )
 
 
@@ -277,6 +294,25 @@ async def test_no_stall_while_the_outbox_is_in_trouble(
         await trio.sleep(10 * MINUTES)
         assert downs(kit) == []
         outbox_trouble("")
+
+
+async def test_no_stall_of_a_queue_that_is_left_while_the_broker_is_asked(
+    worker: Worker, autojump_clock: MockClock, outbox_trouble: Callable[[str], None]
+) -> None:
+    broker = SilentBroker()
+    async with under_test(worker, broker=broker) as kit:
+        await trio.sleep(1)
+        broker.silence(QUEUE)
+        kit.enqueue("work")
+        await trio.sleep(28)
+        broker.answers = False
+        await trio.sleep(5)
+        outbox_trouble("the disk is full")
+        await trio.sleep(11.5)
+        broker.answers = True
+        outbox_trouble("")
+        await kit.run_until_idle()
+        assert downs(kit) == []
 
 
 async def test_a_queue_that_delivers_or_is_full_is_not_asked_about(

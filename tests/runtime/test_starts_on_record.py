@@ -169,9 +169,11 @@ async def test_what_ignores_the_shutdown_is_noted_as_returned(
         await trio.sleep(1)
         kit.stop()
         await trio.sleep(30)
-        assert len(kit.queue(deaf).ready) == 1
-        assert outbox.of(occurrence) == ["started", "returned"]
+        in_queue, noted = len(kit.queue(deaf).ready), outbox.of(occurrence)
         ends.set()
+
+    assert in_queue == 1
+    assert noted == ["started", "returned"]
 
 
 async def test_what_a_defect_of_ours_gives_back_is_noted_as_returned(

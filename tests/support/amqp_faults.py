@@ -10,10 +10,11 @@ from attrs import define, field
 from tests.support.amqp_codec import short_text
 from tests.support.proxy import Passage, Proxy
 
-__all__ = ["FULL_QUEUE", "PublisherFaults", "is_kind", "methods_sent"]
+__all__ = ["FULL_QUEUE", "PublisherFaults", "consuming_channel", "is_kind", "methods_sent", "swallow_deliveries"]
 
 FULL_QUEUE = "full"
 PUBLISH, ACK, DECLARE_QUEUE = (1, 60, 40), (1, 60, 80), (1, 50, 10)
+CONSUME, DELIVER = (1, 60, 20), (1, 60, 60)
 
 
 def methods_sent(passage: Passage) -> list[tuple[int, int]]:
@@ -25,6 +26,24 @@ def methods_sent(passage: Passage) -> list[tuple[int, int]]:
 def is_kind(passage: Passage, kind: str) -> bool:
     """Whether a connection says of itself that it is `publishing` or `consuming`."""
     return kind.encode() in passage.up.seen[:2000]
+
+
+def consuming_channel(passage: Passage, queue: str) -> int:
+    """The channel over which the client consumes the queue; it must do so."""
+    for frame in _Frames().feed(bytes(passage.up.seen))[1:]:
+        if _method(frame) == CONSUME and frame[14 : 14 + frame[13]].decode() == queue:
+            return _channel(frame)
+    raise LookupError(f"{queue!r} is not consumed over this connection")
+
+
+def swallow_deliveries(passage: Passage, channel: int) -> None:
+    """Let the broker deliver on this channel, and nothing of it arrive; to be begun between two frames."""
+    down = _Frames(skip=0)
+
+    def is_delivery(frame: bytes) -> bool:  # all content that a consumer's channel carries down
+        return _channel(frame) == channel and (frame[0] in (2, 3) or _method(frame) == DELIVER)
+
+    passage.down.change = lambda data: b"".join(frame for frame in down.feed(data) if not is_delivery(frame))
 
 
 @define(eq=False)
@@ -95,6 +114,10 @@ class _Frames:
             data = data[size:]
         self._unread = data
         return found
+
+
+def _channel(frame: bytes) -> int:
+    return int.from_bytes(frame[1:3], "big")
 
 
 def _method(frame: bytes) -> tuple[int, int, int] | None:

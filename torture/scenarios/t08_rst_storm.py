@@ -10,7 +10,7 @@ from tests.support.proxy import Proxy
 from torture.counting import extra_runs
 from torture.evidence import Evidence
 from torture.expectations import Act
-from torture.network import behind_proxy
+from torture.network import behind_proxy, judged
 from torture.play import Play
 from torture.scenario import Scenario, Size
 
@@ -30,13 +30,14 @@ async def play(play: Play) -> None:
     """One worker, since no other one could adopt its runs. If cancelled, it stops."""
     random = play.random
     play.allow(most_extra_runs=play.size.jobs // 10)
-    async with behind_proxy(play, "only", max_parallel=12) as proxy:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(storm, play, proxy)
-            acts = (Act(ends=["ok"], takes=random.uniform(*TAKES)) for _ in range(play.size.jobs))
-            await play.dispatch_all(acts, open_at_most=40)
-        await play.until_all_ended()
-    play.facts["adopted"] = sum(1 for _ in play.workers.effects.of("adopted"))
+    with judged(play, {"adoption": runs_are_adopted}):
+        async with behind_proxy(play, "only", max_parallel=12) as proxy:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(storm, play, proxy)
+                acts = (Act(ends=["ok"], takes=random.uniform(*TAKES)) for _ in range(play.size.jobs))
+                await play.dispatch_all(acts, open_at_most=40)
+            await play.until_all_ended()
+        play.facts["adopted"] = sum(1 for _ in play.workers.effects.of("adopted"))
 
 
 async def storm(play: Play, proxy: Proxy) -> None:
@@ -63,6 +64,5 @@ SCENARIO: Final = Scenario(
     full=Size(jobs=2000, faults=68, limit=300),
     short=Size(jobs=40, faults=4),
     play=play,
-    claims={"adoption": runs_are_adopted},
     sabotages={"no-adoption": frozenset({"adoption"})},
 )

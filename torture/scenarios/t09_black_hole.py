@@ -9,7 +9,7 @@ import trio
 from tests.support.proxy import Side
 
 from torture.expectations import Act
-from torture.network import behind_proxy, detection_limit, links_come_back, silence_is_noticed, steadily
+from torture.network import behind_proxy, detection_limit, judged, links_come_back, silence_is_noticed, steadily
 from torture.play import Play
 from torture.scenario import Scenario, Size
 
@@ -39,17 +39,18 @@ async def play(play: Play) -> None:
     heartbeat = heartbeat_of(play)
     hole = detection_limit(heartbeat) + MARGIN
     play.allow(most_extra_runs=0)
-    async with behind_proxy(play, "only", amqp_heartbeat=heartbeat, max_parallel=20) as proxy:
-        async with trio.open_nursery() as nursery:
-            acts = islice(some_jobs(play.random), play.size.jobs)
-            nursery.start_soon(steadily, play, acts, play.size.faults * (hole + CALM))
-            for number in range(play.size.faults):
-                side = SIDES[number % len(SIDES)]
-                await trio.sleep(play.random.uniform(0.2, 1.0) if number == 0 else CALM)
-                async with play.fault("black-hole", "only", side=side, heartbeat=heartbeat):
-                    with proxy.black_hole(side):
-                        await trio.sleep(hole)
-        await play.until_all_ended()
+    with judged(play, {"noticed": silence_is_noticed, "links": links_come_back}):
+        async with behind_proxy(play, "only", amqp_heartbeat=heartbeat, max_parallel=20) as proxy:
+            async with trio.open_nursery() as nursery:
+                acts = islice(some_jobs(play.random), play.size.jobs)
+                nursery.start_soon(steadily, play, acts, play.size.faults * (hole + CALM))
+                for number in range(play.size.faults):
+                    side = SIDES[number % len(SIDES)]
+                    await trio.sleep(play.random.uniform(0.2, 1.0) if number == 0 else CALM)
+                    async with play.fault("black-hole", "only", side=side, heartbeat=heartbeat):
+                        with proxy.black_hole(side):
+                            await trio.sleep(hole)
+            await play.until_all_ended()
 
 
 SCENARIO: Final = Scenario(
@@ -58,6 +59,5 @@ SCENARIO: Final = Scenario(
     full=Size(jobs=1000, faults=10, patience=60, limit=700),
     short=Size(jobs=20, faults=1, patience=20),
     play=play,
-    claims={"noticed": silence_is_noticed, "links": links_come_back},
     sabotages={"no-heartbeat": frozenset({"noticed"})},
 )

@@ -8,7 +8,7 @@ from tests.support.proxy import Toxics
 from torture.counting import copies
 from torture.evidence import Evidence
 from torture.expectations import Act
-from torture.network import behind_proxy, links_stay, steadily
+from torture.network import behind_proxy, judged, links_stay, steadily
 from torture.play import Play
 from torture.scenario import Scenario, Size
 
@@ -25,12 +25,13 @@ async def play(play: Play) -> None:
     """Jobs that take long enough to be taken for dead, if nothing was heard of them. If cancelled, it stops."""
     play.allow(most_extra_runs=0, recovery_limit=None, heartbeat_limit=5.0 * HEARTBEAT)
     told = {"max_parallel": 20, "job_heartbeat": HEARTBEAT}
-    async with behind_proxy(play, "only", **told) as proxy:
-        acts = (Act(ends=["ok"], takes=play.random.choice((0.0, 0.5, 2.5))) for _ in range(play.size.jobs))
-        async with play.fault("slow", "only", recovers=False):
-            with proxy.slowed(SLOW):
-                await steadily(play, acts, play.size.jobs / PER_SECOND)
-                await play.until_all_ended()
+    with judged(play, {"links": links_stay, "copies": nothing_comes_twice}):
+        async with behind_proxy(play, "only", **told) as proxy:
+            acts = (Act(ends=["ok"], takes=play.random.choice((0.0, 0.5, 2.5))) for _ in range(play.size.jobs))
+            async with play.fault("slow", "only", recovers=False):
+                with proxy.slowed(SLOW):
+                    await steadily(play, acts, play.size.jobs / PER_SECOND)
+                    await play.until_all_ended()
 
 
 def nothing_comes_twice(evidence: Evidence) -> Iterator[str]:
@@ -45,6 +46,5 @@ SCENARIO: Final = Scenario(
     full=Size(jobs=900, faults=1, patience=30, limit=420),
     short=Size(jobs=8, faults=1, patience=15),
     play=play,
-    claims={"links": links_stay, "copies": nothing_comes_twice},
     sabotages={"impatient-publisher": frozenset({"copies"})},
 )

@@ -1,7 +1,6 @@
 """T12: a broker that has no memory or disk left: it reads no publishes, and everything else goes on."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Final
 
 import trio
@@ -10,13 +9,15 @@ from attrs import asdict
 from milvaion_trio.model.headers import ORIGIN
 from torture.evidence import Evidence
 from torture.expectations import Act
-from torture.network import links_stay
+from torture.network import judged, leave, links_stay
 from torture.play import Play
 from torture.scenario import Scenario, Size
 from torture.scenarios.t10_slow_and_sliced import nothing_comes_twice
 
 __all__ = ["SCENARIO"]
 
+MOST_SHORT: Final = 100
+"""Jobs of a short run."""
 LASTS: Final = 60.0
 SHORTLY: Final = 2.0
 ACKING: Final = "unreported"
@@ -29,28 +30,28 @@ UNREPORTED: Final = 24
 
 async def play(play: Play) -> None:
     """Reported jobs run into the alarm, unreported ones through it. If cancelled, the alarm is taken back."""
-    lasts = LASTS if play.size.faults * play.size.jobs > MOST_SHORT else SHORTLY
+    lasts = LASTS if play.size.jobs > MOST_SHORT else SHORTLY
     play.allow(most_extra_runs=0)
-    await play.workers.start("reported", max_parallel=20)
-    await play.workers.start("acking", worker_id=ACKING, max_parallel=PARALLEL)
-    await play.registered(play.workers.told.worker_id, ACKING)
-    for number in range(play.size.faults):
-        for _ in range(play.size.jobs // play.size.faults):
-            await play.dispatch(Act(ends=["ok"], takes=play.random.uniform(0.3, 1.5)))
-        for _ in range(UNREPORTED):
-            await dispatch_unreported(play, Act(ends=["ok"], takes=0.05, lines=0))
-        kind = ("memory", "disk")[number % 2]
-        await alarm(play, kind, lasts)
-        await play.until_all_ended()
-
-
-MOST_SHORT: Final = 100
+    play.tell(max_parallel=20)
+    with judged(play, CLAIMS):
+        await play.workers.start("reported")
+        await play.workers.start("acking", worker_id=ACKING, max_parallel=PARALLEL)
+        await play.registered(play.workers.told.worker_id, ACKING)
+        for number in range(play.size.faults):
+            for _ in range(play.size.jobs // play.size.faults):
+                await play.dispatch(Act(ends=["ok"], takes=play.random.uniform(0.3, 1.5)))
+            for _ in range(UNREPORTED):
+                await dispatch_unreported(play, Act(ends=["ok"], takes=0.05, lines=0))
+            kind = ("memory", "disk")[number % 2]
+            await alarm(play, kind, lasts)
+            await play.until_all_ended()
+        await leave(play)
 
 
 async def alarm(play: Play, kind: str, seconds: float) -> None:
     """Raise an alarm and take it back. If cancelled, it is taken back."""
     server = play.here.rabbitmq
-    raised: AbstractContextManager[None] = server.memory_alarm() if kind == "memory" else server.disk_alarm()
+    raised = server.memory_alarm() if kind == "memory" else server.disk_alarm()
     await trio.to_thread.run_sync(raised.__enter__)
     try:
         async with play.fault("alarm", "broker", alarm=kind):
@@ -64,7 +65,7 @@ async def dispatch_unreported(play: Play, act: Act) -> None:
     """Dispatch as a client of ours does, not the API. If cancelled, it may have arrived."""
     api = play.here.api
     dispatch = api.model.dispatch(play.job(worker_id=ACKING).id, api.now(), asdict(act))
-    dispatch.headers[ORIGIN] = ("S", "client")  # type: ignore[index]
+    dispatch.headers[ORIGIN] = ("S", "client")
     await api.publish(dispatch)
 
 
@@ -96,6 +97,12 @@ def publishes_wait(evidence: Evidence) -> Iterator[str]:
             yield f"no report had to wait for the end of the {fault.facts['alarm']} alarm"
 
 
+CLAIMS: Final = {
+    "acks": acks_flow,
+    "waiting": publishes_wait,
+    "copies": nothing_comes_twice,
+    "links": links_stay,
+}
 SCENARIO: Final = Scenario(
     id="T12",
     title="memory and disk alarms",
@@ -103,11 +110,5 @@ SCENARIO: Final = Scenario(
     short=Size(jobs=10, faults=1, patience=15),
     play=play,
     hurts_broker=True,
-    claims={
-        "acks": acks_flow,
-        "waiting": publishes_wait,
-        "copies": nothing_comes_twice,
-        "links": links_stay,
-    },
     sabotages={"one-connection": frozenset({"acks"}), "impatient-publisher": frozenset({"copies"})},
 )

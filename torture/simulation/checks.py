@@ -13,7 +13,7 @@ from milvaion_trio.model import topology
 from milvaion_trio.model.occurrence import OccurrenceStatus as S
 from milvaion_trio.model.wire import decode_logs
 from torture.simulation.fates import Fate, Kind
-from torture.simulation.history import Attempt, History, Moment, read, status_of
+from torture.simulation.history import Attempt, History, Moment, host_of, read, status_of
 from torture.simulation.jobs import LATER, OBEYS_AFTER, PATIENT_DELAY, SNOOZE, WORK_DELAY
 from torture.simulation.plan import Plan
 from torture.simulation.trace import Trace, identity
@@ -29,6 +29,7 @@ DEATHS_REFUSED: Final = 3
 _EXPECTED_ERRORS: Final = re.compile(
     r"broker does not take a report|messages that wait for queue .* cannot be sent on"
     r"|after its message was given back; its outcome is ignored"
+    r"|the outbox \S+ (cannot be written|cannot be opened|is damaged)"
 )
 
 
@@ -166,11 +167,21 @@ def no_run_without_a_reason(plan: Plan, history: History) -> Iterator[str]:
     """I4: no life runs an attempt twice; another one only if the message came again, or there were several."""
     for attempt in history.attempts.values():
         for who, runs in Counter(moment.who for moment in attempt.began).items():
-            if runs > 1:
+            if runs > 1 and not history.has_lost_disk(who):
                 yield f"{attempt.label} ran {runs} times in {who}"
         again = sum(handed.detail.endswith(" again") for handed in attempt.handed)
         if len(attempt.began) > len(attempt.put) + again:
             yield f"{attempt.label} ran {len(attempt.began)} times, and nothing asked for that"
+
+
+def no_run_after_a_written_end(plan: Plan, history: History) -> Iterator[str]:
+    """I4: what a disk says is concluded is not run again by those who have that disk."""
+    for attempt in history.attempts.values():
+        for written in attempt.written:
+            for began in attempt.began:
+                is_same = host_of(began.who) == host_of(written.who)
+                if is_same and began.index > written.index and not history.has_lost_disk(began.who, written.index):
+                    yield f"{attempt.label} began in {began.who} although its end was written by {written.who}"
 
 
 def dead_letters_are_the_failed(plan: Plan, history: History) -> Iterator[str]:
@@ -269,6 +280,7 @@ CHECKS: Final[Sequence[Callable[[Plan, History], Iterator[str]]]] = (
     nothing_follows_a_final,
     retries_are_contiguous,
     no_run_without_a_reason,
+    no_run_after_a_written_end,
     dead_letters_are_the_failed,
     acks_come_last,
     cancels_are_obeyed,

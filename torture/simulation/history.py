@@ -12,7 +12,7 @@ from attrs import define, field
 
 from torture.simulation.trace import Event, number_of
 
-__all__ = ["Attempt", "History", "Moment", "read", "status_of"]
+__all__ = ["Attempt", "History", "Moment", "host_of", "read", "status_of"]
 
 _OCCURRENCE: Final = re.compile(rb"[0-9a-f]{8}-0000-4000-8000-000000000000")
 _ASKED: Final = re.compile(r"(\S+) in (\S+) s, (kept \d+) ")
@@ -46,6 +46,8 @@ class Attempt:
     confirmed: dict[str, list[Moment]] = field(factory=dict)
     """By `final`, `retry` or `dead-letter`."""
     acked: list[Moment] = field(factory=list)
+    written: list[Moment] = field(factory=list)
+    """Its conclusion got onto a disk."""
 
     number: int = field(init=False)
     """Of its occurrence."""
@@ -81,6 +83,8 @@ class History:
     """Where in the trace each life that crashed did so."""
     departures: dict[str, int] = field(factory=dict)
     """Where in the trace each life was told to leave, or crashed."""
+    lost_disks: dict[str, list[int]] = field(factory=dict)
+    """Where in the trace each host lost what its disk held."""
     quarantined: list[Moment] = field(factory=list)
     rest: list[Event] = field(factory=list)
     """What says something about the whole: errors, defects, what is left."""
@@ -90,6 +94,10 @@ class History:
     def of(self, number: int) -> Sequence[Attempt]:
         """The attempts of an occurrence."""
         return self._by_number.get(number, ())
+
+    def has_lost_disk(self, who: str, after: int = -1) -> bool:
+        """Whether the host of this life lost what its disk held, after this place in the trace."""
+        return any(index > after for index in self.lost_disks.get(host_of(who), ()))
 
     def attempt(self, label: str) -> Attempt:
         """The attempt of this label."""
@@ -116,7 +124,7 @@ def read(events: list[Event]) -> History:
                 if number_of(event.about) >= 0:
                     label, _, role = _parted(event.about)
                     history.attempt(label).confirmed.setdefault(role, []).append(moment)
-            case "handed" | "began" | "ended" | "acked":
+            case "handed" | "began" | "ended" | "acked" | "written":
                 if event.about:
                     getattr(history.attempt(event.about), event.what).append(moment)
             case "cancelled":
@@ -126,6 +134,8 @@ def read(events: list[Event]) -> History:
                 history.departures.setdefault(event.who, index)
             case "drained" | "stopped":
                 history.departures.setdefault(event.who, index)
+            case "disk lost":
+                history.lost_disks.setdefault(event.who, []).append(index)
             case "error" | "defect" | "livelock" | "never quiet" | "left in" | "held" | "end":
                 history.rest.append(event)
     return history
@@ -169,6 +179,11 @@ def _parted(message_id: str) -> tuple[str, str, str]:
     """Label and role of a message id such as `<occurrence>:<stamp>:0.0:running:2`."""
     occurrence, stamp, counts, role, *_ = message_id.split(":")
     return f"{occurrence}:{stamp}:{counts}", counts, role
+
+
+def host_of(who: str) -> str:
+    """The host of a life."""
+    return who.partition(".")[0]
 
 
 def status_of(final: Moment) -> int:

@@ -14,6 +14,7 @@ from attrs import frozen
 from milvaion_trio import JobContext, PermanentFailure, RetryLater, Snooze
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.settings import JobPolicy
+from milvaion_trio.ports import Outbox
 from milvaion_trio.runtime.definition import JobDefinition, job
 from milvaion_trio.runtime.reporting import label
 from torture.simulation.fates import MAX_RETRIES, Fate, Kind
@@ -36,6 +37,9 @@ class Life(Protocol):
 
     def fate(self, occurrence_id: str) -> Fate:
         """What is to become of this occurrence."""
+
+    def outbox(self) -> Outbox:
+        """A new one for this life."""
 
     def note(self, what: str, about: str = "", detail: str = "") -> None:
         """Something happened; nothing that a dead one did counts."""

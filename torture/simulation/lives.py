@@ -5,7 +5,7 @@ disk takes nothing more, and what its tasks still do on their way out is noted n
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import trio
 from attrs import define, field
@@ -13,11 +13,13 @@ from attrs import define, field
 from milvaion_trio import Worker
 from milvaion_trio.model.errors import BrokerUnreachable
 from milvaion_trio.model.settings import HeartbeatSettings, JobSettings, ShutdownSettings, WorkerSettings
-from milvaion_trio.ports import Broker, Signals
+from milvaion_trio.outbox.memory import MemoryOutbox
+from milvaion_trio.ports import Broker, Outbox, Signals
 from milvaion_trio.runtime.serve import House
 from milvaion_trio.testing.clock import clock_ns
 from torture.simulation.cable import Cable
 from torture.simulation.determinism import kill
+from torture.simulation.disks import Disk
 from torture.simulation.fates import Fate
 from torture.simulation.jobs import JOBS, LIFE
 from torture.simulation.plan import Plan, Point
@@ -30,19 +32,24 @@ WORKER_ID = "sim"
 
 def worker_for(plan: Plan, name: str, broker: Broker, signals: Signals) -> Worker:
     """The worker of this plan; the life's name is its instance id."""
-    settings = WorkerSettings(
-        worker_id=WORKER_ID,
-        max_parallel_jobs=plan.max_parallel,
-        job_defaults=JobSettings(max_parallel=plan.job_parallel),
-        heartbeat=HeartbeatSettings(enabled=plan.heartbeats, job_interval=60.0 if plan.heartbeats else 45.0),
-        shutdown=ShutdownSettings(drain_timeout=plan.drain_timeout, cleanup_timeout=5, flush_timeout=3),
-    )
+    settings = _settings(plan.max_parallel, plan.job_parallel, plan.drain_timeout, heartbeats=plan.heartbeats)
     worker = Worker(settings=settings, broker=broker, signals=signals, observers=(), clock_ns=clock_ns)
     worker.settings = settings  # no files, no environment
     worker._instance = name  # drawn at random otherwise
     for definition in JOBS:
         worker.add(definition)
     return worker
+
+
+@cache  # checking them costs as much as a short job
+def _settings(max_parallel: int, job_parallel: int, drain_timeout: float, *, heartbeats: bool) -> WorkerSettings:
+    return WorkerSettings(
+        worker_id=WORKER_ID,
+        max_parallel_jobs=max_parallel,
+        job_defaults=JobSettings(max_parallel=job_parallel),
+        heartbeat=HeartbeatSettings(enabled=heartbeats, job_interval=45.0),
+        shutdown=ShutdownSettings(drain_timeout=drain_timeout, cleanup_timeout=5, flush_timeout=3),
+    )
 
 
 @define(eq=False)
@@ -56,9 +63,7 @@ class WorkerLife:
     worker: Worker
     spring: Callable[["WorkerLife", Point], None]
     """Called at each point that this life comes by."""
-    on_crash: Callable[[], None]
-    """Freezes what would outlive the process, at once."""
-    surroundings: Callable[[], AbstractContextManager[None]] = nullcontext
+    disk: Disk | None
     is_dead: bool = field(default=False, init=False)
     has_ended: bool = field(default=False, init=False)
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
@@ -73,7 +78,7 @@ class WorkerLife:
         LIFE.set(self)
         self.note("up")
         try:
-            with self._scope, self.surroundings():
+            with self._scope:
                 await self.worker.serve(handle_signals=False)
         except BrokerUnreachable:
             self.note("gave up")
@@ -99,11 +104,14 @@ class WorkerLife:
         if not (self.is_dead or self.has_ended):
             self.note("crashed")
             self.is_dead = True
-            self.on_crash()
             self.cable.cut()
             kill(self._scope)
 
-    # --- for its jobs and its connections ---------------------------------------------------------------------------
+    # --- for its parts, its jobs and its connections ---------------------------------------------------------------------------
+
+    def outbox(self) -> Outbox:
+        """A new one, on the host's disk if there is one."""
+        return MemoryOutbox() if self.disk is None else self.disk.outbox(self)
 
     def fate(self, occurrence_id: str) -> Fate:
         """What is to become of this occurrence."""

@@ -54,6 +54,7 @@ class Fault(enum.StrEnum):
     CRASH = "crashed"
     SLOW_DISK = "slow disk"
     FULL_DISK = "full disk"
+    DAMAGE = "outbox file damaged"
 
 
 class Point(enum.StrEnum):
@@ -147,7 +148,7 @@ _KINDS: Final = {
     Kind.BROKEN: 2,
 }
 
-_ONE_HOST: Final = frozenset((Fault.DRAIN, Fault.STOP, Fault.CRASH, Fault.SLOW_DISK, Fault.FULL_DISK))
+_ONE_HOST: Final = frozenset((Fault.DRAIN, Fault.STOP, Fault.CRASH, Fault.SLOW_DISK, Fault.FULL_DISK, Fault.DAMAGE))
 _TRAPPED: Final = (
     Fault.SEVER,
     Fault.SEVER_PUBLISHING,
@@ -240,7 +241,7 @@ def _faults(draw: Random, hosts: int, *, with_disk: bool) -> list[Step]:
     return steps
 
 
-_OF_DISKS: Final = frozenset((Fault.SLOW_DISK, Fault.FULL_DISK))
+_OF_DISKS: Final = frozenset((Fault.SLOW_DISK, Fault.FULL_DISK, Fault.DAMAGE))
 
 
 def _traps(draw: Random, hosts: int, *, with_disk: bool) -> list[Trap]:

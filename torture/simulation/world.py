@@ -4,14 +4,19 @@ It carries a plan out and returns the trace. What the trace means is for `checks
 """
 
 import logging
+import re
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Final
 
 import trio
 from attrs import define, evolve, field
 
+from milvaion_trio import composition
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model import headers, topology
 from milvaion_trio.model.envelope import Message, Publication
@@ -22,6 +27,7 @@ from milvaion_trio.model.wire import encode_job
 from milvaion_trio.runtime.declaration import topology_of
 from milvaion_trio.signals.local import LocalSignals
 from torture.simulation.cable import HEADER, Cable, about
+from torture.simulation.disks import COMMIT, Disk
 from torture.simulation.determinism import Patience, run_in_order_of
 from torture.simulation.fates import MAX_RETRIES, STAMPS_FROM, Fate, Kind
 from torture.simulation.jobs import JOBS, LIFE
@@ -37,7 +43,16 @@ LONGEST_CALM: Final = 3600.0
 MOST_ROUNDS: Final = 400_000
 """Of Trio's scheduler; the busiest seeds take a tenth."""
 
+SLOW_COMMIT: Final = 1.5
+"""Seconds that a slow disk takes for a write."""
+
 RESTART_GAPS: Final = (0.0, 1.0, 5.0, 30.0)
+
+MEMORY: Final = Path("/dev/shm")
+"""Where files cost no disk, if the system has it."""
+
+_ASIDE: Final = re.compile(r"corrupt-[-0-9TZ]+")
+"""The end of a file's name that says when, by the real clock, it was set aside."""
 
 _JOB_ID: Final = JobId("00000000-0000-4000-8000-0000000000b0")
 
@@ -45,12 +60,32 @@ _JOB_ID: Final = JobId("00000000-0000-4000-8000-0000000000b0")
 def carried_out(plan: Plan) -> Trace:
     """Run the plan in virtual time and return what happened."""
     patience = Patience(MOST_ROUNDS)
-    with _ErrorsNoted() as errors:
-        return run_in_order_of(plan.seed, _carry_out, plan, patience, errors, instruments=(patience,))
+    with _folder(plan) as folder, _outboxes_of_lives(), _ErrorsNoted(str(folder)) as errors:
+        return run_in_order_of(plan.seed, _carry_out, plan, folder, patience, errors, instruments=(patience,))
 
 
-async def _carry_out(plan: Plan, patience: Patience, errors: "_ErrorsNoted") -> Trace:
-    world = World(plan)
+@contextmanager
+def _folder(plan: Plan) -> Iterator[Path]:
+    if not plan.with_disk:
+        yield Path()
+        return
+    with tempfile.TemporaryDirectory(prefix="mtrio-sim-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _outboxes_of_lives() -> Iterator[None]:
+    """While inside, each worker gets the outbox of the life that it is."""
+    before = composition.outbox_for
+    setattr(composition, "outbox_for", lambda settings: LIFE.get().outbox())
+    try:
+        yield
+    finally:
+        setattr(composition, "outbox_for", before)
+
+
+async def _carry_out(plan: Plan, folder: Path, patience: Patience, errors: "_ErrorsNoted") -> Trace:
+    world = World(plan, folder)
     patience.give_up = world.give_up
     errors.trace = world.trace
     system_tasks = _system_tasks()
@@ -68,8 +103,9 @@ def _system_tasks() -> int:
 class _ErrorsNoted(logging.Handler):
     """While inside, what the library logs as an error is noted, unless a dead worker says it, and shown nowhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str) -> None:
         super().__init__(logging.ERROR)
+        self._folder = folder
         self.trace: Trace | None = None
         self._logger = logging.getLogger("milvaion_trio")
         self._before = (True, logging.NOTSET)
@@ -92,6 +128,7 @@ class _ErrorsNoted(logging.Handler):
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += f" [{type(record.exc_info[1]).__name__}: {record.exc_info[1]}]"
+        text = _ASIDE.sub("corrupt", text.replace(self._folder, "disk")) if self._folder != "." else text
         if life is not None:
             life.note("error", "", text)
         elif self.trace is not None:
@@ -104,6 +141,7 @@ class Host:
 
     number: int
     draw: Random
+    disk: Disk | None
     lives: int = 0
     life: WorkerLife | None = None
     seen: dict[Point, int] = field(factory=dict)
@@ -115,6 +153,8 @@ class World:
     """Everything of one seed."""
 
     plan: Plan
+    folder: Path
+    """For the disks of the hosts."""
     trace: Trace = field(init=False)
     broker: EmbeddedBroker = field(factory=EmbeddedBroker, init=False)
     signals: LocalSignals = field(factory=LocalSignals, init=False)
@@ -127,7 +167,7 @@ class World:
 
     def __attrs_post_init__(self) -> None:
         self.trace = Trace(trio.current_time)
-        self._hosts = [Host(number, Random(f"host {self.plan.seed} {number}")) for number in range(self.plan.hosts)]
+        self._hosts = [self._host(number) for number in range(self.plan.hosts)]
         self._traps = {(trap.host, trap.point, trap.nth): trap.fault for trap in self.plan.traps}
 
     async def run(self) -> None:
@@ -164,6 +204,12 @@ class World:
 
     # --- hosts ------------------------------------------------------------------------------------------------------
 
+    def _host(self, number: int) -> Host:
+        disk = None
+        if self.plan.with_disk:
+            disk = Disk(self.folder / f"h{number}", lambda: self.trace.note(f"h{number}", "disk lost"))
+        return Host(number, Random(f"host {self.plan.seed} {number}"), disk)
+
     async def _declare(self) -> None:
         """Make the queues, as a worker that ran once has: what is dispatched before never was."""
         worker = worker_for(self.plan, "first", self.broker, self.signals)
@@ -179,6 +225,8 @@ class World:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(life.live)  # a task of its own, for the context variable
             host.life = None
+            if host.disk is not None:
+                host.disk.let_go(lose=life.is_dead and host.draw.random() < self.plan.loses_disk)
             if not self._is_over:
                 await trio.sleep(host.draw.choice(RESTART_GAPS))
 
@@ -194,7 +242,7 @@ class World:
             cable=cable,
             worker=worker_for(self.plan, name, cable, self.signals),
             spring=partial(self._spring, host),
-            on_crash=lambda: None,
+            disk=host.disk,
         )
         return life
 
@@ -282,6 +330,9 @@ class World:
                 cable.sever("consuming")
             case Fault.REFUSE:
                 cable.refusals = count
+            case Fault.SLOW_DISK | Fault.FULL_DISK | Fault.DAMAGE:
+                if life.disk is not None:
+                    self._hurt_disk(life.disk, fault, seconds)
             case Fault.DRAIN:
                 life.drain()
             case Fault.STOP:
@@ -298,6 +349,24 @@ class World:
             case Fault.BLOCK:
                 cable.block("the simulation says low on memory")
                 self._restores.start_soon(self._restore, cable, fault, seconds)
+
+    def _hurt_disk(self, disk: Disk, fault: Fault, seconds: float) -> None:
+        match fault:
+            case Fault.SLOW_DISK:
+                disk.takes = SLOW_COMMIT
+            case Fault.FULL_DISK:
+                disk.is_full = True
+            case Fault.DAMAGE:
+                disk.is_damaged = True
+                return
+        self._restores.start_soon(self._restore_disk, disk, fault, seconds)
+
+    async def _restore_disk(self, disk: Disk, fault: Fault, seconds: float) -> None:
+        await trio.sleep(seconds)
+        if fault is Fault.SLOW_DISK:
+            disk.takes = COMMIT
+        else:
+            disk.is_full = False
 
     async def _restore(self, cable: Cable, fault: Fault, seconds: float) -> None:
         await trio.sleep(seconds)

@@ -18,6 +18,7 @@ from milvaion_trio.cli.dev import dev
 from milvaion_trio.cli.failures import ExitCode, explain, own_traceback
 from milvaion_trio.cli.list_jobs import list_jobs
 from milvaion_trio.cli.new import new
+from milvaion_trio.cli.outbox import flush_outbox, list_outbox
 from milvaion_trio.cli.reload import COMMAND_LINE
 from milvaion_trio.cli.remote import cancel, enqueue
 from milvaion_trio.cli.run import run
@@ -58,6 +59,8 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "config show": (show_config, "[MODULE:WORKER]"),
     "config check": (check_config, "[MODULE:WORKER]"),
     "schema": (schema, "MODULE:WORKER [JOB]"),
+    "outbox list": (list_outbox, "[MODULE:WORKER]"),
+    "outbox flush": (flush_outbox, "[MODULE:WORKER]"),
     "topology show": (show, "[MODULE:WORKER]"),
     "topology drain": (drain, "[MODULE:WORKER]"),
     "topology drop": (drop, "[MODULE:WORKER]"),
@@ -66,6 +69,7 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
 """Every command in the order of `--help`, and its arguments as its usage shows them."""
 _GROUPS = {
     "config": "See which settings hold here, where each comes from, and what is wrong with them.",
+    "outbox": "See what a worker still has to report, and send it when no worker does.",
     "topology": "Look at the exchanges and queues of a cluster, and clear up those that are ours.",
 }
 

@@ -25,8 +25,9 @@ from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.model.settings import RabbitMQSettings, WorkerSettings
 from milvaion_trio.runtime.definition import nearest
 from milvaion_trio.transports import broker_for, signals_for
+from milvaion_trio.worker import Worker
 
-__all__ = ["Cluster", "find_cluster", "the_cluster"]
+__all__ = ["Cluster", "cluster_of", "find_cluster", "the_cluster"]
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to try for RabbitMQ: enough for a lost packet or two, and little for a typing mistake."""
@@ -145,3 +146,11 @@ def the_cluster(config: Path | None, overrides: Sequence[Override] = ()) -> Clus
             ["No settings here name RabbitMQ, so there is no cluster to go to: say which with --config FILE."]
         )
     return cluster
+
+
+def cluster_of(target: str, worker: Worker) -> Cluster:
+    """The cluster of this worker's settings; raises `SettingsError`, also when they name no RabbitMQ."""
+    settings = worker.settings
+    if settings.rabbitmq is None:
+        raise SettingsError([f"The settings of {target} name no RabbitMQ: say which with --config FILE."])
+    return Cluster(settings=settings, rabbitmq=settings.rabbitmq, sources=(target,))

@@ -13,12 +13,11 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from milvaion_trio.broker.ladder import LADDER
-from milvaion_trio.cli.cluster import Cluster, the_cluster
+from milvaion_trio.cli.cluster import Cluster, cluster_of, the_cluster
 from milvaion_trio.cli.failures import CommandFailed, ExitCode
 from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.options import ConfigOption, SetOption, load, overrides
 from milvaion_trio.cli.terminal import QUIET, error_console, output_console, table, write_json, write_line
-from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.topology import (
     HOP_QUEUE,
     JOB_QUEUE_ARGUMENTS,
@@ -127,11 +126,7 @@ def _used(target: str | None, config: ConfigOption, given: SetOption) -> tuple[C
     if target is not None:
         worker = load(target, config, overrides(given))
         worker.prepare()
-        rabbitmq = worker.settings.rabbitmq
-        if rabbitmq is None:
-            raise SettingsError([f"The settings of {target} name no RabbitMQ: say which with --config FILE."])
-        cluster = Cluster(settings=worker.settings, rabbitmq=rabbitmq, sources=(target,))
-        return cluster, topology_of(worker.registry.jobs)
+        return cluster_of(target, worker), topology_of(worker.registry.jobs)
     cluster = the_cluster(config, overrides(given))
     settings = cluster.settings
     queues = [

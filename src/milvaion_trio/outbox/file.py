@@ -17,7 +17,7 @@ from attrs import define, field
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.outbox.store import NewerSchema, Recovered, Store
 
-__all__ = ["OutboxFile", "outbox_path"]
+__all__ = ["OutboxFile"]
 
 _log = logging.getLogger("milvaion_trio.outbox")
 
@@ -26,11 +26,6 @@ _held: set[Path] = set()
 
 _BEYOND_REPAIR = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, None))
 """Codes of errors by which a file shows that it is damaged; `None` is what the store itself finds."""
-
-
-def outbox_path(folder: str, worker_id: str) -> Path:
-    """The file of a worker group in its folder."""
-    return Path(folder) / f"{worker_id}.outbox.db"
 
 
 @define(eq=False)

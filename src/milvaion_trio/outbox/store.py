@@ -32,6 +32,7 @@ __all__ = [
     "Store",
     "StoredReport",
     "Tally",
+    "read_reports",
 ]
 
 APPLICATION_ID: Final = 0x6D74726F
@@ -169,16 +170,7 @@ class Store:
 
     def read(self, after: int, limit: int) -> list[StoredReport]:
         """The next rows behind that number, in order, at most `limit` and about `PAGE_BYTES`."""
-        found: list[StoredReport] = []
-        size = 0
-        rows = self._db.execute("SELECT * FROM report WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
-        for row in rows:
-            found.append(_stored(row))
-            size += len(row[5])
-            if size >= PAGE_BYTES:
-                break
-        rows.close()
-        return found
+        return read_reports(self._db, after, limit)
 
     def recover(self) -> Recovered:
         """Count the deaths of processes that did not end their attempts, and return what they left."""
@@ -254,6 +246,20 @@ class NewerSchema(Exception):
     def __init__(self, version: int) -> None:
         self.version = version
         super().__init__(f"its schema is version {version}, this version knows {SCHEMA_VERSION}")
+
+
+def read_reports(db: sqlite3.Connection, after: int, limit: int) -> list[StoredReport]:
+    """As `Store.read`, of any connection; raises `sqlite3.DatabaseError` for a row that cannot be read."""
+    found: list[StoredReport] = []
+    size = 0
+    rows = db.execute("SELECT * FROM report WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
+    for row in rows:
+        found.append(_stored(row))
+        size += len(row[5])
+        if size >= PAGE_BYTES:
+            break
+    rows.close()
+    return found
 
 
 def _columns(report: Report, now: int) -> tuple[str, str | None, int, str, bytes]:

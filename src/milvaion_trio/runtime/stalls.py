@@ -74,8 +74,8 @@ class Stalls:
             state: QueueState | None = None
             with trio.move_on_after(INTERVAL) as patience:
                 state = await consumer.state(consumption.queue)
-            if consumption not in self.consumptions or not consumption.has_room or self._has_come(consumption):
-                continue  # meanwhile
+            if consumption not in self.consumptions or self._has_come(consumption):
+                continue  # it was left meanwhile, or is only slow
             self._judge(consumption, _trouble(state, is_answered=not patience.cancelled_caught))
             if patience.cancelled_caught or self.consuming.current is not consumer:
                 return  # all others would wait as long
