@@ -11,23 +11,26 @@ export UV_PYTHON_DOWNLOADS := never
 ASYNC := xargs -P 2 -n 30 $(BIN)/flake8-async
 ASYNC_RULES := --enable ASYNC1,ASYNC2 --disable ASYNC109,ASYNC114,ASYNC124,ASYNC128
 
-.PHONY: demo test servers check docs release-check bench clean
+.PHONY: demo test test-all servers check docs release-check bench clean
 
 demo: .venv/ready-to-run          ## sample jobs of every ending, watched live
 	$(BIN)/milvaion-trio demo
 
 # Four at a time, on two cores too: tests on servers wait more than they compute.
-test: .venv/ready-to-develop servers  ## all tests
+test: .venv/ready-to-develop servers  ## all tests but the long ones of the torture suite
+	$(BIN)/python -m pytest -n 4 --dist worksteal -q -m "not long"
+
+test-all: .venv/ready-to-develop servers  ## all tests
 	$(BIN)/python -m pytest -n 4 --dist worksteal -q
 
 check: .venv/ready-to-develop     ## lint, types, architecture and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	git ls-files 'src/*.py' 'benchmarks/*.py' 'docs/*.py' 'release/*.py' | $(ASYNC) $(ASYNC_RULES)
+	git ls-files 'src/*.py' 'benchmarks/*.py' 'docs/*.py' 'release/*.py' 'torture/*.py' | $(ASYNC) $(ASYNC_RULES)
 	git ls-files 'tests/*.py' | $(ASYNC) $(ASYNC_RULES),ASYNC102,ASYNC103,ASYNC104,ASYNC112,ASYNC121
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md changelog.d docs src tests benchmarks release
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md changelog.d docs src tests benchmarks release torture
 	$(BIN)/towncrier build --draft --version next >/dev/null
 
 docs: .venv/ready-to-develop      ## the documentation, into build/docs

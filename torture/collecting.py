@@ -22,19 +22,19 @@ from milvaion_trio.model.topology import queue_name, routing_pattern
 from torture.evidence import Evidence, Leftover, LogLine, Resources, Status
 from torture.play import JOB, Play
 
-__all__ = ["collect", "left_in_queues", "resources_of"]
+__all__ = ["SECRET", "collect", "left_in_queues", "resources_of"]
 
 JUDGED_ELSEWHERE: Final = frozenset(
     {Rule.RUNNING_AFTER_FINAL, Rule.SECOND_FINAL, Rule.SECOND_DEAD_LETTER}  # I3, I2, I5
 )
-LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]")
+LONE_SURROGATE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]"
+)
 SECRET: Final = "torture-canary"
-"""What no text on a wire may have; see `telling`."""
+"""A name and password that no text on a wire may have."""
 
 
-def collect(
-    play: Play, queues: dict[str, tuple[int, int]], changed: list[str], resources: list[Resources]
-) -> Evidence:
+def collect(play: Play, queues: dict[str, tuple[int, int]], changed: list[str], resources: list[Resources]) -> Evidence:
     """The evidence of a play whose workers have left."""
     model = play.here.api.model
     play.workers.effects.look()
@@ -146,7 +146,7 @@ def _leftovers(folder: Path) -> Iterator[Leftover]:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
                 (integrity,) = database.execute("pragma integrity_check").fetchone()
                 tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
-                rows = database.execute("select count(*) from outbox").fetchone()[0] if "outbox" in tables else 0
+                rows = database.execute("select count(*) from report").fetchone()[0] if "report" in tables else 0
         except sqlite3.DatabaseError as error:
             integrity, rows = str(error), 0
         yield Leftover(path=str(path.relative_to(folder)), rows=rows, integrity=integrity)

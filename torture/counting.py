@@ -13,6 +13,7 @@ from torture.evidence import FINALS, Evidence, Fault, Status
 __all__ = [
     "attempts_seen",
     "copies",
+    "copies_of_one_run",
     "extra_runs",
     "finals",
     "lost",
@@ -49,6 +50,12 @@ def copies(statuses: Iterable[Status]) -> Counter[str]:
         if not status.redelivered or not publishes[status.message_id]:
             publishes[status.message_id] += 1
     return Counter({identity: count - 1 for identity, count in publishes.items() if count > 1})
+
+
+def copies_of_one_run(evidence: Evidence) -> Counter[str]:
+    """Those of `copies` that are not of an occurrence of which an attempt ran twice: two runs say the same."""
+    twice = {occurrence for (occurrence, _), begun in runs(evidence.effects).items() if len(begun) > 1}
+    return copies(status for status in evidence.statuses if status.occurrence not in twice)
 
 
 def runs(effects: Iterable[Effect]) -> dict[tuple[str, int], list[Effect]]:

@@ -54,6 +54,4 @@ def expected(act: Act, max_retries: int) -> Expected:
     while act.ending(attempt) == "fail" and attempt <= max_retries:
         attempt += 1
     last = act.ending(attempt)
-    return Expected(
-        status=STATUSES[last], attempts=attempt, dead_letter=last in {"fail", "permanent"}, delay=act.delay
-    )
+    return Expected(status=STATUSES[last], attempts=attempt, dead_letter=last in {"fail", "permanent"}, delay=act.delay)

@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import frozen
 
-from torture.counting import attempts_seen, copies, extra_runs, finals, lost, recoveries, runs, unconfirmed
+from torture.counting import attempts_seen, copies_of_one_run, extra_runs, finals, lost, recoveries, runs, unconfirmed
 from torture.effects import Effect
 from torture.evidence import FINALS, Evidence
 
@@ -54,9 +54,7 @@ def one_end(evidence: Evidence) -> Iterator[str]:
             yield f"{occurrence} ended with {sorted(statuses)} instead of {wanted.status}"
     if evidence.explains_copies:
         at_risk = unconfirmed(evidence.effects)
-        again = {occurrence for (occurrence, _), begun in runs(evidence.effects).items() if len(begun) > 1}
-        once = [status for status in evidence.statuses if status.occurrence not in again]
-        for identity, count in copies(once).items():
+        for identity, count in copies_of_one_run(evidence).items():
             if count > at_risk[identity]:
                 yield f"{identity} was published {1 + count} times, without an answer {at_risk[identity]} times"
 

@@ -15,6 +15,7 @@ from tests.support.amqp import Closed, Nacked
 from tests.support.api_model.database import Job
 from tests.support.cluster import Cluster
 
+from milvaion_trio.model.topology import queue_name, routing_pattern
 from torture.effects import Effect
 from torture.evidence import Evidence, Fault
 from torture.expectations import Act, Expected, expected
@@ -111,7 +112,7 @@ class Play:
 
         async def one_after_the_other() -> None:
             for act in waiting:
-                while len(self.expected) - self.ended > open_at_most:
+                while len(self.expected) - self.ended > open_at_most:  # noqa: ASYNC110  # `until` would give up
                     await trio.sleep(LOOK)
                 await self.dispatch(act)
 
@@ -138,6 +139,21 @@ class Play:
     def begun(self) -> int:
         """How many runs began so far."""
         return sum(1 for line in self.effects() if line.what == "begin")
+
+    async def until_ended(self, count: int) -> None:
+        """Return when so many occurrences have ended. Raises and if cancelled: as `until`."""
+        await self.until(lambda: self.ended >= count)
+
+    async def until_running(self, occurrence: str) -> None:
+        """Return when the API takes it for running. Raises and if cancelled: as `until`."""
+        await self.until(lambda: self.here.api.occurrence(occurrence).status == 1)
+
+    async def depth(self, worker_id: str) -> int:
+        """How many messages wait in the queue of this group. Raises `Closed` as the broker goes; cancelled: nothing."""
+        client = self.here.api._client
+        assert client is not None, "there is no connection to ask over"
+        ready, _ = await client.declare_queue(queue_name(routing_pattern(worker_id, JOB)), passive=True)
+        return ready
 
     async def until(self, happened: Callable[[], object]) -> None:
         """Return when it happened. Raises `GaveUp` when nothing new was heard for too long.
@@ -188,9 +204,7 @@ class Play:
         """What is done inside is a fault; it is over on leaving. If cancelled inside, it is not counted."""
         began = time.time()
         yield
-        self.faults.append(
-            Fault(kind=kind, whom=whom, began=began, ended=time.time(), recovers=recovers, facts=facts)
-        )
+        self.faults.append(Fault(kind=kind, whom=whom, began=began, ended=time.time(), recovers=recovers, facts=facts))
 
     def chances(self, count: int, last: float = 0.95) -> list[int]:
         """At how many ended jobs each of so many faults comes: anywhere in the run, in order."""

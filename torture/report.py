@@ -11,7 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torture.counting import copies, extra_runs, finals, lost, median_and_most, recoveries, unconfirmed
+from torture.counting import (
+    copies,
+    copies_of_one_run,
+    extra_runs,
+    finals,
+    lost,
+    median_and_most,
+    recoveries,
+    unconfirmed,
+)
 from torture.evidence import Evidence
 from torture.invariants import Violation
 
@@ -48,7 +57,7 @@ def report(
         "lost": len(lost(evidence)),
         "duplicated": sum(len({one.message_id for one in seen}) - 1 for seen in finals(evidence).values()),
         "raw_duplicates": sum(raw.values()),
-        "raw_duplicates_unexplained": len([identity for identity in raw if identity not in at_risk]),
+        "raw_duplicates_of_second_runs": sum(raw.values()) - sum(copies_of_one_run(evidence).values()),
         "unconfirmed_at_lost_links": sum(at_risk.values()),
         "extra_runs": extra_runs(evidence.effects),
         "recovery_median": median,
@@ -85,7 +94,9 @@ def rows(files: Iterable[Path]) -> str:
     for path in files:
         one = json.loads(path.read_text())
         faults = ", ".join(f"{count} x {kind}" for kind, count in one["faults"].items()) or "none"
-        recovery = "–" if one["recovery_median"] is None else f"{one['recovery_median']} s / {one['recovery_most']} s"
+        recovery = (
+            "none" if one["recovery_median"] is None else f"{one['recovery_median']} s / {one['recovery_most']} s"
+        )
         name = one["scenario"] + (f" with {one['sabotage']}" if one["sabotage"] else "")
         versions = ", ".join(f"{what} {which}" for what, which in one["versions"].items() if what != "system")
         lines.append(

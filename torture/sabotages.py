@@ -69,9 +69,7 @@ def transient_status() -> None:
         def wrong(*args: Any) -> Any:
             made = report(*args)
             publication = made.publication
-            return evolve(
-                made, publication=evolve(publication, message=evolve(publication.message, persistent=False))
-            )
+            return evolve(made, publication=evolve(publication, message=evolve(publication.message, persistent=False)))
 
         return wrong
 

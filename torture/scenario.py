@@ -39,6 +39,8 @@ class Scenario:
     full: Size
     short: Size
     """For the tests."""
+    bite: Size | None = None
+    """For the tests of its sabotages, where they need less than the short form."""
     play: "Callable[[Play], Awaitable[None]]"
     """Returns when what is to be judged has happened; the frame brings the servers and collects the evidence."""
     hurts_broker: bool = False

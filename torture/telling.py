@@ -27,6 +27,8 @@ class Told:
     host: str
     rabbitmq_port: int
     redis_port: int
+    username: str = "guest"
+    password: str = "guest"
     vhost: str
     cancel_channel: str
     disk: bool = True

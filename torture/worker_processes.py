@@ -17,15 +17,16 @@ from typing import Any, Final
 import cattrs
 import trio
 from attrs import define, evolve, field
-from tests.support.commands import environment, forked_command
+from tests.support.commands import environment
 
 from torture.effects import Effects
+from torture.forking import forked_worker
 from torture.telling import VARIABLE, Told
 
 __all__ = ["WorkerProcess", "WorkerProcesses"]
 
 PROJECT: Final = Path(__file__).parents[1]
-PATIENCE: Final = 40.0
+PATIENCE: Final = 90.0
 """Seconds for a process to be ready, or to end, on a machine that has more to do."""
 
 
@@ -54,7 +55,7 @@ class WorkerProcess:
         told = json.dumps(cattrs.unstructure(evolve(self.told, **changes)))
         with (self.folder / "log.txt").open("ab") as log:
             self.process = await trio.lowlevel.open_process(
-                forked_command("run", "torture.worker_program:worker", "--log-level", "warning"),
+                await trio.to_thread.run_sync(forked_worker, "torture.worker_program:worker"),
                 cwd=self.folder,
                 env={**environment(), "PYTHONPATH": os.pathsep.join([str(PROJECT), *sys.path]), VARIABLE: told},
                 stdin=subprocess.DEVNULL,
@@ -70,9 +71,7 @@ class WorkerProcess:
     async def seen(self, what: str) -> bool:
         """Wait for this line of the process that runs now; false if it ends first. If cancelled, nothing changes."""
         with trio.fail_after(PATIENCE):
-            while not any(
-                line.worker == self.name and line.at >= self._started_at for line in self.effects.of(what)
-            ):
+            while not any(line.worker == self.name and line.at >= self._started_at for line in self.effects.of(what)):
                 has_ended = not self.is_running
                 if not self.effects.look() and has_ended:
                     return False
@@ -184,5 +183,3 @@ class WorkerProcesses:
             with trio.move_on_after(PATIENCE, shield=True):
                 for worker in self.running:
                     await worker.kill()
-
-

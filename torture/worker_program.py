@@ -40,16 +40,20 @@ def _settings() -> WorkerSettings:
     return WorkerSettings(
         worker_id=TOLD.worker_id,
         max_parallel_jobs=TOLD.max_parallel,
-        rabbitmq=RabbitMQSettings(host=TOLD.host, port=TOLD.rabbitmq_port, virtual_host=TOLD.vhost),
+        rabbitmq=RabbitMQSettings(
+            host=TOLD.host,
+            port=TOLD.rabbitmq_port,
+            username=TOLD.username,
+            password=TOLD.password,
+            virtual_host=TOLD.vhost,
+        ),
         redis=RedisSettings(
             connection_string=f"{TOLD.host}:{TOLD.redis_port}", cancellation_channel=TOLD.cancel_channel
         ),
         startup_connection_timeout=0,
         heartbeat=HeartbeatSettings(interval=5.0, job_interval=TOLD.job_heartbeat),
         offline_resilience=OfflineResilienceSettings(enabled=TOLD.disk, local_storage_path=TOLD.storage),
-        shutdown=ShutdownSettings(
-            drain_timeout=TOLD.drain, cleanup_timeout=TOLD.cleanup, flush_timeout=TOLD.flush
-        ),
+        shutdown=ShutdownSettings(drain_timeout=TOLD.drain, cleanup_timeout=TOLD.cleanup, flush_timeout=TOLD.flush),
         job_defaults=JobSettings(
             max_parallel=TOLD.max_parallel,
             max_retries=TOLD.max_retries,

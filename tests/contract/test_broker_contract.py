@@ -361,7 +361,7 @@ async def test_a_broker_that_reads_no_publishes_says_so_and_gets_them_once_when_
     alone: BrokerUnderTest, clock: MockClock | None
 ) -> None:
     """`publish` waits as long as it takes. RabbitMQ tells a connection when it tries to publish."""
-    heard, answers = Heard(), []
+    heard, answers = Heard(), list[Confirmation]()
 
     async def publish_one(publisher: Publisher) -> None:
         answers.extend(await publisher.publish([job()]))

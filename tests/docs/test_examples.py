@@ -25,6 +25,7 @@ WALKS = (
     ROOT / "docs" / "tutorial" / "first-worker.md",
     ROOT / "docs" / "how-to" / "join-a-cluster.md",
     ROOT / "docs" / "how-to" / "configure.md",
+    ROOT / "docs" / "how-to" / "keep-reports-on-disk.md",
     ROOT / "docs" / "how-to" / "migrate-from-the-dotnet-sdk.md",
     ROOT / "docs" / "how-to" / "run-cpu-and-asyncio-code.md",
 )

@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 import trio
 from attrs import define, field
+from tests.support.processes import until
 from tests.support.proxy import HOST, Proxy, Toxics, open_proxy
 
 Way = Literal["up", "down"]
@@ -166,6 +167,17 @@ async def test_latency_delays_and_jitter_spreads_but_nothing_is_overtaken() -> N
     assert max(delays) - min(delays) > 0.05
     assert max(delays) < 1.0  # a machine that has other things to do as well
     assert ends.times[-1] - sent < 0.1
+
+
+async def test_what_is_underway_when_a_black_hole_begins_is_held_as_well() -> None:
+    async with proxied() as (proxy, dialler):
+        ends = await dialler.dial()
+        with proxy.slowed(Toxics(latency=0.2)):
+            await ends.send("up", b"1")
+            await until(lambda: proxy.passages[0].up.seen)
+            with proxy.black_hole():
+                assert await ends.silent("up", 0.4)
+            assert await ends.arrives("up", 1) == b"1"
 
 
 async def test_slices_arrive_in_small_pieces() -> None:

@@ -1,6 +1,6 @@
 """A job that the worker's process may have died of runs alone, and after three deaths not at all."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
@@ -171,6 +171,26 @@ async def test_a_drain_while_a_suspect_waits_gives_it_back(plant: Plant, autojum
     assert trio.current_time() == 15
 
 
+async def test_an_outbox_in_trouble_while_a_suspect_waits_leaves_nothing_taken(
+    plant: Plant, autojump_clock: MockClock, outbox_trouble: Callable[[str], None]
+) -> None:
+    """It goes back, and all are taken when the trouble is over. Sabotage: keep its slots, or its turn."""
+    async with plant.working():
+        running = await plant.added("red", 10)
+        suspect = await plant.added("green", 5, deaths=2)
+        await trio.sleep(1)
+        outbox_trouble("the disk is full")
+        await trio.sleep(1)
+        assert len(plant.kit.queue("green").ready) == 1
+        outbox_trouble("")
+        await wait_all_tasks_blocked()
+        others = [plant.add(name, 1) for name in ("red", "blue")]
+        await plant.kit.run_until_idle()
+
+    assert (plant.begun[suspect], plant.beside[suspect]) == (plant.ended[running], 0)
+    assert {plant.begun[each] for each in others} == {plant.ended[suspect]}
+
+
 async def test_a_suspect_that_is_cancelled_while_it_waits_holds_nobody_up(
     plant: Plant, autojump_clock: MockClock
 ) -> None:
@@ -253,21 +273,23 @@ async def test_after_three_deaths_a_job_is_set_aside_and_both_texts_say_why(
 # --- slots taken alone ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("of_the_job", [2, 3])
 @pytest.mark.parametrize("others", [0, 1, 2])
-def test_a_wait_to_be_alone_that_is_cancelled_leaves_nothing_taken(others: int) -> None:
+def test_a_wait_to_be_alone_that_is_cancelled_leaves_nothing_taken(others: int, of_the_job: int) -> None:
     """At each of its steps. Sabotage: keep the job's slot, or the turn, or the place in the line."""
 
     async def case(steps: int) -> bool:
-        job, worker = Slots(2), Slots(2)
+        job, worker = Slots(of_the_job), Slots(2)
         for _ in range(others):
             await take_both(job, worker)
         is_taken = False
 
         async def wait() -> None:
             nonlocal is_taken
-            await take_both(job, worker, alone=True)
-            is_taken = True
-            await worker.until_alone()
+            with trio.fail_after(60):
+                await take_both(job, worker, alone=True)
+                is_taken = True
+                await worker.until_alone()
 
         async def ends() -> None:
             for _ in range(others):
@@ -299,7 +321,8 @@ async def test_slots_are_handed_out_in_the_order_of_those_who_wait_alone_or_not(
     async def use(name: str, *, alone: bool) -> None:
         await slots.take(alone=alone)
         if alone:
-            await slots.until_alone()
+            with trio.fail_after(60):
+                await slots.until_alone()
         order.append(f"{name} beside {len(running)}")
         running.add(name)
         await trio.sleep(1.5 if name == "b" else 1)

@@ -101,6 +101,19 @@ async def test_a_lost_connection_is_named_until_its_queues_are_consumed_again(
         assert worker.readiness.problems == {}
 
 
+async def test_a_loss_is_named_at_once(worker: Worker, autojump_clock: MockClock) -> None:
+    """Before anything is tried again, and before the lost connection is closed, which may take seconds."""
+    async with under_test(worker) as kit:
+        await trio.sleep(1)
+        kit.events.clear()
+        kit.broker.drop_connection("publishing")
+        await wait_all_tasks_blocked()
+
+        assert worker.readiness.problems == {"publishing": "the embedded broker dropped the connection"}
+        await trio.sleep(1)
+        assert changes(kit) == [False, True]
+
+
 @define(eq=False)
 class ForbiddenConsumer(EmbeddedConsumer):
     """Nobody may consume, while it is forbidden."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import trio
+from attrs import define
 from tests.support.silent import SilentBroker
 from tests.support.workers import story
 from trio.testing import MockClock
@@ -12,6 +13,8 @@ from trio.testing import MockClock
 from milvaion_trio import Worker, WorkerSettings
 from milvaion_trio.model.events import LinkDown, ReadinessChanged
 from milvaion_trio.model.topology import HOP_QUEUE
+from milvaion_trio.ports import Delivery
+from milvaion_trio.runtime.consumptions import Consumption
 from milvaion_trio.testing import WorkerUnderTest, under_test
 
 QUEUE = "scheduled_jobs_queue.tests.work.wildcard"
@@ -122,7 +125,7 @@ async def test_a_broker_that_answers_no_more_is_given_up(
     autojump_clock: MockClock, kit: WorkerUnderTest, broker: SilentBroker
 ) -> None:
     """Two questions in a row, an interval each."""
-    broker.answers = False
+    broker.says_nothing_about |= {QUEUE, HOP_QUEUE}
     await trio.sleep(46)
 
     (why,) = downs(kit)
@@ -218,6 +221,18 @@ async def a_queue_that_is_slow(kit: WorkerUnderTest, broker: SilentBroker) -> No
     assert len(kit.queue("work").ready) == 10
 
 
+async def a_hop_queue_that_is_slow(kit: WorkerUnderTest, broker: SilentBroker) -> None:
+    """What comes is sent on before the next look, so that nothing of it is unsettled then."""
+    broker.silence(HOP_QUEUE)
+    for _ in range(70):
+        kit.enqueue("work", delay=30 * MINUTES)
+    await trio.sleep(121)
+    for _ in range(60):
+        broker.trickle(HOP_QUEUE)
+        await trio.sleep(10)
+    assert len(kit.broker.queue(HOP_QUEUE).ready) > 0
+
+
 async def a_single_silent_look(kit: WorkerUnderTest, broker: SilentBroker) -> None:
     """A message that has just come may be on its way."""
     broker.silence(QUEUE)
@@ -232,9 +247,9 @@ async def a_broker_that_is_slow_to_answer(kit: WorkerUnderTest, broker: SilentBr
     """Once; at the next look it is quick again."""
     for _ in range(5):
         await trio.sleep(-(trio.current_time() + 1) % 15)  # to a second before a look
-        broker.answers = False
+        broker.says_nothing_about |= {QUEUE, HOP_QUEUE}
         await trio.sleep(15.5)
-        broker.answers = True
+        broker.says_nothing_about.clear()
         await trio.sleep(MINUTES)
 
 
@@ -244,13 +259,12 @@ async def a_delivery_while_the_broker_is_asked(kit: WorkerUnderTest, broker: Sil
     for _ in range(3):
         kit.enqueue("work")
     await trio.sleep(28)
-    broker.answers = False
+    broker.says_nothing_about.add(QUEUE)
     await trio.sleep(10)
-    broker.trickle(QUEUE)
-    await trio.sleep(6.5)
-    broker.answers = True
-    broker.trickle(QUEUE)
-    broker.trickle(QUEUE)
+    for _ in range(3):
+        broker.trickle(QUEUE)
+    await trio.sleep(5)
+    broker.says_nothing_about.clear()
     await trio.sleep(MINUTES)
 
 
@@ -261,6 +275,7 @@ SCENES = (
     a_blocked_publisher,
     other_workers_that_take_everything,
     a_queue_that_is_slow,
+    a_hop_queue_that_is_slow,
     a_single_silent_look,
     a_broker_that_is_slow_to_answer,
     a_delivery_while_the_broker_is_asked,
@@ -305,11 +320,11 @@ async def test_no_stall_of_a_queue_that_is_left_while_the_broker_is_asked(
         broker.silence(QUEUE)
         kit.enqueue("work")
         await trio.sleep(28)
-        broker.answers = False
+        broker.says_nothing_about.add(QUEUE)
         await trio.sleep(5)
         outbox_trouble("the disk is full")
         await trio.sleep(11.5)
-        broker.answers = True
+        broker.says_nothing_about.clear()
         outbox_trouble("")
         await kit.run_until_idle()
         assert downs(kit) == []
@@ -344,3 +359,21 @@ async def test_a_defect_of_the_watch_costs_no_job(
 
     assert story(kit, occurrence) == ["RUNNING", "COMPLETED"]
     assert "whether a queue has fallen silent cannot be told" in log.messages
+
+
+@define
+class ManyDeliveries:
+    """As many as AMQP allows are not settled."""
+
+    unsettled: int = 65_535
+
+    async def receive(self) -> Delivery:
+        return await trio.sleep_forever()
+
+    def receive_nowait(self) -> None:
+        return None
+
+
+def test_a_prefetch_beyond_what_amqp_can_say_leaves_no_room_for_more() -> None:
+    assert not Consumption("queue", 100_000, ManyDeliveries()).has_room
+    assert Consumption("queue", 100_000, ManyDeliveries(65_534)).has_room

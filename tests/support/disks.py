@@ -1,6 +1,7 @@
 """Outboxes on disk for tests: with a thread as in life, or without one, so that a virtual clock never overtakes it."""
 
 import tempfile
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,7 +15,7 @@ from milvaion_trio.outbox.disk import DiskOutbox
 from milvaion_trio.outbox.file import OutboxFile
 from milvaion_trio.outbox.writer import Done, OpenWriter, Work, Writer, open_writer
 
-__all__ = ["InPlaceWriter", "disk_outbox", "in_place", "outbox_file"]
+__all__ = ["HeldWriter", "InPlaceWriter", "disk_outbox", "in_place", "outbox_file"]
 
 _boots = count(1)
 
@@ -44,6 +45,39 @@ async def in_place() -> AsyncIterator[Writer]:
     """An `OpenWriter` without a thread."""
     async with trio.open_nursery() as nursery:
         yield InPlaceWriter(nursery)
+
+
+@define(eq=False)
+class HeldWriter:
+    """A disk that hangs when it is told to: what is handed over then waits until it is let go."""
+
+    is_held: bool = False
+    waiting: deque[tuple[Work, Done]] = field(factory=deque, init=False)
+    _nursery: trio.Nursery | None = field(default=None, init=False)
+
+    def submit(self, work: Work, done: Done) -> None:
+        self.waiting.append((work, done))
+        if not self.is_held:
+            self.let_go()
+
+    def let_go(self, count: int | None = None) -> None:
+        """Do what waits, or so many of it."""
+        assert self._nursery is not None
+        if count is None:
+            self.is_held, count = False, len(self.waiting)
+        for _ in range(count):
+            InPlaceWriter(self._nursery).submit(*self.waiting.popleft())
+
+    def work_late(self) -> None:
+        """Do what waits, and tell nobody: the outbox was left long ago."""
+        while self.waiting:
+            self.waiting.popleft()[0]()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Writer]:
+        """As an `OpenWriter`. On leaving nothing is waited for: whoever asks may be told that it hangs."""
+        async with trio.open_nursery() as self._nursery:
+            yield self
 
 
 def outbox_file(path: Path | None = None, *, durability: str = "NORMAL") -> OutboxFile:

@@ -22,8 +22,8 @@ class SilentBroker(EmbeddedBroker):
     """New consumers get nothing either."""
     knows_its_consumers: bool = field(default=True, init=False)
     """Whether those who get nothing are counted all the same."""
-    answers: bool = field(default=True, init=False)
-    """Whether it says what is in a queue."""
+    says_nothing_about: set[str] = field(factory=set, init=False)
+    """Queues about which no question is answered."""
     asked: list[str] = field(factory=list, init=False)
     """The queues that somebody asked about."""
     _silenced: dict[str, list[EmbeddedDeliveries]] = field(factory=dict, init=False)
@@ -78,7 +78,7 @@ class _Consumer(EmbeddedConsumer):
 
     async def state(self, queue: str) -> QueueState | None:
         self._broker.asked.append(queue)
-        if not self._broker.answers:
+        if queue in self._broker.says_nothing_about:
             await trio.sleep_forever()
         state = await EmbeddedConsumer.state(self, queue)
         return state and evolve(state, consumers=state.consumers + self._broker.phantoms(queue))

@@ -19,7 +19,6 @@ from milvaion_trio.model.settings import WorkerSettings
 FILES = {"sdk": SDK_README, "sdk, outbox": SDK_OFFLINE, "sdk, retries": SDK_RETRIES, "aevatar": AEVATAR_README}
 
 USED = "used"
-LATER = "read and checked; the outbox on disk comes later, as `check` and `config check` say"
 SEE_WORKER = "OfflineResilience is read inside of Worker only; write Worker:OfflineResilience."
 
 MEANINGS = {
@@ -35,8 +34,8 @@ MEANINGS = {
         "Worker:Redis:Database": USED,
         "Worker:Heartbeat:Enabled": USED,
         "Worker:Heartbeat:IntervalSeconds": USED,
-        "Worker:OfflineResilience:Enabled": LATER,
-        "Worker:OfflineResilience:LocalStoragePath": LATER,
+        "Worker:OfflineResilience:Enabled": USED,
+        "Worker:OfflineResilience:LocalStoragePath": USED,
         "JobConsumers:SendEmailJob:ConsumerId": USED,
         "JobConsumers:SendEmailJob:MaxParallelJobs": USED,
         "JobConsumers:SendEmailJob:ExecutionTimeoutSeconds": USED,
@@ -103,7 +102,7 @@ def test_no_key_of_the_readmes_is_left_out(name: str) -> None:
 def test_every_key_means_what_is_stated(name: str, key: str) -> None:
     resolved, meaning = read(FILES[name]), MEANINGS[name][key]
 
-    if meaning in (USED, LATER):
+    if meaning == USED:
         assert resolved.origins[find(key.split(":")).place[:3]] == "appsettings.json"
         assert not any(key in line for line in resolved.warnings + resolved.notes)
     else:

@@ -2,10 +2,12 @@
 
 from typing import Final
 
+import trio
 from tests.support.api_model.database import OccurrenceStatus
 from tests.support.api_model.messages import Status
 from tests.support.api_model.topology import routing_pattern
 
+from torture.collecting import SECRET
 from torture.expectations import Act, Expected
 from torture.play import JOB, Play
 from torture.scenario import Scenario, Size
@@ -37,7 +39,8 @@ WORDS: Final = {1: "Running", 2: "Completed", 3: "Failed", 4: "Cancelled", 5: "T
 
 async def play(play: Play) -> None:
     """One worker, and each ending so often as there are jobs. If cancelled, it stops."""
-    play.tell(max_parallel=20, max_retries=RETRIES, time_limit=1.5)
+    play.tell(max_parallel=20, max_retries=RETRIES, time_limit=1.5, username=SECRET, password=SECRET)
+    await trio.to_thread.run_sync(_add_user, play)
     await play.workers.start("only")
     await play.registered()
     kinds = {await play.dispatch(act): kind for _ in range(play.size.jobs) for kind, act in ACTS.items()}
@@ -48,7 +51,7 @@ async def play(play: Play) -> None:
     job.routing_pattern = routing_pattern(play.workers.told.worker_id, JOB)
     kinds[await play.dispatch(Act(ends=["ok"]), Expected(status=3, attempts=0, dead_letter=True), job=job)] = UNKNOWN
     for occurrence in (one for one, kind in kinds.items() if kind == "cancelled"):
-        await play.until(lambda one=occurrence: api.occurrence(one).status == 1)
+        await play.until_running(occurrence)
         await play.here.cancel(occurrence)
     await api.until_idle()  # what it took and has not stored it loses when it restarts, and no worker can help that
     last = await play.dispatch(Act(ends=["ok"], takes=0.5))
@@ -62,6 +65,17 @@ async def play(play: Play) -> None:
             told += " dead-letter"
         if told != GOLDEN[kind]:
             play.complain("I3", f"{kind} is told as {told!r} instead of {GOLDEN[kind]!r}")
+
+
+def _add_user(play: Play) -> None:
+    """A user whose name and password no text on a wire may have."""
+    user, vhost = f'<<"{SECRET}">>', f'<<"{play.here.vhost}">>'
+    play.here.rabbitmq.control(
+        "eval",
+        f"case rabbit_auth_backend_internal:exists({user}) of true -> ok; false ->"
+        f' rabbit_auth_backend_internal:add_user({user}, {user}, <<"torture">>) end,'
+        f' rabbit_auth_backend_internal:set_permissions({user}, {vhost}, <<".*">>, <<".*">>, <<".*">>, <<"torture">>).',
+    )
 
 
 def _is_news(status: Status) -> bool:

@@ -23,7 +23,7 @@ async def play(play: Play) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(play.dispatch_all, acts)
         for at in play.chances(play.size.faults):
-            await play.until(lambda at=at: play.ended >= at)
+            await play.until_ended(at)
             await trio.sleep(play.random.uniform(0, 0.3))  # anywhere within a job
             await play.kill_and_restart(play.random.choice(workers))
     await play.until_all_ended()

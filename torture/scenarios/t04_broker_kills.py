@@ -25,7 +25,7 @@ async def play(play: Play) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(play.dispatch_all, acts)
         for at in play.chances(play.size.faults):
-            await play.until(lambda at=at: play.ended >= at)
+            await play.until_ended(at)
             await trio.sleep(play.random.uniform(0, 0.5))
             await play.kill_broker()
     await play.until_all_ended()

@@ -24,12 +24,17 @@ async def play(play: Play) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(play.dispatch_all, acts)
         for at in play.chances(play.size.faults, last=0.9):
-            await play.until(lambda at=at: play.begun() >= (RETRIES + 1) * at)
+            await _until_begun(play, (RETRIES + 1) * at)
             await trio.sleep(play.random.uniform(0, 0.5))
             await play.kill_broker()
     await play.until_all_ended()
     play.facts["attempts"] = len({(line.occurrence, line.attempt) for line in play.effects() if line.what == "begin"})
     play.facts["dead_letters"] = len({row.occurrence_id for row in play.here.api.failed_occurrences})
+
+
+async def _until_begun(play: Play, count: int) -> None:
+    """Return when so many runs began. Raises `GaveUp`. If cancelled, nothing changes."""
+    await play.until(lambda: play.begun() >= count)
 
 
 SCENARIO: Final = Scenario(

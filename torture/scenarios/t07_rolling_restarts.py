@@ -31,7 +31,7 @@ async def play(play: Play) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(play.dispatch_all, acts)
         for number, at in enumerate(play.chances(play.size.faults)):
-            await play.until(lambda at=at: play.ended >= at)
+            await play.until_ended(at)
             await _restart(play, workers[number % len(workers)], play.random.choice(SIGNALS))
     await play.until_all_ended()
 

@@ -60,4 +60,5 @@ SCENARIO: Final = Scenario(
     short=Size(jobs=20, faults=1, patience=20),
     play=play,
     sabotages={"no-heartbeat": frozenset({"noticed"})},
+    slow_bites=frozenset({"no-heartbeat"}),
 )

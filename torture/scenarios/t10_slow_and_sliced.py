@@ -47,4 +47,5 @@ SCENARIO: Final = Scenario(
     short=Size(jobs=8, faults=1, patience=15),
     play=play,
     sabotages={"impatient-publisher": frozenset({"copies"})},
+    slow_bites=frozenset({"impatient-publisher"}),
 )

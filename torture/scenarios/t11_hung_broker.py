@@ -46,4 +46,6 @@ SCENARIO: Final = Scenario(
     play=play,
     hurts_broker=True,
     sabotages={"no-heartbeat": frozenset({"noticed"})},
+    slow_short=True,
+    slow_bites=frozenset({"no-heartbeat"}),
 )

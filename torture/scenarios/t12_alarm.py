@@ -1,12 +1,15 @@
 """T12: a broker that has no memory or disk left: it reads no publishes, and everything else goes on."""
 
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import trio
 from attrs import asdict
 
 from milvaion_trio.model.headers import ORIGIN
+from torture.effects import Effect
 from torture.evidence import Evidence
 from torture.expectations import Act
 from torture.network import judged, leave, links_stay
@@ -24,8 +27,13 @@ ACKING: Final = "unreported"
 """The group whose jobs no API knows: nothing is published about them, so their acks wait for nothing."""
 PARALLEL: Final = 2
 """Of that group, and so its prefetch: what goes on beyond it under an alarm goes on because acks are read."""
-UNREPORTED: Final = 24
-"""For each alarm; they take half of a short one."""
+UNREPORTED: Final = 60
+ACKED: Final = 3 * PARALLEL
+"""Runs of that group under an alarm that need acks under it."""
+TAKES: Final = (0.3, 6.0)
+"""Seconds of the reported jobs: some end under the alarm, however long raising it takes."""
+UNTIL_SEEN: Final = 10.0
+"""Seconds that an alarm lasts longer, where it must, for something to happen under it."""
 
 
 async def play(play: Play) -> None:
@@ -39,9 +47,9 @@ async def play(play: Play) -> None:
         await play.registered(play.workers.told.worker_id, ACKING)
         for number in range(play.size.faults):
             for _ in range(play.size.jobs // play.size.faults):
-                await play.dispatch(Act(ends=["ok"], takes=play.random.uniform(0.3, 1.5)))
+                await play.dispatch(Act(ends=["ok"], takes=play.random.uniform(*TAKES)))
             for _ in range(UNREPORTED):
-                await dispatch_unreported(play, Act(ends=["ok"], takes=0.05, lines=0))
+                await dispatch_unreported(play, Act(ends=["ok"], takes=0.2, lines=0))
             kind = ("memory", "disk")[number % 2]
             await alarm(play, kind, lasts)
             await play.until_all_ended()
@@ -55,7 +63,11 @@ async def alarm(play: Play, kind: str, seconds: float) -> None:
     await trio.to_thread.run_sync(raised.__enter__)
     try:
         async with play.fault("alarm", "broker", alarm=kind):
+            began = time.time()
             await trio.sleep(seconds)
+            with trio.move_on_after(UNTIL_SEEN):
+                await play.until(lambda: len(_under(play.effects(), "begin", "acking", began)) > ACKED)
+                await play.until(lambda: _under(play.effects(), "end", "reported", began))
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(raised.__exit__, None, None, None)
@@ -75,26 +87,25 @@ async def dispatch_unreported(play: Play, act: Act) -> None:
 def acks_flow(evidence: Evidence) -> Iterator[str]:
     """Under an alarm messages that need no publish are acked, so that the next ones come."""
     for fault in evidence.faults:
-        begun = [
-            line
-            for line in evidence.effects
-            if line.what == "begin" and line.worker == "acking" and fault.began < line.at < fault.ended
-        ]
-        if len(begun) <= 2 * PARALLEL:
+        begun = _under(evidence.effects, "begin", "acking", fault.began, fault.ended)
+        if len(begun) <= ACKED:
             yield f"{len(begun)} jobs began under the {fault.facts['alarm']} alarm, which needs no ack at all"
 
 
 def publishes_wait(evidence: Evidence) -> Iterator[str]:
     """Jobs ended under each alarm and were reported behind it: else there was none, and nothing was proved."""
     for fault in evidence.faults:
-        ended = {
-            line.occurrence
-            for line in evidence.effects
-            if line.what == "end" and line.worker == "reported" and fault.began < line.at < fault.ended
-        }
+        ended = _under(evidence.effects, "end", "reported", fault.began, fault.ended)
         behind = {one.occurrence for one in evidence.statuses if one.status == 2 and one.at >= fault.ended}
         if not ended & behind:
             yield f"no report had to wait for the end of the {fault.facts['alarm']} alarm"
+
+
+def _under(effects: Iterable[Effect], what: str, worker: str, began: float, ended: float = math.inf) -> set[str]:
+    """The occurrences that did this there, in this time."""
+    return {
+        line.occurrence for line in effects if line.what == what and line.worker == worker and began < line.at < ended
+    }
 
 
 CLAIMS: Final = {
@@ -111,4 +122,6 @@ SCENARIO: Final = Scenario(
     play=play,
     hurts_broker=True,
     sabotages={"one-connection": frozenset({"acks"}), "impatient-publisher": frozenset({"copies"})},
+    slow_short=True,
+    slow_bites=frozenset({"impatient-publisher", "one-connection"}),
 )

@@ -21,9 +21,9 @@ from torture.scenario import Scenario, Size
 __all__ = ["SCENARIO", "signal_text"]
 
 KINDS: Final = ("black-hole", "kill", "stop")
-HOLE: Final = 8.0
+HOLE: Final = 6.5
 """Seconds, which is longer than it may stay unnoticed."""
-AWAY: Final = 2.0
+AWAY: Final = 1.0
 """Seconds between the end of a server and its start."""
 TOLD: Final = 6.0
 """Seconds within which a gap has to be told (RELIABILITY.md 6)."""
@@ -134,4 +134,5 @@ SCENARIO: Final = Scenario(
     play=play,
     hurts_redis=True,
     sabotages={"no-ping": frozenset({"gap"})},
+    slow_bites=frozenset({"no-ping"}),
 )

@@ -9,6 +9,7 @@ from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.findings import Area, Verdict, print_findings, worst
 from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.options import ConfigOption, SetOption, WorkerArgument, load, overrides
+from milvaion_trio.cli.outbox_check import look_at_outbox
 from milvaion_trio.cli.server_checks import look_at_servers
 from milvaion_trio.cli.worker_checks import look_at_jobs, look_at_settings
 
@@ -23,7 +24,7 @@ def check(
     settings: SetOption = None,
     json: Annotated[bool, Parameter(negative="", help="One JSON object: the worst verdict, and all findings.")] = False,
 ) -> int:
-    """See whether a worker would start here: its settings, its jobs, RabbitMQ with its queues, and Redis.
+    """See whether a worker would start here: settings, jobs, outbox, RabbitMQ with its queues, and Redis.
 
     Nothing is changed: what does not exist yet is not made, and no message is touched. A server gets 10 s to answer.
 
@@ -36,6 +37,7 @@ def check(
     findings = list(look_at_settings(worker))
     if worst(findings) is not Verdict.FAILED:
         findings += look_at_jobs(worker)
+        findings += look_at_outbox(worker)
         findings += run_interruptible(partial(look_at_servers, worker))
     print_findings(findings, as_json=json)
     failed = {finding.area for finding in findings if finding.verdict is Verdict.FAILED}

@@ -26,6 +26,7 @@ class Area(enum.Enum):
 
     SETTINGS = "settings"
     JOBS = "jobs"
+    OUTBOX = "outbox"
     BROKER = "broker"
     TOPOLOGY = "topology"
     MILVAION = "milvaion"

@@ -35,9 +35,10 @@ class Batch:
 
     @classmethod
     def of(cls, earlier: "Batch", later: "Batch") -> "Batch":
-        """Both as one, to be tried again."""
+        """Both as one, to be tried again. Rows that are gone are forgotten: they may be written all the same."""
+        rows = (*earlier.rows, *later.rows)
         return cls(
-            rows=[row for row in (*earlier.rows, *later.rows) if not row.is_gone],
+            rows=[row for row in rows if not row.is_gone],
             marks={**earlier.marks, **later.marks},
-            forgotten=[*earlier.forgotten, *later.forgotten],
+            forgotten=[*earlier.forgotten, *later.forgotten, *(row.number for row in rows if row.is_gone)],
         )

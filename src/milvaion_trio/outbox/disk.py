@@ -167,8 +167,9 @@ class DiskOutbox:
             await batch.tried.wait()
 
     def returned(self, attempt: AttemptKey) -> None:
-        """Write that it no longer runs."""
-        self._journal.mark(attempt, RETURNED)
+        """Write that it no longer runs, unless it is concluded: then only the ack is missing."""
+        if attempt not in self._concluded:
+            self._journal.mark(attempt, RETURNED)
 
     def deaths(self, attempt: AttemptKey) -> int:
         """How many processes that had this file died while the attempt ran."""

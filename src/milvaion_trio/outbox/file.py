@@ -4,10 +4,12 @@ Separate from the store, which reads and writes a file that is good: here it is 
 must be, set aside under another name.
 """
 
+import errno
 import fcntl
 import logging
 import os
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from typing import IO
@@ -15,17 +17,19 @@ from typing import IO
 from attrs import define, field
 
 from milvaion_trio.model.errors import SettingsError
-from milvaion_trio.outbox.store import NewerSchema, Recovered, Store
+from milvaion_trio.outbox.store import Damaged, NewerSchema, Recovered, Store
 
 __all__ = ["OutboxFile"]
 
 _log = logging.getLogger("milvaion_trio.outbox")
 
 _held: set[Path] = set()
-"""Files of this process: the system's lock is between processes."""
+"""Lock files of this process: the system's lock is between processes, and lost when one of them is opened again."""
 
-_BEYOND_REPAIR = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, None))
-"""Codes of errors by which a file shows that it is damaged; `None` is what the store itself finds."""
+_owning = threading.Lock()
+
+_BEYOND_REPAIR = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT))
+"""Codes of errors by which a file shows that it is damaged."""
 
 
 @define(eq=False)
@@ -37,6 +41,8 @@ class OutboxFile:
     boot: str
     store: Store | None = field(default=None, init=False)
     """`None` while it cannot be opened."""
+    is_another: bool = field(default=False, init=False)
+    """Whether what was written before is not in it, because it was set aside or removed; until that was told."""
     _lock: IO[bytes] | None = field(default=None, init=False)
 
     def open(self) -> Recovered:
@@ -45,18 +51,18 @@ class OutboxFile:
         Raises `SettingsError` for what a person has to put right: no permission, another owner, a newer schema; and
         `OSError` or `sqlite3.Error` for what may pass, such as a full disk.
         """
-        self._own()
+        with _owning:
+            self._own()
         try:
-            return self._open().recover()
-        except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                raise
-            self.close_store()
-            self._set_aside(error)
-            return self._open().recover()
+            left = self._recovered()
+        except SettingsError:
+            self.close()
+            raise
+        self.is_another = False
+        return left
 
-    def reopen(self, error: Exception | None) -> bool:
-        """Look at it again after that error; `True` when it was set aside, and with it what only that one held.
+    def reopen(self, error: Exception | None) -> None:
+        """Look at it again after that error; `is_another` says whether it was set aside.
 
         Raises `OSError` or `sqlite3.Error` while it cannot be opened.
         """
@@ -68,20 +74,31 @@ class OutboxFile:
         except sqlite3.DatabaseError as damage:
             if not _is_damage(damage):
                 raise
+            self.is_another = True
             self._set_aside(damage)
             self._open()
-            return True
         except SettingsError as refused:
             raise OSError(refused.problems[0]) from refused
-        return self.store is not None and self.store.is_new
+
+    def _recovered(self) -> Recovered:
+        self.close_store()  # of an earlier try
+        try:
+            return self._open().recover()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            self.close_store()
+            self._set_aside(error)
+            return self._open().recover()
 
     def _open(self) -> Store:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         store = Store(self.path, self.boot)
         try:
             store.open(self.durability)
         except NewerSchema as error:
             raise self._refused(f"was written by a newer version of milvaion-trio: {error}") from error
-        self.path.chmod(0o600)
+        self.is_another = self.is_another or store.is_new
         self.store = store
         return store
 
@@ -94,23 +111,25 @@ class OutboxFile:
     def close(self) -> None:
         """Close it and let others have it."""
         self.close_store()
-        _held.discard(self.path.absolute())
         if self._lock is not None:
+            _held.discard(Path(self._lock.name))
             self._lock.close()
+            self._lock = None
 
     def _own(self) -> None:
         if self._lock is not None:
             return
-        path = self.path.absolute()
-        if path in _held:
+        path = self.path.resolve()
+        place = path.with_suffix(".lock")
+        if place in _held:
             raise self._refused("belongs to another worker of this process. Give each a folder of its own")
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = path.with_suffix(".lock").open("ab")
+            lock = place.open("ab")
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
             raise self._refused(f"cannot be written ({error.strerror})") from error
         except OSError as error:
-            if error.errno in (30,):  # a read-only file system
+            if error.errno == errno.EROFS:
                 raise self._refused(f"cannot be written ({error.strerror})") from error
             raise
         try:
@@ -118,12 +137,17 @@ class OutboxFile:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.close()
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise  # no locks at all on this file system, for example
             raise self._refused("belongs to another worker that runs. Give each a folder of its own") from error
+        if path.is_dir():
+            lock.close()
+            raise self._refused("is a folder")
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             lock.close()
             raise self._refused("cannot be written (Permission denied)")
         self._lock = lock
-        _held.add(path)
+        _held.add(place)
 
     def _refused(self, why: str) -> SettingsError:
         return SettingsError(
@@ -145,8 +169,8 @@ class OutboxFile:
             if part.exists():
                 part.rename(self.path.with_name(name + suffix))
         _log.error(
-            "the outbox %s is damaged (%s). It is kept as %s and a new one is made; nothing is lost, what only it knew "
-            "is run again",
+            "the outbox %s is damaged (%s). It is kept as %s and a new one is made; no job is lost, "
+            "those of which only it knew that they are over are run again",
             self.path,
             error,
             name,
@@ -154,5 +178,4 @@ class OutboxFile:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return (None if code is None else code & 0xFF) in _BEYOND_REPAIR
+    return isinstance(error, Damaged) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _BEYOND_REPAIR

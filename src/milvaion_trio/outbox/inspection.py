@@ -12,11 +12,15 @@ from attrs import frozen
 from milvaion_trio.model.errors import MilvaionError
 from milvaion_trio.outbox.store import APPLICATION_ID, SCHEMA_VERSION, StoredReport, read_reports
 
-__all__ = ["Contents", "NoOutbox", "look_into"]
+__all__ = ["Contents", "NewerOutbox", "NoOutbox", "look_into"]
 
 
 class NoOutbox(MilvaionError):
     """What is there cannot be read as an outbox of this version."""
+
+
+class NewerOutbox(NoOutbox):
+    """It is one of a newer version, with which a worker of this one does not start."""
 
 
 @frozen
@@ -36,6 +40,8 @@ def look_into(path: Path, limit: int) -> Contents | None:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)) as db:
             (application,) = db.execute("PRAGMA application_id").fetchone()
             (version,) = db.execute("PRAGMA user_version").fetchone()
+            if application == APPLICATION_ID and version > SCHEMA_VERSION:
+                raise NewerOutbox(f"{path} was written by a newer version of milvaion-trio.")
             if application != APPLICATION_ID or version != SCHEMA_VERSION:
                 raise NoOutbox(f"{path} is no outbox of this version of milvaion-trio.")
             (count,) = db.execute("SELECT count(*) FROM report").fetchone()

@@ -18,15 +18,15 @@ from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.outbox.backlog import Row
 from milvaion_trio.outbox.batch import Batch
 from milvaion_trio.outbox.file import OutboxFile
-from milvaion_trio.outbox.store import Mark, Recovered, StoredReport
+from milvaion_trio.outbox.store import Damaged, Mark, Recovered, StoredReport
 from milvaion_trio.outbox.writer import OpenWriter, Work, Writer
 
 __all__ = ["Journal", "Owner"]
 
 RETRY: Final = 1.0
 """Seconds between two tries to write what could not be written."""
-LEAVE_TIMEOUT: Final = 3.0
-"""Seconds to write what is left, on leaving."""
+LEAVE_TIMEOUT: Final = 2.0
+"""Seconds to write what is left, on leaving: it comes on top of the budgets of a shutdown, which leave 2 of 30."""
 
 _log = logging.getLogger("milvaion_trio.outbox")
 
@@ -66,16 +66,21 @@ class Journal:
 
         Raises `SettingsError` where a person has to act; what may pass, such as a full disk, is waited for.
         """
-        async with self._open_writer() as writer, trio.open_nursery() as nursery:
+        async with self._open_writer() as writer:
             self._writer = writer
-            recovered = await self._first_opened()
-            nursery.start_soon(self._mend_when_troubled)
             try:
-                yield recovered
+                recovered = await self._first_opened()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._mend_when_troubled)
+                    try:
+                        yield recovered
+                    finally:
+                        with trio.move_on_after(LEAVE_TIMEOUT, shield=True):
+                            await self._leave()
+                        nursery.cancel_scope.cancel()
             finally:
-                with trio.move_on_after(LEAVE_TIMEOUT, shield=True):
-                    await self._leave()
-                nursery.cancel_scope.cancel()
+                # Behind all that was handed over, which the writer does first on leaving.
+                writer.submit(self.file.close, _whatever)
 
     # --- what is to be written ----------------------------------------------------------------------------------------
 
@@ -166,17 +171,17 @@ class Journal:
         if self.file.store is None:
             raise sqlite3.OperationalError("the outbox is not open")
         if not (found := self.file.store.read(after, limit)):
-            raise sqlite3.DatabaseError("rows are missing that were written")
+            raise Damaged("rows are missing that were written")
         return found
 
     def _write_again(self, batch: Batch, error: Exception | None) -> bool:
         """`True` when it is a new file."""
-        is_new = False
         if self.file.store is not None and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             self.file.store.make_room()
         else:
-            is_new = self.file.reopen(error)
+            self.file.reopen(error)
         self._write(batch)
+        is_new, self.file.is_another = self.file.is_another, False
         return is_new
 
     # --- trouble ------------------------------------------------------------------------------------------------------
@@ -224,12 +229,11 @@ class Journal:
             await trio.sleep(RETRY)
 
     async def _leave(self) -> None:
-        """Write what is not written, and let others have the file. If cancelled, some is not written."""
+        """Write what is not written. If cancelled, some is not."""
         await self._written_down()
         if self.trouble is not None:
             await self._mend()
             await self._written_down()
-        await self._perform(self.file.close)
 
     async def _written_down(self) -> None:
         while self.trouble is None and (self._writing or self._gathering):
@@ -252,3 +256,8 @@ class Journal:
         if error is not None:
             raise error
         return result
+
+
+def _whatever(_: object, error: Exception | None) -> None:
+    if error is not None:
+        _log.warning("the outbox could not be closed: %s", error)

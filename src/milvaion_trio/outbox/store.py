@@ -8,8 +8,10 @@ Separate from the outbox, which decides; here a whole batch of decisions becomes
 
 import contextlib
 import json
+import os
 import sqlite3
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +29,7 @@ __all__ = [
     "ATTEMPTS_REMEMBERED",
     "APPLICATION_ID",
     "SCHEMA_VERSION",
+    "Damaged",
     "Mark",
     "Recovered",
     "Store",
@@ -47,35 +50,43 @@ MARKS_KEPT: Final = 2 * ATTEMPTS_REMEMBERED
 PRUNE_EVERY: Final = 5_000
 """New marks between two looks at what may be forgotten."""
 
+LAST_NUMBER: Final = 2**62
+"""No row has it, at a million a second."""
 PAGE_BYTES: Final = 8 * 1024 * 1024
 """Bodies that one read returns at most, and one row: results may have 256 kB each."""
 
-_SCHEMA = """
-CREATE TABLE report (
+_TABLES: Final = (
+    """CREATE TABLE report (
   number INTEGER PRIMARY KEY,
   kind TEXT NOT NULL,
   occurrence_id TEXT,
   written_at INTEGER NOT NULL,
   envelope TEXT NOT NULL,
-  body BLOB NOT NULL
-) STRICT;
-CREATE TABLE mark (
+  body BLOB NOT NULL,
+  checksum INTEGER NOT NULL
+)""",
+    """CREATE TABLE mark (
   id INTEGER PRIMARY KEY,
   occurrence_id TEXT NOT NULL,
   dispatch_stamp TEXT NOT NULL,
   retry_count INTEGER NOT NULL,
   snoozes INTEGER NOT NULL,
   state INTEGER NOT NULL,
-  boot TEXT NOT NULL
-) STRICT;
-"""
+  boot TEXT NOT NULL,
+  checksum INTEGER NOT NULL
+)""",
+)
 
 RETURNED, RUNNING, CONCLUDED, DIED = range(4)
 Mark: TypeAlias = int
 """What happened to an attempt. `DIED` is written at a start, about a process that did not end its attempt."""
 
 _KEY = "occurrence_id, dispatch_stamp, retry_count, snoozes"
-_MARK = f"INSERT INTO mark ({_KEY}, state, boot) VALUES (?, ?, ?, ?, ?, ?)"
+_MARK = f"INSERT INTO mark ({_KEY}, state, boot, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+
+class Damaged(sqlite3.DatabaseError):
+    """The file is whole as far as SQLite can tell, and yet not what was written."""
 
 
 @frozen
@@ -122,10 +133,18 @@ class Store:
     is_new: bool = field(default=False, init=False)
     """Whether `open` made it."""
     _db: sqlite3.Connection = field(init=False)
-    _since_pruned: int = field(default=0, init=False)
+    _since_pruned: int = field(default=PRUNE_EVERY, init=False)
+    """At first all: many processes may come and go before one of them has written so many."""
+    _inode: int = field(default=0, init=False)
 
     def open(self, durability: str) -> None:
-        """Open or make it; raises `sqlite3.DatabaseError` when it is damaged, not ours, or cannot be written."""
+        """Open or make it, for nobody else to read; raises `OSError` or `sqlite3.DatabaseError`.
+
+        `Damaged` and some codes of SQLite's errors say that the file is not what it should be.
+        """
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        self._inode = os.stat(self.path).st_ino
         self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
         try:
             self._prepare(durability)
@@ -149,16 +168,17 @@ class Store:
         marks: Mapping[AttemptKey, Mark],
         forgotten: Sequence[int],
     ) -> None:
-        """One transaction. Raises `sqlite3.Error`; then nothing of it was written."""
+        """One transaction. Raises `sqlite3.Error`; then nothing of it was written, as far as anybody can tell."""
+        self._check_place()
         now = int(time.time())
-        rows = [(number, *_columns(report, now)) for number, report in reports]
+        rows = [_row(number, report, now) for number, report in reports]
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
             if rows:
-                db.executemany("INSERT OR REPLACE INTO report VALUES (?, ?, ?, ?, ?, ?)", rows)
+                db.executemany("INSERT OR REPLACE INTO report VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             if marks:
-                db.executemany(_MARK, [(*_key(attempt), mark, self.boot) for attempt, mark in marks.items()])
+                db.executemany(_MARK, [_mark(attempt, state, self.boot) for attempt, state in marks.items()])
                 self._prune(len(marks))
             if forgotten:
                 db.executemany("DELETE FROM report WHERE number = ?", [(number,) for number in forgotten])
@@ -174,10 +194,19 @@ class Store:
 
     def recover(self) -> Recovered:
         """Count the deaths of processes that did not end their attempts, and return what they left."""
+        with _damaged_if_senseless():
+            return self._recover()
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _recover(self) -> Recovered:
         db = self._db
         last: dict[AttemptKey, tuple[Mark, str]] = {}
         deaths: Counter[AttemptKey] = Counter()
-        for state, boot, *key in db.execute(f"SELECT state, boot, {_KEY} FROM mark ORDER BY id"):
+        for *mark, checksum in db.execute(f"SELECT {_KEY}, state, boot, checksum FROM mark ORDER BY id"):
+            if checksum != _checksum(b"", *mark):
+                raise Damaged("a mark is not as it was written")
+            *key, state, boot = mark
             attempt = _attempt(key)
             if state == DIED:
                 deaths[attempt] += 1
@@ -188,36 +217,47 @@ class Store:
         if died:
             self.write((), dict.fromkeys(died, DIED), ())
         concluded = [attempt for attempt, (state, _) in last.items() if state == CONCLUDED]
-        (last_number,) = db.execute("SELECT coalesce(max(number), 0) FROM report").fetchone()
+        first_number, last_number = db.execute("SELECT min(number), max(number) FROM report").fetchone()
+        if first_number is not None and not 0 < first_number <= last_number < LAST_NUMBER:
+            raise Damaged(f"there are rows of number {first_number} and {last_number}")
         return Recovered(
             concluded=concluded,
             deaths={attempt: count for attempt, count in deaths.items() if last[attempt][0] != CONCLUDED},
             tallies=list(self._tallies()),
-            last_number=last_number,
+            last_number=last_number or 0,
         )
-
-    # --- inside -----------------------------------------------------------------------------------------------------
 
     def _prepare(self, durability: str) -> None:
         db = self._db
         (damage,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if damage != "ok":
-            raise sqlite3.DatabaseError(f"the file is damaged: {damage}")
+            raise Damaged(damage)
         (application,) = db.execute("PRAGMA application_id").fetchone()
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and application != APPLICATION_ID:
-            raise sqlite3.DatabaseError("it is somebody else's database")
+            raise Damaged("it is somebody else's database")
         if version > SCHEMA_VERSION:
             raise NewerSchema(version)
+        if tables and {sql for (sql,) in db.execute("SELECT sql FROM sqlite_master")} != set(_TABLES):
+            raise Damaged("its tables are not those that were made")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {durability}")
         self.is_new = not tables
         if self.is_new:
             db.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
+                f"BEGIN; {'; '.join(_TABLES)}; PRAGMA application_id = {APPLICATION_ID};"
                 f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
+
+    def _check_place(self) -> None:
+        """SQLite goes on with a file that was removed, for nobody to find."""
+        try:
+            is_there = os.stat(self.path).st_ino == self._inode
+        except (FileNotFoundError, NotADirectoryError):
+            is_there = False
+        if not is_there:
+            raise Damaged("it was removed while it was open")
 
     def _prune(self, new: int) -> None:
         self._since_pruned += new
@@ -248,21 +288,34 @@ class NewerSchema(Exception):
         super().__init__(f"its schema is version {version}, this version knows {SCHEMA_VERSION}")
 
 
+@contextlib.contextmanager
+def _damaged_if_senseless() -> Iterator[None]:
+    """Whatever comes of values that nobody wrote is damage: letters that are no text, words that mean nothing."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Damaged(str(error)) from error
+    except sqlite3.OperationalError as error:
+        if hasattr(error, "sqlite_errorcode"):
+            raise
+        raise Damaged(str(error)) from error  # of Python, which found bytes that are not UTF-8
+
+
 def read_reports(db: sqlite3.Connection, after: int, limit: int) -> list[StoredReport]:
     """As `Store.read`, of any connection; raises `sqlite3.DatabaseError` for a row that cannot be read."""
     found: list[StoredReport] = []
     size = 0
     rows = db.execute("SELECT * FROM report WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
-    for row in rows:
-        found.append(_stored(row))
-        size += len(row[5])
-        if size >= PAGE_BYTES:
-            break
-    rows.close()
+    with contextlib.closing(rows), _damaged_if_senseless():
+        for row in rows:
+            found.append(_stored(row))
+            size += len(row[5])
+            if size >= PAGE_BYTES:
+                break
     return found
 
 
-def _columns(report: Report, now: int) -> tuple[str, str | None, int, str, bytes]:
+def _row(number: int, report: Report, now: int) -> tuple[object, ...]:
     publication, message = report.publication, report.publication.message
     envelope = [
         publication.exchange,
@@ -275,13 +328,17 @@ def _columns(report: Report, now: int) -> tuple[str, str | None, int, str, bytes
         message.persistent,
         {name: plain(value) for name, value in message.headers.items()} if message.headers else None,
     ]
-    return report.kind.value, report.occurrence_id, now, json.dumps(envelope), message.body
+    columns = number, report.kind.value, report.occurrence_id, now, json.dumps(envelope)
+    return *columns, message.body, _checksum(message.body, *columns)
 
 
 def _stored(row: Sequence[object]) -> StoredReport:
-    number, kind, occurrence_id, written_at, envelope, body = row
+    *columns, body, checksum = row
+    number, kind, occurrence_id, written_at, envelope = columns
     if not (isinstance(number, int) and isinstance(written_at, int) and isinstance(body, bytes)):
-        raise sqlite3.DatabaseError("a row of the outbox has the wrong types")
+        raise Damaged("a row has the wrong types")
+    if checksum != _checksum(body, *columns):
+        raise Damaged(f"row {number} is not as it was written")
     try:
         exchange, key, delay, message_id, correlation_id, content_type, timestamp, persistent, headers = json.loads(
             str(envelope)
@@ -301,16 +358,29 @@ def _stored(row: Sequence[object]) -> StoredReport:
             None if occurrence_id is None else OccurrenceId(str(occurrence_id)),
         )
     except (ValueError, TypeError, AttributeError) as error:
-        raise sqlite3.DatabaseError(f"row {number} of the outbox cannot be read: {error}") from error
+        raise Damaged(f"row {number} cannot be read: {error}") from error
     return StoredReport(number, report, written_at)
 
 
-def _key(attempt: AttemptKey) -> tuple[str, str, int, int]:
-    return attempt.occurrence_id, attempt.dispatch_stamp or "", attempt.retry_count, attempt.snoozes
+def _mark(attempt: AttemptKey, state: Mark, boot: str) -> tuple[object, ...]:
+    mark = (
+        attempt.occurrence_id,
+        attempt.dispatch_stamp or "",
+        attempt.retry_count,
+        attempt.snoozes,
+        state,
+        boot,
+    )
+    return *mark, _checksum(b"", *mark)
+
+
+def _checksum(body: bytes, *columns: object) -> int:
+    """SQLite checks the frame of what is written, not the picture; a report that is garbled must not be sent."""
+    return zlib.crc32(body, zlib.crc32(repr(columns).encode()))
 
 
 def _attempt(row: Sequence[object]) -> AttemptKey:
     occurrence_id, stamp, retry_count, snoozes = row
     if not (isinstance(retry_count, int) and isinstance(snoozes, int)):
-        raise sqlite3.DatabaseError("a mark of the outbox has the wrong types")
+        raise Damaged("a mark has the wrong types")
     return AttemptKey(OccurrenceId(str(occurrence_id)), str(stamp) or None, retry_count, snoozes)

@@ -19,9 +19,9 @@ __all__ = ["Done", "OpenWriter", "Work", "Writer", "open_writer"]
 Work: TypeAlias = Callable[[], object]
 Done: TypeAlias = Callable[[object, Exception | None], None]
 
-LEAVE_TIMEOUT = 5.0
-"""Seconds for what is handed over when the outbox is left. A disk that is slower than that keeps its thread, which
-ends with the process."""
+LEAVE_TIMEOUT = 1.0
+"""Seconds for what is still being done on leaving, which others have waited for before. A disk that is slower keeps
+its thread, which ends with the process."""
 
 
 class Writer(Protocol):

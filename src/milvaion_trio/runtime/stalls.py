@@ -74,9 +74,9 @@ class Stalls:
             state: QueueState | None = None
             with trio.move_on_after(INTERVAL) as patience:
                 state = await consumer.state(consumption.queue)
-            if consumption not in self.consumptions or self._has_come(consumption):
-                continue  # it was left meanwhile, or is only slow
-            self._judge(consumption, _trouble(state, is_answered=not patience.cancelled_caught))
+            is_left = consumption not in self.consumptions
+            if not is_left and not self._has_come(consumption):
+                self._judge(consumption, _trouble(state, is_answered=not patience.cancelled_caught))
             if patience.cancelled_caught or self.consuming.current is not consumer:
                 return  # all others would wait as long
 
