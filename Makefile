@@ -30,7 +30,7 @@ check: .venv/ready-to-develop     ## lint, types, architecture and spelling
 	git ls-files 'tests/*.py' | $(ASYNC) $(ASYNC_RULES),ASYNC102,ASYNC103,ASYNC104,ASYNC112,ASYNC121
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md changelog.d docs src tests benchmarks release torture
+	$(BIN)/codespell README.md RELIABILITY.md CHANGELOG.md CONTRIBUTING.md changelog.d docs src tests benchmarks release torture
 	$(BIN)/towncrier build --draft --version next >/dev/null
 
 docs: .venv/ready-to-develop      ## the documentation, into build/docs

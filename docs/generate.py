@@ -15,6 +15,7 @@ from docs.command_reference import command_parts
 from docs.drawings.nursery_tree import nursery_tree, shutdown_order
 from docs.drawings.occurrence_states import occurrence_states, steps_table
 from docs.settings_reference import keys_without_effect, settings_tables
+from docs.torture_reference import controls_table, invariants_list, measured_table, scenarios_table
 
 __all__ = ["DRAWINGS", "PARTS", "renewed"]
 
@@ -35,6 +36,10 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "keys without effect": keys_without_effect,
     "shutdown order": shutdown_order,
     "occurrence steps": steps_table,
+    "torture table": measured_table,
+    "torture scenarios": scenarios_table,
+    "torture invariants": invariants_list,
+    "torture controls": controls_table,
     **command_parts(),
 }
 """What is written into pages, by the name that stands there."""
@@ -49,11 +54,11 @@ DRAWINGS: Mapping[str, Callable[[], str]] = {
 def _renew(path: Path, content: str) -> None:
     if not path.exists() or path.read_text(encoding="utf-8") != content:
         path.write_text(content, encoding="utf-8")
-        print(f"renewed {path.relative_to(DOCS)}")
+        print(f"renewed {path.relative_to(DOCS.parent)}")
 
 
 if __name__ == "__main__":
-    for page in sorted(DOCS.rglob("*.md")):
+    for page in (DOCS.parent / "RELIABILITY.md", *sorted(DOCS.rglob("*.md"))):
         _renew(page, renewed(page.read_text(encoding="utf-8")))
     for name, draw in DRAWINGS.items():
         _renew(DOCS / "_static" / name, draw())

@@ -18,7 +18,11 @@ __all__ = ["setup"]
 
 _log = logging.getLogger(__name__)
 
-OUTSIDE = {"README.md": "index.md", "CHANGELOG.md": "reference/changelog.md"}
+OUTSIDE = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "reference/changelog.md",
+    "RELIABILITY.md": "explanation/reliability.md",
+}
 """Files beside the documentation, and the pages that stand for them here."""
 
 

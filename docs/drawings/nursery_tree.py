@@ -22,7 +22,7 @@ _WORDS = {
     ),
     "house.outbox.open()": (
         "outbox, reports that wait for their confirm",
-        "The outbox closes.",
+        "The outbox closes; what was not sent stays in its file, where it has one.",
     ),
     "house.publishing.kept_up()": (
         "publishing connection, made again when it is lost",

@@ -1,7 +1,6 @@
 """A worker's parts put together: every port gets its adapter, every part what it needs."""
 
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol
 
@@ -20,6 +19,7 @@ from milvaion_trio.runtime.cancellation import CancelListener
 from milvaion_trio.runtime.consumptions import Consumptions
 from milvaion_trio.runtime.context import LogSink
 from milvaion_trio.runtime.declaration import registration_of, topology_of
+from milvaion_trio.runtime.declared import Declared, DeclaringPublisher
 from milvaion_trio.runtime.definition import RunMode
 from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.executor import Executor
@@ -44,7 +44,6 @@ from milvaion_trio.transports import outbox_for
 
 __all__ = ["Plan", "compose", "places_for"]
 
-_log = logging.getLogger("milvaion_trio.runtime")
 
 
 class Plan(Protocol):
@@ -103,28 +102,16 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
     _check_asyncio(registry.jobs)
     identity = Identity(worker_id=WorkerId(settings.worker_id), instance_id=plan.instance_id, dialect=settings.wire)
 
-    is_declared = False
-
     def now() -> Instant:
         return Instant.from_unix_ns(clock_ns())
 
+    declared = Declared(topology_of(registry.jobs))
+
     @contextlib.asynccontextmanager
     async def consuming_declared() -> AsyncIterator[Consumer]:
-        """A consuming connection over which all that the worker uses is declared. If cancelled, any part of it is.
-
-        Raises `SettingsError` at first. Later, a queue that somebody has declared otherwise meanwhile is told, and what
-        is there is consumed: it must not keep the other jobs from running.
-        """
-        nonlocal is_declared
+        """A consuming connection over which all that the worker uses is declared. If cancelled, any part of it is."""
         async with plan.broker.consuming() as consumer:
-            try:
-                await consumer.declare(topology_of(registry.jobs))
-            except SettingsError as error:
-                if not is_declared:
-                    raise
-                for problem in error.problems:
-                    _log.error("%s", problem)
-            is_declared = True
+            await declared.make(consumer)
             yield consumer
 
     @contextlib.asynccontextmanager
@@ -133,7 +120,7 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
         async with plan.broker.publishing() as publisher:
             publisher.on_blocked(readiness.reporter(BLOCKED))
             try:
-                yield publisher
+                yield DeclaringPublisher(publisher, declared, lambda: consuming.current)
             finally:
                 readiness.report(BLOCKED, "")
 

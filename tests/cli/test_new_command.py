@@ -119,7 +119,7 @@ def test_its_image_is_small_without_root_and_hears_signals(project: Path) -> Non
     assert dict(said)["STOPSIGNAL"] == "SIGTERM"
     assert json.loads(dict(said)["CMD"]) == ["milvaion-trio", "run", "report_worker.jobs:worker"]
     assert names.index("USER") > max(index for index, name in enumerate(names) if name == "RUN")
-    assert ("RUN", "mkdir worker_data && chown worker worker_data") in said  # for the outbox, before the user is no root
+    assert ("RUN", "mkdir worker_data && chown worker worker_data") in said  # where the outbox is
     assert set(names) <= {"FROM", "ENV", "RUN", "WORKDIR", "COPY", "USER", "STOPSIGNAL", "CMD"}
 
 

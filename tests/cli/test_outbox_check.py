@@ -10,7 +10,7 @@ import trio
 from tests.support import servers
 from tests.support.commands import run_command
 from tests.support.disks import disk_outbox
-from tests.support.reports import FINAL, A, attempt, report
+from tests.support.reports import FINAL, attempt, report
 from tests.support.settings_files import write_settings
 
 from milvaion_trio import Worker
@@ -63,7 +63,7 @@ async def test_what_waits_is_counted_while_a_worker_has_it(tmp_path: Path) -> No
     outbox = disk_outbox(place(tmp_path))
     async with outbox.open():
         with trio.move_on_after(0.2):
-            await outbox.conclude(attempt(), [report(FINAL, A, "final")])
+            await outbox.conclude(attempt(), [report(FINAL, "final")])
 
         finding = found(tmp_path)
 

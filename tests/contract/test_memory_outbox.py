@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.backlog import retry_delay
 from milvaion_trio.outbox.courier import BATCH
-from milvaion_trio.outbox.memory import CONCLUDED_REMEMBERED, MemoryOutbox, OutboxStatistics
+from milvaion_trio.outbox.memory import CONCLUDED_REMEMBERED, MAX_LOG_ROWS, MemoryOutbox, OutboxStatistics
 
 
 @pytest.fixture
@@ -119,6 +119,20 @@ async def test_the_log_is_told_once_when_logs_are_dropped_and_once_when_there_is
         outbox.add(report(LOG, "there is room"))
 
     assert messages(caplog)[1:] == ["outbox takes job logs again: dropped so far=6"]
+
+
+async def test_only_logs_are_bounded_while_there_is_no_link(reception: Reception, autojump_clock: MockClock) -> None:
+    outbox = MemoryOutbox()
+    async with outbox.open():
+        assert all(outbox.add(report(LOG, f"{number}")) for number in range(MAX_LOG_ROWS))
+        assert not outbox.add(report(LOG, "too many"))
+        assert outbox.add(report(RUNNING, "running", B))
+        assert outbox.add(report(FINAL, "final", B))
+
+        async with reception.delivering(outbox):
+            await outbox.drained()
+
+        assert outbox.add(report(LOG, "there is room again"))
 
 
 async def test_logs_of_a_conclusion_are_never_dropped(outbox: MemoryOutbox, autojump_clock: MockClock) -> None:

@@ -9,7 +9,7 @@ from attrs import field, frozen
 __all__ = ["PAGES", "ROOT", "Block", "addresses", "anchors", "blocks", "links", "module_of", "prose", "shown"]
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "RELIABILITY.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"<!-- (no-run|file|exits): (.+?) -->\s*\Z")

@@ -22,8 +22,14 @@ HOSTS = {
 
 FOREIGN_OPTIONS = {
     "--bind",  # Hypercorn
+    "--faults",  # torture
+    "--jobs",  # torture
     "--port",  # uvicorn
+    "--report",  # torture
     "--run",  # benchmarks/embedded.py
+    "--sabotage",  # torture
+    "--seed",  # torture
+    "--short",  # torture
     "--worker-class",  # Hypercorn
 }
 """Options of other programs that pages name."""

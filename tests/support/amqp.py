@@ -149,6 +149,10 @@ class Channel:
         """A durable exchange. Cancelled: see `Channel`."""
         await self._ask((40, 10), bytes(2), short_text(name), short_text(kind), bytes([passive | 2]), table({}))
 
+    async def delete_exchange(self, name: str) -> None:
+        """Delete it, whoever uses it. Cancelled: see `Channel`."""
+        await self._ask((40, 20), bytes(2), short_text(name), b"\0")
+
     async def bind(self, queue: str, exchange: str, key: str) -> None:
         """Bind the queue. Cancelled: see `Channel`."""
         await self._ask((50, 20), bytes(2), *map(short_text, (queue, exchange, key)), b"\0", table({}))

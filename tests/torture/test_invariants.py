@@ -1,4 +1,4 @@
-"""The judges of the torture suite, on evidence made by hand: each finds what it is there for, and nothing in a good run.
+"""The judges of the torture suite, on evidence made by hand: each finds what it is for, and nothing in a good run.
 
 Shown here and not by scenarios, since a judge that sees nothing would pass them all.
 """
@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-
 from torture.counting import copies, extra_runs, recoveries
 from torture.effects import Effect
 from torture.evidence import Evidence, Fault, Leftover, LogLine, Resources, Status

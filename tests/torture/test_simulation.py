@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torture
 from torture.simulation.planted import PLANTED, planted
 from torture.simulation.seeds import play, play_all
+
+import torture
 
 SEEDS = 100
 
@@ -66,7 +67,13 @@ def _digests_elsewhere(seeds: Sequence[int], *, hash_seed: str) -> list[str]:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     root = Path(torture.__file__).parent.parent
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()

@@ -1,7 +1,7 @@
 """What a type checker says about workers, clients and what a job sees. Checked as `typed_jobs.py` is, never run."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import assert_type
 
@@ -187,6 +187,8 @@ async def serves() -> None:
         nursery.start_soon(worker.serve)
     await worker.serve(handle_signals=False)
     assert_type(worker.drain(), None)
+    assert_type(worker.readiness.is_ready, bool)
+    assert_type(worker.readiness.problems, Mapping[str, str])
     assert_type(worker.settings, WorkerSettings)
     assert_type(worker.instance_id, InstanceId)
     assert_type(worker.client(), Client)

@@ -36,6 +36,7 @@ LONG_WAY: Final = 3
 """Seconds of a delay that takes two waits, with a hop between."""
 SETTLES: Final = 0.1
 """Seconds in which a message that was delivered is settled: the broker tells nobody."""
+MOST_LEAVES: Final = 3
 SIGNAL_AGAIN: Final = 0.3
 """Seconds: a cancel that nobody heard is lost, and the one who asked for it asks again."""
 
@@ -120,7 +121,7 @@ async def _case(play: Play, number: int, case: Case) -> None:
 async def _leave(play: Play, worker: WorkerProcess) -> None:
     """Let the worker leave when it has settled what came back. If cancelled, it may still run."""
     group = worker.told.worker_id
-    while True:
+    for _ in range(MOST_LEAVES):
         await trio.sleep(SETTLES)
         worker.terminate()
         await worker.ended()

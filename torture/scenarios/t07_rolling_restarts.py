@@ -16,7 +16,8 @@ SIGNALS: Final = (1, 1, 1, 1, 1, 2, 2, 3)
 """How many signals a restart has, by chance."""
 BETWEEN: Final = 0.3
 """Seconds between two signals."""
-FORCED: Final = 130
+CODES: Final = {1: {0}, 2: {0, -15}, 3: {0, -15, 130}}
+"""By the number of signals; -15 where the last one came when the worker had left and its process was about to end."""
 LATE: Final = 2.0
 """Seconds beyond the budgets that a busy machine may add to leaving."""
 
@@ -45,7 +46,7 @@ async def _restart(play: Play, worker: WorkerProcess, signals: int) -> None:
             code = await worker.ended()
             nursery.cancel_scope.cancel()
         seconds = trio.current_time() - began
-        if code not in ({0, FORCED} if signals == 3 else {0}):
+        if code not in CODES[signals]:
             play.complain("I10", f"{worker.name} left with {code} after {signals} signals")
         budget = {1: 1.0 + 0.5 + 3.0, 2: BETWEEN + 0.5 + 3.0, 3: 2 * BETWEEN}[signals]
         if seconds > budget + LATE:

@@ -3,13 +3,14 @@
 Where the moment leaves no doubt, one of the two is the only right one. Signals that mean nobody change nothing.
 """
 
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from uuid import UUID
 
 import trio
-from attrs import asdict, define, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 
 from torture.expectations import Act, Expected
 from torture.invariants import INVARIANTS
@@ -121,11 +122,13 @@ async def ended(races: Races) -> None:
 async def waiting(races: Races) -> None:
     """While it waits for its retry: one leg of 2 s, or two with a hop between. If cancelled, it is tried again."""
     delay = 2.0 + int(races.random * 2)
-    wanted = Expected(status=4, attempts=1, most_runs=1)
-    occurrence = await races.play.dispatch(Act(ends=["fail", "ok"], delay=delay), wanted)
+    occurrence = await races.play.dispatch(Act(ends=["fail", "ok"], delay=delay), CANCELLED)
     await races.begun(occurrence)
     await trio.sleep(0.2 + races.random)
     await races.cancel(occurrence)
+    first = min(line.at for line in races.play.effects() if line.occurrence == occurrence)
+    if time.time() > first + delay - 0.1:  # too late, on a machine that has much else to do
+        races.play.expected[occurrence] = evolve(EITHER, most_runs=2)
 
 
 async def at_a_hop(races: Races) -> None:
@@ -174,15 +177,15 @@ class Narrow:
     races: Races
 
     async def go_on(self, times: int) -> None:
-        """One runs, two wait and are cancelled, so often. If cancelled, jobs may wait."""
+        """One runs, two wait and are cancelled before it, so often. If cancelled, jobs may wait."""
         play = self.races.play
         job = play.job(worker_id=NARROW)
         for _ in range(times):
-            first = await play.dispatch(Act(ends=["ok"], takes=0.6), COMPLETED, job=job)
+            first = await play.dispatch(ENDLESS, CANCELLED, job=job)
             await self.races.begun(first)
             others = [await play.dispatch(Act(ends=["ok"]), CANCELLED, job=job) for _ in range(2)]
             await trio.sleep(self.races.random / 10)
-            for occurrence in others:
+            for occurrence in (*others, first):
                 await self.races.cancel(occurrence)
             await self.races.ended(first, *others)
 

@@ -45,8 +45,8 @@ async def play(play: Play) -> None:
                 nursery.start_soon(play.dispatch_all, acts)
             await play.until_all_ended()
             await until_dealt_with(play, client, cases)
-            await leave(play)
             play.facts["quarantined"] = await client.purge(QUARANTINE_QUEUE)
+            await leave(play)
         account(play, cases)
 
 
@@ -77,9 +77,11 @@ async def publish_all(play: Play, client: Client, cases: list[HostileCase]) -> N
 async def until_dealt_with(play: Play, client: Client, cases: list[HostileCase]) -> None:
     """Return when each has ended or was set aside. Raises `GaveUp`. If cancelled, nothing changes."""
     best, since = -1, trio.current_time()
-    while (found := len(ended(play, cases)) + (await client.declare_queue(QUARANTINE_QUEUE, passive=True))[0]) < len(
-        cases
-    ):
+    while True:
+        set_aside, _ = await client.declare_queue(QUARANTINE_QUEUE, passive=True)
+        found = set_aside + len(ends(play, cases))
+        if found >= len(cases):
+            return
         if found > best:
             best, since = found, trio.current_time()
         if trio.current_time() - since > play.size.patience:
@@ -87,21 +89,17 @@ async def until_dealt_with(play: Play, client: Client, cases: list[HostileCase])
         await trio.sleep(0.1)
 
 
-def ended(play: Play, cases: list[HostileCase]) -> Counter[int]:
-    """By occurrence number in the list: those that have a final status, and it."""
-    found: Counter[int] = Counter()
-    for number, case in enumerate(cases):
-        told = [int(status.status) for status in play.here.api.occurrence(case.occurrence_id).wire]
-        if told and told[-1] in FINALS:
-            found[number] = told[-1]
-    return found
+def ends(play: Play, cases: list[HostileCase]) -> dict[str, int]:
+    """The final status of each occurrence that has one."""
+    told = {case.occurrence_id: play.here.api.occurrence(case.occurrence_id).wire for case in cases}
+    return {one: int(wire[-1].status) for one, wire in told.items() if wire and wire[-1].status in FINALS}
 
 
 def account(play: Play, cases: list[HostileCase]) -> None:
     """Say what became of them, and complain of what may not become of any."""
     model = play.here.api.model
-    found = ended(play, cases)
-    play.facts["hostile"] = {"sent": len(cases), **Counter(map(str, found.values()))}
+    found = ends(play, cases)
+    play.facts["hostile"] = {"sent": len(cases), **Counter(f"status {status}" for status in found.values())}
     runs = Counter(line.occurrence for line in play.effects() if line.what == "probe")
     for case in cases:
         if runs[case.occurrence_id] > 1:

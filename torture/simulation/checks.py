@@ -15,7 +15,7 @@ from milvaion_trio.model.wire import decode_logs
 from torture.simulation.fates import Fate, Kind
 from torture.simulation.history import Attempt, History, Moment, host_of, read, status_of
 from torture.simulation.jobs import LATER, OBEYS_AFTER, PATIENT_DELAY, SNOOZE, WORK_DELAY
-from torture.simulation.plan import Plan
+from torture.simulation.plan import DISK_FAULTS, Fault, Plan
 from torture.simulation.trace import Trace, identity
 
 __all__ = ["CHECKS", "problems"]
@@ -73,7 +73,8 @@ def ends_are_right(plan: Plan, history: History) -> Iterator[str]:
         for who, bodies in by_life.items():
             if len(bodies) > 1:
                 yield f"{attempt.label}: {who} told {len(bodies)} different ends"
-            if any(retry.who == who for retry in attempt.retries):
+            had = _first_by_life(attempt.at_work)
+            if any(retry.who == who and had.get(who, math.inf) < retry.index for retry in attempt.retries):
                 yield f"{attempt.label}: {who} told its end and sent a retry"
 
 
@@ -81,14 +82,9 @@ def _possible(fate: Fate, attempt: Attempt, history: History) -> set[S]:
     possible = {fate.right_end}
     if fate.number in history.cancels:
         possible.add(S.CANCELLED)
-    if sum(_ran_at(attempt, who, index) for who, index in history.crashes.items()) >= DEATHS_REFUSED:
+    if any(count >= DEATHS_REFUSED for count in history.most_deaths(attempt).values()):
         possible.add(S.FAILED)
     return possible
-
-
-def _ran_at(attempt: Attempt, who: str, index: int) -> bool:
-    began = any(moment.who == who and moment.index < index for moment in attempt.began)
-    return began and not any(moment.who == who and moment.index < index for moment in attempt.ended)
 
 
 def _contradictions(attempt: Attempt, final: Moment, status: S) -> Iterator[str]:
@@ -122,8 +118,7 @@ def _first_by_life(moments: Sequence[Moment]) -> dict[str, int]:
 
 def _is_alive(attempt: Attempt, beat: Moment) -> bool:
     """Whether this life may say at that moment that this attempt runs, or waits for its time."""
-    waits = [handed for handed in attempt.handed if handed.detail.startswith(topology.HOP_QUEUE)]
-    has_it = any(moment.who == beat.who and moment.index < beat.index for moment in (*attempt.began, *waits))
+    has_it = any(moment.who == beat.who and moment.index < beat.index for moment in (*attempt.began, *attempt.at_hop))
     return has_it and _first_by_life(attempt.finals).get(beat.who, math.inf) > beat.index
 
 
@@ -182,6 +177,19 @@ def no_run_after_a_written_end(plan: Plan, history: History) -> Iterator[str]:
                 is_same = host_of(began.who) == host_of(written.who)
                 if is_same and began.index > written.index and not history.has_lost_disk(began.who, written.index):
                     yield f"{attempt.label} began in {began.who} although its end was written by {written.who}"
+
+
+def no_run_after_three_deaths(plan: Plan, history: History) -> Iterator[str]:
+    """F27: what killed its process three times is not run again by those who have that disk."""
+    if not plan.with_disk or plan.has(*DISK_FAULTS):
+        return  # nobody can remember what could not be written
+    for attempt in history.attempts.values():
+        for host, deaths in history.deaths(attempt).items():
+            if len(deaths) < DEATHS_REFUSED or history.has_lost_disk(host):
+                continue
+            for began in attempt.began:
+                if host_of(began.who) == host and began.index > deaths[DEATHS_REFUSED - 1]:
+                    yield f"{attempt.label} began in {began.who} after {len(deaths)} deaths"
 
 
 def dead_letters_are_the_failed(plan: Plan, history: History) -> Iterator[str]:
@@ -264,14 +272,19 @@ def logs_are_gapless(plan: Plan, history: History) -> Iterator[str]:
             if ended.detail != "returned" or final is None:
                 continue
             began = max(moment.index for moment in attempt.began if moment.who == ended.who)
+            # What the broker refuses comes later, behind what it took from the same batch.
+            end = math.inf if plan.has(Fault.REFUSE) else final.index
             bodies = {
                 moment.detail: moment.body
                 for moment in history.logs.get((ended.who, attempt.number), ())
-                if began < moment.index < final.index
+                if began < moment.index < end
             }
             lines = [record.log.message for body in bodies.values() for record in decode_logs(body).logs]
-            if [line for line in lines if line.startswith("line ")] != [f"line {n}" for n in range(fate.lines)]:
-                yield f"{attempt.label}: {ended.who} told {len(lines)} of {fate.lines} lines before its end, or out of order"
+            numbers = [int(line.removeprefix("line ")) for line in lines if line.startswith("line ")]
+            if plan.has(Fault.REFUSE):
+                numbers = sorted(set(numbers))
+            if numbers != list(range(fate.lines)):
+                yield f"{attempt.label}: {ended.who} told {len(numbers)} of {fate.lines} lines, or out of order"
 
 
 CHECKS: Final[Sequence[Callable[[Plan, History], Iterator[str]]]] = (
@@ -281,6 +294,7 @@ CHECKS: Final[Sequence[Callable[[Plan, History], Iterator[str]]]] = (
     retries_are_contiguous,
     no_run_without_a_reason,
     no_run_after_a_written_end,
+    no_run_after_three_deaths,
     dead_letters_are_the_failed,
     acks_come_last,
     cancels_are_obeyed,

@@ -47,7 +47,9 @@ def main(seed: int, seeds: int, *, processes: int = 2, sabotage: str | None = No
     )
     for finding in figures.findings[:SHOWN]:
         with_bug = f" --sabotage {sabotage}" if sabotage else ""
-        _say(f"seed {finding.seed} fails; to see it: python -m torture run T24 --seed {finding.seed} --jobs 1{with_bug}")
+        _say(
+            f"seed {finding.seed} fails; to see it: python -m torture run T24 --seed {finding.seed} --jobs 1{with_bug}"
+        )
         for problem in finding.problems:
             _say(f"  {problem}")
     if seeds == 1 and figures.findings:

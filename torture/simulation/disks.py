@@ -100,6 +100,7 @@ class _VirtualWriter:
     _process: Process
     _work: deque[tuple[Work, Done]] = field(factory=deque, init=False)
     _news: trio.Event = field(factory=trio.Event, init=False)
+    _rested: trio.Event = field(factory=trio.Event, init=False)
     scope: trio.CancelScope = field(factory=lambda: trio.CancelScope(shield=True), init=False)
 
     def submit(self, work: Work, done: Done) -> None:
@@ -133,11 +134,14 @@ class _VirtualWriter:
             self._process.reach(Point.WRITTEN)
         if not self._process.is_dead:
             done(result, error)
+        if not self._work:
+            self._rested.set()
 
     async def rest_done(self) -> None:
         """Return when everything that was handed over is done. If cancelled, some is not."""
-        while self._work and not self._process.is_dead:
-            await trio.sleep(max(self._disk.takes, 0.01))
+        if self._work and not self._process.is_dead:
+            self._rested = trio.Event()
+            await self._rested.wait()
 
 
 @asynccontextmanager

@@ -32,6 +32,7 @@ class Kind(enum.StrEnum):
     LATER = "asks for a retry after a long time, then returns"
     LOGGING = "writes lines to its log"
     STUBBORN = "takes its time to obey a cancellation"
+    KILLER = "kills its process, some times"
     UNKNOWN = "is no job of any worker"
     WRONG_DATA = "gets data that it cannot take"
     BROKEN = "comes as no valid message"
@@ -56,13 +57,14 @@ class Fate:
     kind: Kind
     job: str
     failures: int = 0
-    """How many attempts fail, or snooze, before one does not."""
+    """How many attempts fail, snooze or kill their process before one does not."""
     seconds: float = 0.0
     """How long each attempt takes."""
     limit: int | None = None
     """Seconds an attempt may take."""
     lines: int = 0
     """Of its log, in each attempt."""
+
     @property
     def right_end(self) -> OccurrenceStatus:
         """The final status when nobody cancels it."""

@@ -5,11 +5,13 @@ Separate from the checks, which only ask.
 
 import json
 import re
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
+from milvaion_trio.model import topology
 from torture.simulation.trace import Event, number_of
 
 __all__ = ["Attempt", "History", "Moment", "host_of", "read", "status_of"]
@@ -18,7 +20,8 @@ _OCCURRENCE: Final = re.compile(rb"[0-9a-f]{8}-0000-4000-8000-000000000000")
 _ASKED: Final = re.compile(r"(\S+) in (\S+) s, (kept \d+) ")
 
 
-class Moment(NamedTuple):
+@define
+class Moment:
     """Something about an attempt: where in the trace, when, by whom, and what else there is to say."""
 
     index: int
@@ -55,6 +58,16 @@ class Attempt:
     @number.default
     def _number(self) -> int:
         return number_of(self.label)
+
+    @property
+    def at_hop(self) -> list[Moment]:
+        """When it was handed over on its way through a long delay."""
+        return [handed for handed in self.handed if handed.detail.startswith(topology.HOP_QUEUE)]
+
+    @property
+    def at_work(self) -> list[Moment]:
+        """When it was handed over to be run."""
+        return [handed for handed in self.handed if not handed.detail.startswith(topology.HOP_QUEUE)]
 
     @property
     def dispatch(self) -> str:
@@ -99,6 +112,22 @@ class History:
         """Whether the host of this life lost what its disk held, after this place in the trace."""
         return any(index > after for index in self.lost_disks.get(host_of(who), ()))
 
+    def deaths(self, attempt: Attempt) -> dict[str, list[int]]:
+        """By host, where in the trace a life died while the code of this attempt ran in it."""
+        return self._deaths(lambda who: _is_within(attempt.began, attempt.ended, who))
+
+    def most_deaths(self, attempt: Attempt) -> Counter[str]:
+        """By host, how many lives died that may have noted a start of this attempt and no end."""
+        deaths = self._deaths(lambda who: _has(attempt.handed, who))
+        return Counter({host: len(indices) for host, indices in deaths.items()})
+
+    def _deaths(self, counts: Callable[[str], bool]) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for who, index in self.crashes.items():
+            if counts(who):
+                found.setdefault(host_of(who), []).append(index)
+        return found
+
     def attempt(self, label: str) -> Attempt:
         """The attempt of this label."""
         found = self.attempts.get(label)
@@ -115,7 +144,7 @@ def read(events: list[Event]) -> History:
         moment = Moment(index, event.at, event.who, event.detail, event.body)
         match event.what:
             case "dispatched" | "copied":
-                history.attempt(event.about).put.append(moment._replace(detail=event.what))
+                history.attempt(event.about).put.append(evolve(moment, detail=event.what))
                 if event.what == "dispatched":
                     history.dispatched.append((event.about, moment))
             case "stored":
@@ -157,7 +186,7 @@ def _stored(history: History, event: Event, moment: Moment) -> None:
         case "retry":
             attempt.retries.append(moment)
             if asked := _ASKED.match(event.detail):
-                history.attempt(asked[1]).put.append(moment._replace(detail=event.about))
+                history.attempt(asked[1]).put.append(evolve(moment, detail=event.about))
 
 
 def _stored_of_no_attempt(history: History, event: Event, moment: Moment) -> None:
@@ -172,13 +201,21 @@ def _stored_of_no_attempt(history: History, event: Event, moment: Moment) -> Non
     if kind == "heartbeat":
         history.heartbeats.append((number, moment))
     else:
-        history.logs.setdefault((event.who, number), []).append(moment._replace(detail=event.about))
+        history.logs.setdefault((event.who, number), []).append(evolve(moment, detail=event.about))
 
 
 def _parted(message_id: str) -> tuple[str, str, str]:
     """Label and role of a message id such as `<occurrence>:<stamp>:0.0:running:2`."""
     occurrence, stamp, counts, role, *_ = message_id.split(":")
     return f"{occurrence}:{stamp}:{counts}", counts, role
+
+
+def _has(moments: Sequence[Moment], who: str) -> bool:
+    return any(moment.who == who for moment in moments)
+
+
+def _is_within(began: Sequence[Moment], ended: Sequence[Moment], who: str) -> bool:
+    return _has(began, who) and not _has(ended, who)
 
 
 def host_of(who: str) -> str:

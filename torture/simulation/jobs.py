@@ -4,7 +4,7 @@ Separate from the lives of the workers, which only hand them over. They are made
 more than a short job; which life of which host they run in is told by a context variable.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextvars import ContextVar
 from typing import Final, Protocol
 
@@ -41,6 +41,9 @@ class Life(Protocol):
     def outbox(self) -> Outbox:
         """A new one for this life."""
 
+    def killed_by(self, fate: Fate) -> None:
+        """Die of this job, unless that happened often enough."""
+
     def note(self, what: str, about: str = "", detail: str = "") -> None:
         """Something happened; nothing that a dead one did counts."""
 
@@ -69,6 +72,8 @@ async def _play(ctx: JobContext, order: Order) -> str:
     about = label(attempt)
     life.note("began", about, f"run {ctx.run_number}")
     life.reach(Point.BEGAN)
+    if fate.kind is Kind.KILLER:
+        life.killed_by(fate)
     how = "cancelled"
     try:
         await _work(ctx, fate)
@@ -101,6 +106,8 @@ async def _work(ctx: JobContext, fate: Fate) -> None:
 
 
 def _end(fate: Fate, attempt: AttemptKey) -> str:
+    if fate.kind is Kind.KILLER:
+        return "returned"
     earlier = attempt.snoozes if fate.kind is Kind.SNOOZED else attempt.retry_count
     if fate.kind is Kind.PERMANENT and earlier >= fate.failures:
         return "failed for good"
@@ -111,7 +118,7 @@ def _end(fate: Fate, attempt: AttemptKey) -> str:
 
 _QUICK: Final[JobPolicy] = {"max_retries": MAX_RETRIES, "base_retry_delay": WORK_DELAY, "timeout": 0}
 
-JOBS: Final[Sequence[JobDefinition[..., str]]] = (
+JOBS: Final[Sequence[JobDefinition[..., Awaitable[str]]]] = (
     job("Work", **_QUICK)(_play),
     job("Patient", **(_QUICK | JobPolicy(base_retry_delay=PATIENT_DELAY)))(_play),
     job("Single", **(_QUICK | JobPolicy(max_parallel=1)))(_play),

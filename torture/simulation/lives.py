@@ -4,6 +4,7 @@ Separate from the world, which only says when. A life that has crashed is dead a
 disk takes nothing more, and what its tasks still do on their way out is noted nowhere.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
@@ -64,6 +65,8 @@ class WorkerLife:
     spring: Callable[["WorkerLife", Point], None]
     """Called at each point that this life comes by."""
     disk: Disk | None
+    kills: Counter[int]
+    """How many processes each job has killed, whoever they were."""
     is_dead: bool = field(default=False, init=False)
     has_ended: bool = field(default=False, init=False)
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
@@ -107,7 +110,7 @@ class WorkerLife:
             self.cable.cut()
             kill(self._scope)
 
-    # --- for its parts, its jobs and its connections ---------------------------------------------------------------------------
+    # --- for its parts, its jobs and its connections ------------------------------------------------------------------
 
     def outbox(self) -> Outbox:
         """A new one, on the host's disk if there is one."""
@@ -116,6 +119,12 @@ class WorkerLife:
     def fate(self, occurrence_id: str) -> Fate:
         """What is to become of this occurrence."""
         return self.plan.by_number[int(occurrence_id[:8], 16)]
+
+    def killed_by(self, fate: Fate) -> None:
+        """Die of this job, unless that happened often enough."""
+        if not self.is_dead and self.kills[fate.number] < fate.failures:
+            self.kills[fate.number] += 1
+            self.crash()
 
     def note(self, what: str, about: str = "", detail: str = "", body: bytes = b"") -> None:
         """Something happened; what a dead one does does not count."""

@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from torture.simulation.fates import MAX_RETRIES, Fate, Kind
 
-__all__ = ["Fault", "Plan", "Point", "Step", "StepKind", "Trap", "WORLD", "drawn"]
+__all__ = ["DISK_FAULTS", "Fault", "Plan", "Point", "Step", "StepKind", "Trap", "WORLD", "drawn"]
 
 WORLD: Final = -1
 """In the place of a host: all of them."""
@@ -124,6 +124,10 @@ class Plan:
     def _by_number(self) -> dict[int, Fate]:
         return {fate.number: fate for fate in self.fates}
 
+    def has(self, *faults: Fault) -> bool:
+        """Whether the script has one of these."""
+        return any(step.fault in faults for step in self.steps)
+
     def __str__(self) -> str:
         disk = f"with a disk that {self.loses_disk:.0%} of crashes take along" if self.with_disk else "without a disk"
         return (
@@ -143,12 +147,14 @@ _KINDS: Final = {
     Kind.LATER: 3,
     Kind.LOGGING: 8,
     Kind.STUBBORN: 3,
+    Kind.KILLER: 1,
     Kind.UNKNOWN: 2,
     Kind.WRONG_DATA: 2,
     Kind.BROKEN: 2,
 }
 
-_ONE_HOST: Final = frozenset((Fault.DRAIN, Fault.STOP, Fault.CRASH, Fault.SLOW_DISK, Fault.FULL_DISK, Fault.DAMAGE))
+_ONE_HOST: Final = frozenset((Fault.DRAIN, Fault.STOP, Fault.CRASH))
+DISK_FAULTS: Final = frozenset((Fault.SLOW_DISK, Fault.FULL_DISK, Fault.DAMAGE))
 _TRAPPED: Final = (
     Fault.SEVER,
     Fault.SEVER_PUBLISHING,
@@ -206,6 +212,8 @@ def _fate(draw: Random, number: int) -> Fate:
             failures = draw.randint(1, 2)
         case Kind.LATER:
             failures = 1
+        case Kind.KILLER:
+            failures = draw.randint(1, 4)
     lines = draw.randint(1, 60) if kind is Kind.LOGGING else 0
     return Fate(number=number, kind=kind, job=job, failures=failures, seconds=seconds, limit=limit, lines=lines)
 
@@ -227,21 +235,16 @@ def _dispatches(draw: Random, fates: tuple[Fate, ...], span: float) -> list[Step
 
 
 def _faults(draw: Random, hosts: int, *, with_disk: bool) -> list[Step]:
-    kinds = [fault for fault in Fault if draw.random() < 0.35 and (with_disk or fault not in _OF_DISKS)]
+    kinds = [fault for fault in Fault if draw.random() < 0.35 and (with_disk or fault not in DISK_FAULTS)]
     if not kinds:
         return []
     steps = []
     for _ in range(draw.choice((0, 1, 2, 4, 8))):
         fault = draw.choice(kinds)
-        host = draw.randrange(hosts) if fault in _ONE_HOST or draw.random() < 0.5 else WORLD
+        host = draw.randrange(hosts) if fault in _ONE_HOST | DISK_FAULTS or draw.random() < 0.5 else WORLD
         seconds = draw.choice((0.5, 3.0, 8.0, 40.0, 100.0))
-        steps.append(
-            Step(draw.uniform(0, CALM_AT), StepKind.FAULT, 0, host, fault, seconds, draw.choice((1, 3, 30)))
-        )
+        steps.append(Step(draw.uniform(0, CALM_AT), StepKind.FAULT, 0, host, fault, seconds, draw.choice((1, 3, 30))))
     return steps
-
-
-_OF_DISKS: Final = frozenset((Fault.SLOW_DISK, Fault.FULL_DISK, Fault.DAMAGE))
 
 
 def _traps(draw: Random, hosts: int, *, with_disk: bool) -> list[Trap]:

@@ -3,20 +3,16 @@
 It carries a plan out and returns the trace. What the trace means is for `checks` to say.
 """
 
-import logging
-import re
-import tempfile
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
 
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 
-from milvaion_trio import composition
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model import headers, topology
 from milvaion_trio.model.envelope import Message, Publication
@@ -27,12 +23,13 @@ from milvaion_trio.model.wire import encode_job
 from milvaion_trio.runtime.declaration import topology_of
 from milvaion_trio.signals.local import LocalSignals
 from torture.simulation.cable import HEADER, Cable, about
-from torture.simulation.disks import COMMIT, Disk
 from torture.simulation.determinism import Patience, run_in_order_of
-from torture.simulation.fates import MAX_RETRIES, STAMPS_FROM, Fate, Kind
-from torture.simulation.jobs import JOBS, LIFE
+from torture.simulation.disks import Disk
+from torture.simulation.fates import STAMPS_FROM, Fate, Kind
+from torture.simulation.hurting import hurt
 from torture.simulation.lives import WORKER_ID, WorkerLife, worker_for
-from torture.simulation.plan import CALM_AT, WORLD, Fault, Plan, Point, Step, StepKind, Trap
+from torture.simulation.plan import CALM_AT, WORLD, Fault, Plan, Point, Step, StepKind
+from torture.simulation.surroundings import ErrorsNoted, folder_for, outboxes_of_lives
 from torture.simulation.trace import Trace, identity
 
 __all__ = ["carried_out"]
@@ -43,16 +40,10 @@ LONGEST_CALM: Final = 3600.0
 MOST_ROUNDS: Final = 400_000
 """Of Trio's scheduler; the busiest seeds take a tenth."""
 
-SLOW_COMMIT: Final = 1.5
-"""Seconds that a slow disk takes for a write."""
+TRAPPED_FOR: Final = 5.0
+"""Seconds that the fault of a trap lasts, if it lasts."""
 
 RESTART_GAPS: Final = (0.0, 1.0, 5.0, 30.0)
-
-MEMORY: Final = Path("/dev/shm")
-"""Where files cost no disk, if the system has it."""
-
-_ASIDE: Final = re.compile(r"corrupt-[-0-9TZ]+")
-"""The end of a file's name that says when, by the real clock, it was set aside."""
 
 _JOB_ID: Final = JobId("00000000-0000-4000-8000-0000000000b0")
 
@@ -60,31 +51,11 @@ _JOB_ID: Final = JobId("00000000-0000-4000-8000-0000000000b0")
 def carried_out(plan: Plan) -> Trace:
     """Run the plan in virtual time and return what happened."""
     patience = Patience(MOST_ROUNDS)
-    with _folder(plan) as folder, _outboxes_of_lives(), _ErrorsNoted(str(folder)) as errors:
+    with folder_for(plan) as folder, outboxes_of_lives(), ErrorsNoted(str(folder)) as errors:
         return run_in_order_of(plan.seed, _carry_out, plan, folder, patience, errors, instruments=(patience,))
 
 
-@contextmanager
-def _folder(plan: Plan) -> Iterator[Path]:
-    if not plan.with_disk:
-        yield Path()
-        return
-    with tempfile.TemporaryDirectory(prefix="mtrio-sim-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        yield Path(folder)
-
-
-@contextmanager
-def _outboxes_of_lives() -> Iterator[None]:
-    """While inside, each worker gets the outbox of the life that it is."""
-    before = composition.outbox_for
-    setattr(composition, "outbox_for", lambda settings: LIFE.get().outbox())
-    try:
-        yield
-    finally:
-        setattr(composition, "outbox_for", before)
-
-
-async def _carry_out(plan: Plan, folder: Path, patience: Patience, errors: "_ErrorsNoted") -> Trace:
+async def _carry_out(plan: Plan, folder: Path, patience: Patience, errors: ErrorsNoted) -> Trace:
     world = World(plan, folder)
     patience.give_up = world.give_up
     errors.trace = world.trace
@@ -98,41 +69,6 @@ def _system_tasks() -> int:
     """Nurseries own all other tasks, so that only these can be left."""
     root = trio.lowlevel.current_root_task()
     return 0 if root is None else sum(len(nursery.child_tasks) for nursery in root.child_nurseries)
-
-
-class _ErrorsNoted(logging.Handler):
-    """While inside, what the library logs as an error is noted, unless a dead worker says it, and shown nowhere."""
-
-    def __init__(self, folder: str) -> None:
-        super().__init__(logging.ERROR)
-        self._folder = folder
-        self.trace: Trace | None = None
-        self._logger = logging.getLogger("milvaion_trio")
-        self._before = (True, logging.NOTSET)
-
-    def __enter__(self) -> "_ErrorsNoted":
-        self._before = self._logger.propagate, self._logger.level
-        self._logger.propagate = False
-        self._logger.setLevel(logging.ERROR)
-        self._logger.addHandler(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.removeHandler(self)
-        self._logger.propagate, level = self._before
-        self._logger.setLevel(level)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Note it."""
-        life = LIFE.get(None)
-        text = record.getMessage()
-        if record.exc_info and record.exc_info[1] is not None:
-            text += f" [{type(record.exc_info[1]).__name__}: {record.exc_info[1]}]"
-        text = _ASIDE.sub("corrupt", text.replace(self._folder, "disk")) if self._folder != "." else text
-        if life is not None:
-            life.note("error", "", text)
-        elif self.trace is not None:
-            self.trace.note("world", "error", "", text)
 
 
 @define(eq=False)
@@ -163,6 +99,7 @@ class World:
     _is_over: bool = field(default=False, init=False)
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _restores: trio.Nursery = field(init=False)
+    _kills: Counter[int] = field(factory=Counter, init=False)
     _sent: dict[int, Publication] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -222,8 +159,7 @@ class World:
             name = f"h{host.number}.{host.lives}"
             host.lives += 1
             life = host.life = self._born(host, name)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(life.live)  # a task of its own, for the context variable
+            await life.live()
             host.life = None
             if host.disk is not None:
                 host.disk.let_go(lose=life.is_dead and host.draw.random() < self.plan.loses_disk)
@@ -243,6 +179,7 @@ class World:
             worker=worker_for(self.plan, name, cable, self.signals),
             spring=partial(self._spring, host),
             disk=host.disk,
+            kills=self._kills,
         )
         return life
 
@@ -251,7 +188,7 @@ class World:
         fault = self._traps.get((host.number, point, nth))
         if fault is not None and not self._is_over:
             self.trace.note("world", "trap", life.name, f"{fault} {point}")
-            self._hurt(life, fault, 5.0)
+            hurt(life, fault, TRAPPED_FOR, 1, self._restores)
 
     # --- the script -------------------------------------------------------------------------------------------------
 
@@ -312,74 +249,12 @@ class World:
             self._restores.start_soon(self._deaf, step.seconds)
         else:
             for life in self._lives(step.host):
-                self._hurt(life, fault, step.seconds, step.count)
+                hurt(life, fault, step.seconds, step.count, self._restores)
 
     def _lives(self, number: int) -> Iterator[WorkerLife]:
         for host in self._hosts:
             if number in (host.number, WORLD) and host.life is not None:
                 yield host.life
-
-    def _hurt(self, life: WorkerLife, fault: Fault, seconds: float, count: int = 1) -> None:
-        cable = life.cable
-        match fault:
-            case Fault.SEVER:
-                cable.sever("publishing", "consuming")
-            case Fault.SEVER_PUBLISHING:
-                cable.sever("publishing")
-            case Fault.SEVER_CONSUMING:
-                cable.sever("consuming")
-            case Fault.REFUSE:
-                cable.refusals = count
-            case Fault.SLOW_DISK | Fault.FULL_DISK | Fault.DAMAGE:
-                if life.disk is not None:
-                    self._hurt_disk(life.disk, fault, seconds)
-            case Fault.DRAIN:
-                life.drain()
-            case Fault.STOP:
-                life.stop()
-            case Fault.CRASH:
-                life.crash()
-            case Fault.UNREACHABLE:
-                cable.refuses = True
-                cable.sever("publishing", "consuming")
-                self._restores.start_soon(self._restore, cable, fault, seconds)
-            case Fault.HOLD_CONFIRMS | Fault.HOLD_ACKS | Fault.HOLD_DELIVERIES:
-                setattr(cable, _HOLDS[fault], True)
-                self._restores.start_soon(self._restore, cable, fault, seconds)
-            case Fault.BLOCK:
-                cable.block("the simulation says low on memory")
-                self._restores.start_soon(self._restore, cable, fault, seconds)
-
-    def _hurt_disk(self, disk: Disk, fault: Fault, seconds: float) -> None:
-        match fault:
-            case Fault.SLOW_DISK:
-                disk.takes = SLOW_COMMIT
-            case Fault.FULL_DISK:
-                disk.is_full = True
-            case Fault.DAMAGE:
-                disk.is_damaged = True
-                return
-        self._restores.start_soon(self._restore_disk, disk, fault, seconds)
-
-    async def _restore_disk(self, disk: Disk, fault: Fault, seconds: float) -> None:
-        await trio.sleep(seconds)
-        if fault is Fault.SLOW_DISK:
-            disk.takes = COMMIT
-        else:
-            disk.is_full = False
-
-    async def _restore(self, cable: Cable, fault: Fault, seconds: float) -> None:
-        await trio.sleep(seconds)
-        match fault:
-            case Fault.UNREACHABLE:
-                cable.refuses = False
-            case Fault.HOLD_ACKS:
-                cable.release_acks()
-            case Fault.BLOCK:
-                cable.block("")
-            case _:
-                setattr(cable, _HOLDS[fault], False)
-                cable.look_again()
 
     async def _deaf(self, seconds: float) -> None:
         with self.signals.unreachable():
@@ -429,13 +304,6 @@ class World:
         }
         if any(held.values()):
             self.trace.note("world", "held", life.name, str(held))
-
-
-_HOLDS: Final = {
-    Fault.HOLD_CONFIRMS: "holds_confirms",
-    Fault.HOLD_ACKS: "holds_acks",
-    Fault.HOLD_DELIVERIES: "holds_deliveries",
-}
 
 
 def _pending(outbox: object) -> int:

@@ -20,7 +20,7 @@ IN_MEMORY = (
 
 
 def look_at_outbox(worker: Worker) -> Iterator[Finding]:
-    """Nothing for a worker without RabbitMQ, whose messages end with its process. The settings come first; it blocks."""
+    """Nothing for a worker without RabbitMQ, whose messages end with its process. Settings come first; it blocks."""
     if worker.settings.rabbitmq is None:
         return
     if not worker.settings.offline_resilience.enabled:

@@ -164,16 +164,15 @@ class OutboxFile:
         while self.path.with_name(name).exists():
             number += 1
             name = f"{self.path.name}.corrupt-{stamp}-{number}"
-        for suffix in ("-wal", "-shm", ""):
-            part = self.path.with_name(self.path.name + suffix)
-            if part.exists():
-                part.rename(self.path.with_name(name + suffix))
+        kept = [suffix for suffix in ("-wal", "-shm", "") if self.path.with_name(self.path.name + suffix).exists()]
+        for suffix in kept:
+            self.path.with_name(self.path.name + suffix).rename(self.path.with_name(name + suffix))
         _log.error(
-            "the outbox %s is damaged (%s). It is kept as %s and a new one is made; no job is lost, "
-            "those of which only it knew that they are over are run again",
+            "the outbox %s is damaged (%s). %s new one is made; no job is lost, those of which only the old one knew "
+            "that they are over are run again",
             self.path,
             error,
-            name,
+            f"It is kept as {name} and a" if "" in kept else "A",
         )
 
 

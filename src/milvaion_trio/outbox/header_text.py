@@ -40,7 +40,7 @@ def plain(value: HeaderValue) -> object:
 
 
 def restored(value: object) -> HeaderValue:
-    """The value that `plain` made this of; raises `ValueError` for anything else."""
+    """The value that `plain` made this of; raises `ValueError` or `ArithmeticError` for anything else."""
     match value:
         case None | bool() | int() | str():
             return value

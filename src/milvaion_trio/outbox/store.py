@@ -293,7 +293,7 @@ def _damaged_if_senseless() -> Iterator[None]:
     """Whatever comes of values that nobody wrote is damage: letters that are no text, words that mean nothing."""
     try:
         yield
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, ArithmeticError, TypeError, AttributeError) as error:
         raise Damaged(str(error)) from error
     except sqlite3.OperationalError as error:
         if hasattr(error, "sqlite_errorcode"):
@@ -357,7 +357,7 @@ def _stored(row: Sequence[object]) -> StoredReport:
             Publication(message, key, exchange, delay),
             None if occurrence_id is None else OccurrenceId(str(occurrence_id)),
         )
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, ArithmeticError, TypeError, AttributeError) as error:
         raise Damaged(f"row {number} cannot be read: {error}") from error
     return StoredReport(number, report, written_at)
 
