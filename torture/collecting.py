@@ -41,6 +41,7 @@ def collect(play: Play, queues: dict[str, tuple[int, int]], changed: list[str], 
     occurrences = list(model.database.occurrences.values())
     evidence = Evidence(
         expected=dict(play.expected),
+        dispatched=dict(play.dispatched),
         statuses=tuple(sorted(_statuses(occurrences), key=lambda status: status.at)),
         dead_letters=tuple(row.occurrence_id for row in model.failed_occurrences),
         second_dead_letters=tuple(_complaints_of(model, Rule.SECOND_DEAD_LETTER)),

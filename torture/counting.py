@@ -90,17 +90,21 @@ def unconfirmed(effects: Iterable[Effect]) -> Counter[str]:
 
 
 def recoveries(evidence: Evidence) -> list[tuple[Fault, float | None]]:
-    """Seconds from the end of each fault to the next job that begins; `None` where none began any more.
+    """Seconds from the end of each fault to the next job that begins; `None` where none was left to begin.
 
-    After a fault that hit one worker it is that worker's next job.
+    After a fault that hit one worker it is that worker's next job. One that was dispatched later says nothing.
     """
-    begun = sorted((effect.at, effect.worker) for effect in evidence.effects if effect.what == "begin")
+    begun = sorted(
+        (effect.at, effect.worker, evidence.dispatched.get(effect.occurrence, 0.0))
+        for effect in evidence.effects
+        if effect.what == "begin"
+    )
     names = {effect.worker for effect in evidence.effects}
     found: list[tuple[Fault, float | None]] = []
     for fault in evidence.faults:
         if fault.recovers:
             whose = {fault.whom} if fault.whom in names else names
-            next_one = next((at for at, worker in begun if at >= fault.ended and worker in whose), None)
+            next_one = next((at for at, who, since in begun if at >= fault.ended > since and who in whose), None)
             found.append((fault, None if next_one is None else next_one - fault.ended))
     return found
 

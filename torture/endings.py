@@ -9,6 +9,7 @@ from typing import Final
 import trio
 
 from milvaion_trio import JobContext, PermanentFailure, RetryLater
+from torture.deaths import DEATHS
 from torture.expectations import Act
 
 __all__ = ["ENDINGS"]
@@ -43,4 +44,5 @@ ENDINGS: Final[Mapping[str, Callable[[JobContext, Act], Awaitable[str]]]] = {
     "permanent": permanent,
     "time-out": until_stopped,
     "cancel": until_stopped,
+    **DEATHS,
 }

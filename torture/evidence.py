@@ -82,6 +82,8 @@ class Evidence:
 
     expected: Mapping[str, Expected] = field(factory=dict)
     """By occurrence; what was certainly dispatched."""
+    dispatched: Mapping[str, float] = field(factory=dict)
+    """When, in Unix seconds; long ago where it is not said."""
     statuses: Sequence[Status] = ()
     dead_letters: Sequence[str] = ()
     """The occurrence of each that arrived, copies included."""

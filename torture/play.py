@@ -50,7 +50,9 @@ class Play:
     facts: dict[str, Any] = field(factory=dict)
     """Figures of its own for the report."""
     expected: dict[str, Expected] = field(factory=dict)
-    doubtful: set[str] = field(factory=set)
+    dispatched: dict[str, float] = field(factory=dict)
+    """When, in Unix seconds."""
+    doubtful: dict[str, tuple[Act, Expected, Job]] = field(factory=dict)
     """Dispatched, and the confirm was lost: nobody knows yet whether they arrived."""
     limits: dict[str, Any] = field(factory=dict)
     """Members of `Evidence` that say what is allowed: see `allow`."""
@@ -99,12 +101,20 @@ class Play:
         job = job or self.job()
         dispatch = api.model.dispatch(job.id, api.now(), asdict(act))
         occurrence = dispatch.occurrence_id
-        self.expected[occurrence] = wanted or expected(act, self.workers.told.max_retries)
+        self.expected[occurrence] = wanted = wanted or expected(act, self.workers.told.max_retries)
+        await self._connected()
+        self.dispatched[occurrence] = time.time()
         try:
             await api.publish(dispatch)
         except (Closed, Nacked):
-            self.doubtful.add(occurrence)
+            self.doubtful[occurrence] = (act, wanted, job)
         return occurrence
+
+    async def _connected(self) -> None:
+        """Return when the API can publish: over a connection that is gone already nothing arrives, without a doubt."""
+        api = self.here.api
+        while api._client is None or api._client._line.closed is not None:  # noqa: ASYNC110  # it tells of the first
+            await trio.sleep(LOOK)
 
     async def dispatch_all(self, acts: Iterable[Act], *, open_at_most: int = 500) -> None:
         """Dispatch all of these, never more ahead of what has ended than that. If cancelled, some were."""
@@ -183,12 +193,10 @@ class Play:
                 if not (missing := self._never_arrived()):
                     raise
             for occurrence in missing:
-                self.doubtful.discard(occurrence)
-                wanted = self.expected.pop(occurrence)
-                data = self.facts.setdefault("never_arrived", [])
-                data.append(occurrence)
-                if not wanted.dead_letter and wanted.status == 2:
-                    await self.dispatch(Act(ends=["ok"]))
+                del self.expected[occurrence]
+                act, wanted, job = self.doubtful.pop(occurrence)
+                self.facts["never_arrived"] = 1 + self.facts.get("never_arrived", 0)
+                await self.dispatch(act, wanted, job=job)
             self._heard = ()
 
     def _never_arrived(self) -> list[str]:

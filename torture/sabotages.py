@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
+from torture.disk_sabotages import DISK_SABOTAGES, PRETENCES
 from torture.link_sabotages import LINK_SABOTAGES
 from torture.wrapping import replace
 
@@ -106,6 +107,16 @@ def shutdown_cancels() -> None:
     replace(f"{RUNTIME}.runs:Runs._conclude", make)
 
 
+def deaths_not_counted() -> None:
+    """Forget how many processes died while an attempt ran."""
+    replace("milvaion_trio.outbox.disk:DiskOutbox.deaths", lambda _: lambda *__: 0)
+
+
+def suspects_not_alone() -> None:
+    """Run what a process may have died of beside others, like everything else."""
+    importlib.import_module("milvaion_trio.policy.admission").SUSPECT_DEATHS = 99  # type: ignore[attr-defined]
+
+
 SABOTAGES: Final[Mapping[str, Callable[[], None]]] = {
     "running-after-final": running_after_final,
     "ack-first": ack_first,
@@ -113,13 +124,16 @@ SABOTAGES: Final[Mapping[str, Callable[[], None]]] = {
     "transient-status": transient_status,
     "classic-wait-queues": classic_wait_queues,
     "shutdown-cancels": shutdown_cancels,
+    "deaths-not-counted": deaths_not_counted,
+    "suspects-not-alone": suspects_not_alone,
     **LINK_SABOTAGES,
+    **DISK_SABOTAGES,
 }
 
 
 def install(name: str) -> None:
     """Take one safeguard out. Raises `KeyError` for an unknown name, `LookupError` where the library has changed."""
-    SABOTAGES[name]()
+    {**SABOTAGES, **PRETENCES}[name]()
 
 
 def _nothing(_: Callable[..., Any]) -> Callable[..., Any]:

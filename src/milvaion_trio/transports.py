@@ -1,5 +1,6 @@
 """Which adapter the settings ask for: where they name no server, everything stays in this process."""
 
+import os
 import secrets
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from milvaion_trio.signals.local import LocalSignals
 __all__ = ["broker_for", "outbox_for", "outbox_place", "signals_for"]
 
 BOOT = secrets.token_hex(8)
-"""This process, by which the starts that it noted are told from those of processes that died."""
+"""With the process id, this process, by which the starts that it noted are told from those of processes that died. A
+process id comes again, in containers at every start; and what a host imports before it forks is the same in all forks.
+"""
 
 NO_CLIENT = (
     "The settings name RabbitMQ, which this version reaches on Python 3.11 to 3.13 only: newer ones cannot import "
@@ -57,7 +60,8 @@ def outbox_for(settings: WorkerSettings) -> Outbox:
     from milvaion_trio.outbox.disk import DiskOutbox  # imports sqlite3
     from milvaion_trio.outbox.file import OutboxFile
 
-    return DiskOutbox(OutboxFile(outbox_place(settings), offline.durability, BOOT))
+    boot = f"{BOOT}-{os.getpid()}"
+    return DiskOutbox(OutboxFile(outbox_place(settings), offline.durability, boot))
 
 
 def outbox_place(settings: WorkerSettings) -> Path:

@@ -340,7 +340,7 @@ class Worker:
 
         def working() -> None:
             nonlocal is_working
-            is_working = True
+            is_working = not inside.cancel_called  # asked to leave a moment ago, it only gets that far
 
         def up() -> None:
             nonlocal has_started

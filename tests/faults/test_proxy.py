@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import Literal
+from typing import Final, Literal, TypeAlias
 
 import pytest
 import trio
@@ -12,7 +12,8 @@ from attrs import define, field
 from tests.support.processes import until
 from tests.support.proxy import HOST, Proxy, Toxics, open_proxy
 
-Way = Literal["up", "down"]
+Way: TypeAlias = Literal["up", "down"]
+WAYS: Final[tuple[Way, ...]] = ("up", "down")
 SOON = 5.0
 
 
@@ -122,14 +123,14 @@ async def test_a_black_hole_holds_its_sides_of_old_and_new_connections(side: Lit
         with proxy.black_hole(side):
             new = await dialler.dial()
             for ends in (old, new):
-                for way in ("up", "down"):
+                for way in WAYS:
                     await ends.send(way, b"1")
                     if side in (way, "both"):
                         assert await ends.silent(way)
                     else:
                         assert await ends.arrives(way, 1) == b"1"
         for ends in (old, new):
-            for way in ("up", "down"):
+            for way in WAYS:
                 await ends.send(way, b"2")
                 awaited = b"12" if side in (way, "both") else b"2"
                 assert await ends.arrives(way, len(awaited)) == awaited

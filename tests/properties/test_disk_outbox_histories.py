@@ -130,6 +130,7 @@ class History:
         """The life of a process: false when it was the last. If cancelled, it ends."""
         self.outbox = disk_outbox(self.path, writer=in_place, durability="OFF")
         self.link, self.waiting = FakeLink(), set()
+        self.is_full = False  # it would wait for that
         async with self.outbox.open(), trio.open_nursery() as self.life:
             self.life.start_soon(self.deliver)
             self.check_memory()

@@ -1,13 +1,17 @@
 """Which adapter the settings ask for."""
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model.errors import SettingsError
-from milvaion_trio.model.settings import RabbitMQSettings, WorkerSettings
-from milvaion_trio.transports import NO_CLIENT, broker_for
+from milvaion_trio.model.headers import AttemptKey
+from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.settings import OfflineResilienceSettings, RabbitMQSettings, WorkerSettings
+from milvaion_trio.transports import NO_CLIENT, broker_for, outbox_for
 
 
 def test_a_python_without_a_client_for_rabbitmq_is_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +30,22 @@ def test_a_python_without_a_client_for_rabbitmq_has_the_embedded_broker(monkeypa
     monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
 
     assert isinstance(broker_for(WorkerSettings(), "tests"), EmbeddedBroker)
+
+
+@pytest.mark.parametrize(("next_process", "deaths"), [(1, 0), (2, 1)])
+async def test_processes_forked_from_one_that_imported_it_all_count_each_others_deaths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, next_process: int, deaths: int
+) -> None:
+    """As those of servers that load an application before they fork. Sabotage: tell processes apart by the import."""
+    settings = WorkerSettings(
+        rabbitmq=RabbitMQSettings(), offline_resilience=OfflineResilienceSettings(local_storage_path=str(tmp_path))
+    )
+    attempt = AttemptKey(OccurrenceId("019d4d8e-91f0-7a3b-b2c6-0d5e4f7a8193"), "1000", 0, 0)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    earlier = outbox_for(settings)
+    async with earlier.open():
+        await earlier.started(attempt)
+    monkeypatch.setattr(os, "getpid", lambda: next_process)
+    later = outbox_for(settings)
+    async with later.open():
+        assert later.deaths(attempt) == deaths

@@ -1,4 +1,8 @@
-"""T04: the broker killed with SIGKILL under load, again and again; two workers and the API find back by themselves."""
+"""T04: the broker killed with SIGKILL under load, again and again; a worker and the API find back by themselves.
+
+One worker, so that figures are exact: a broker that dies forgets acks of the last moments, hundreds under load, and
+delivers those messages again. The worker that concluded them knows; another one would run them once more, announced.
+"""
 
 from typing import Final
 
@@ -10,16 +14,14 @@ from torture.scenario import Scenario, Size
 
 __all__ = ["SCENARIO"]
 
-PARALLEL: Final = 10
-WORKERS: Final = ("a", "b")
+PARALLEL: Final = 20
 
 
 async def play(play: Play) -> None:
     """Jobs all the time, and kills spread over them. If cancelled, it stops."""
     play.tell(max_parallel=PARALLEL)
-    # A message whose ack was lost may go to the other worker, which cannot know that it ran.
-    play.allow(most_extra_runs=PARALLEL * len(WORKERS) * play.size.faults, explains_copies=True)
-    await play.workers.start(*WORKERS)
+    play.allow(most_extra_runs=0, explains_copies=True)
+    await play.workers.start("only")
     await play.registered()
     acts = [Act(ends=["ok"], takes=play.random.uniform(0.02, 0.3)) for _ in range(play.size.jobs)]
     async with trio.open_nursery() as nursery:

@@ -23,8 +23,8 @@ CALM: Final = 6.0
 
 
 def heartbeat_of(play: Play) -> int:
-    """Seconds: what workers have, and the shortest there is for a short run."""
-    return 10 if play.size.faults > 1 else 1
+    """Seconds: what workers have, and fewer for a short run."""
+    return 10 if play.size.faults > 1 else 2
 
 
 def some_jobs(random: Random) -> Iterator[Act]:

@@ -44,7 +44,7 @@ SCENARIO: Final = Scenario(
     id="T10",
     title="200 ms there, 200 ms back, 50 kB/s, in pieces of 1 to 3 bytes",
     full=Size(jobs=900, faults=1, patience=30, limit=420),
-    short=Size(jobs=8, faults=1, patience=15),
+    short=Size(jobs=5, faults=1, patience=15),
     play=play,
     sabotages={"impatient-publisher": frozenset({"copies"})},
     slow_bites=frozenset({"impatient-publisher"}),

@@ -132,7 +132,7 @@ CLAIMS: Final = {
 SCENARIO: Final = Scenario(
     id="T12",
     title="memory and disk alarms",
-    full=Size(jobs=400, faults=2, patience=30, limit=240),
+    full=Size(jobs=200, faults=2, patience=30, limit=300),
     short=Size(jobs=10, faults=1, patience=15),
     play=play,
     hurts_broker=True,

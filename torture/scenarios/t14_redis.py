@@ -131,7 +131,7 @@ def _first(evidence: Evidence, what: str, since: float) -> Effect | None:
 SCENARIO: Final = Scenario(
     id="T14",
     title="Redis killed, restarted, unreachable; cancels in the gap",
-    full=Size(jobs=600, faults=12, patience=30, limit=240),
+    full=Size(jobs=1200, faults=24, patience=30, limit=300),
     short=Size(jobs=10, faults=2, patience=15),
     play=play,
     hurts_redis=True,

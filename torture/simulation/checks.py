@@ -179,6 +179,16 @@ def no_run_after_a_written_end(plan: Plan, history: History) -> Iterator[str]:
                     yield f"{attempt.label} began in {began.who} although its end was written by {written.who}"
 
 
+def ends_are_written_first(plan: Plan, history: History) -> Iterator[str]:
+    """S7 before S8: what concludes an attempt is on the disk before it is on the wire, so that no restart misses it."""
+    if not plan.with_disk or plan.has(Fault.FULL_DISK, Fault.DAMAGE):
+        return  # it goes on in memory
+    for attempt in history.attempts.values():
+        for final in attempt.finals:
+            if not any(host_of(one.who) == host_of(final.who) and one.index < final.index for one in attempt.written):
+                yield f"{attempt.label}: {final.who} told its end before it was written"
+
+
 def no_run_after_three_deaths(plan: Plan, history: History) -> Iterator[str]:
     """F27: what killed its process three times is not run again by those who have that disk."""
     if not plan.with_disk or plan.has(*DISK_FAULTS):
@@ -294,6 +304,7 @@ CHECKS: Final[Sequence[Callable[[Plan, History], Iterator[str]]]] = (
     retries_are_contiguous,
     no_run_without_a_reason,
     no_run_after_a_written_end,
+    ends_are_written_first,
     no_run_after_three_deaths,
     dead_letters_are_the_failed,
     acks_come_last,

@@ -5,7 +5,7 @@ They are the mistakes that a change could make unseen: all of them pass every jo
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import trio
 from attrs import evolve
@@ -13,16 +13,20 @@ from attrs import evolve
 from milvaion_trio.model import headers
 from milvaion_trio.outbox.backlog import Backlog, Row
 from milvaion_trio.outbox.disk import DiskOutbox
+from milvaion_trio.outbox.journal import Journal
 from milvaion_trio.outbox.memory import MemoryOutbox
 from milvaion_trio.policy.ledger import Ledger
 from milvaion_trio.runtime.reporting import Reporter
 
 __all__ = ["PLANTED", "planted"]
 
+Replacement: TypeAlias = tuple[type, str, Callable[..., Any]]
+"""A class, the name of a method, and what stands there instead."""
+
 OUTBOXES: Final = (MemoryOutbox, DiskOutbox)
 
 
-def _ack_before_confirm() -> Iterator[tuple[type, str, Callable[..., Any]]]:
+def _ack_before_confirm() -> Iterator[Replacement]:
     for outbox in OUTBOXES:
         conclude = outbox.conclude
 
@@ -33,16 +37,16 @@ def _ack_before_confirm() -> Iterator[tuple[type, str, Callable[..., Any]]]:
         yield outbox, "conclude", at_once
 
 
-def _no_concluded_check() -> Iterator[tuple[type, str, Callable[..., Any]]]:
+def _no_concluded_check() -> Iterator[Replacement]:
     for outbox in OUTBOXES:
         yield outbox, "is_concluded", lambda self, attempt: False
 
 
-def _no_adoption() -> Iterator[tuple[type, str, Callable[..., Any]]]:
+def _no_adoption() -> Iterator[Replacement]:
     yield Ledger, "running", lambda self, occurrence_id: None
 
 
-def _order_broken() -> Iterator[tuple[type, str, Callable[..., Any]]]:
+def _order_broken() -> Iterator[Replacement]:
     def give_back(self: Any, batch: Sequence[Row]) -> None:
         self._taken = ()
         self._waiting.extend(batch)  # behind what came later, instead of before it
@@ -54,7 +58,7 @@ def _order_broken() -> Iterator[tuple[type, str, Callable[..., Any]]]:
     yield Backlog, "start_over", start_over
 
 
-def _old_retry_count() -> Iterator[tuple[type, str, Callable[..., Any]]]:
+def _old_retry_count() -> Iterator[Replacement]:
     retry_copy = Reporter._retry_copy
 
     def wrong(self: Any, delivery: Any, attempt: Any, *rest: Any) -> Any:
@@ -68,26 +72,35 @@ def _old_retry_count() -> Iterator[tuple[type, str, Callable[..., Any]]]:
     yield Reporter, "_retry_copy", wrong
 
 
-def _forgotten_before_confirm() -> Iterator[tuple[type, str, Callable[..., Any]]]:
+def _forgotten_before_confirm() -> Iterator[Replacement]:
     def give_back(self: Any, batch: Sequence[Row]) -> None:
         self._taken = ()
         for row in batch:  # it was sent, after all
-            self._forget(row)
+            self._unqueue(row)
 
     yield Backlog, "give_back", give_back
 
 
-Bug = Callable[[], Iterator[tuple[type, str, Callable[..., Any]]]]
+def _published_before_written() -> Iterator[Replacement]:
+    add = Journal.add
 
-PLANTED: Final[Mapping[str, Bug]] = {
+    def wrong(self: Any, rows: Sequence[Row], *rest: Any) -> None:
+        add(self, rows, *rest)
+        self._owner.unstored(rows)  # as if the disk were full: in memory they may go at once
+
+    yield Journal, "add", wrong
+
+
+PLANTED: Final[Mapping[str, Callable[[], Iterator[Replacement]]]] = {
     "ack-before-confirm": _ack_before_confirm,
     "no-concluded-check": _no_concluded_check,
     "no-adoption": _no_adoption,
     "order-broken": _order_broken,
     "old-retry-count": _old_retry_count,
     "forgotten-before-confirm": _forgotten_before_confirm,
+    "published-before-written": _published_before_written,
 }
-"""By name, what is replaced: class, name of the method, and what stands there instead."""
+"""By name, what is replaced."""
 
 
 @contextmanager

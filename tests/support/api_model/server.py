@@ -185,7 +185,7 @@ class ApiServer:
             with trio.CancelScope() as self._link:
                 try:
                     await self._connected(task_status if is_first else trio.TASK_STATUS_IGNORED)
-                except* (OSError, Closed) as lost:
+                except* (OSError, Closed, trio.BrokenResourceError) as lost:  # the last: reset during the handshake
                     if is_first or lost.subgroup(lambda error: getattr(error, "code", 0) == CONFLICT):
                         raise
                 finally:
