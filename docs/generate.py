@@ -15,7 +15,7 @@ from docs.command_reference import command_parts
 from docs.drawings.nursery_tree import nursery_tree, shutdown_order
 from docs.drawings.occurrence_states import occurrence_states, steps_table
 from docs.settings_reference import keys_without_effect, settings_tables
-from docs.torture_reference import controls_table, invariants_list, measured_table, scenarios_table
+from docs.torture_reference import controls_table, facts_list, invariants_list, measured_table, scenarios_table
 
 __all__ = ["DRAWINGS", "PARTS", "renewed"]
 
@@ -37,6 +37,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "shutdown order": shutdown_order,
     "occurrence steps": steps_table,
     "torture table": measured_table,
+    "torture facts": facts_list,
     "torture scenarios": scenarios_table,
     "torture invariants": invariants_list,
     "torture controls": controls_table,

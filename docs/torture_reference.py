@@ -16,7 +16,15 @@ from torture.sabotages import SABOTAGES
 from torture.scenario import Scenario, scenarios
 from torture.simulation import command as simulation
 
-__all__ = ["REPORTS", "controls_table", "invariants_list", "measured_table", "scenarios_table"]
+__all__ = [
+    "REPORTS",
+    "SIMULATION",
+    "controls_table",
+    "facts_list",
+    "invariants_list",
+    "measured_table",
+    "scenarios_table",
+]
 
 REPORTS = Path(__file__).parents[1] / "torture" / "reports"
 """A file of JSON for each run that is kept."""
@@ -60,6 +68,30 @@ def measured_table() -> str:
     return rows(kept) if kept else "No full run is kept yet."
 
 
+def facts_list() -> str:
+    """What else the runs that are kept counted, each in its own way."""
+    lines = []
+    for path in _kept(has_sabotage=False):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        facts = [f"took {told['seconds']:,.0f} s", *_facts(told["facts"])]
+        lines.append(f"- **{told['scenario']}**, seed {told['seed']}: {'; '.join(facts)}.")
+    return "\n".join(lines)
+
+
+def _facts(facts: Mapping[str, object]) -> Iterator[str]:
+    """Those that say something, each in a few words."""
+    for name, value in facts.items():
+        words = name.replace("_", " ")
+        if isinstance(value, Mapping):
+            if inner := ", ".join(_facts(value)):
+                yield f"{words} ({inner})"
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            if value:
+                yield f"{words} {value:,}"
+        elif value:
+            yield f"{words} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+
+
 def _scenario_rows(known: Mapping[str, Scenario]) -> Iterator[tuple[str, str]]:
     for name, scenario in known.items():
         doc = inspect.getdoc(sys.modules[scenario.play.__module__]) or ""
@@ -73,7 +105,8 @@ def _scenario_row(name: str, what: str, size: str) -> str:
 
 
 def _size(jobs: int, faults: int) -> str:
-    return f"{jobs:,} jobs" + (f", {faults:,} {'fault' if faults == 1 else 'faults'}" if faults else "")
+    counts = (f"{jobs:,} jobs" if jobs else "", f"{faults:,} {'fault' if faults == 1 else 'faults'}" if faults else "")
+    return ", ".join(filter(None, counts))
 
 
 def _sentence(docstring: str, label: str = "") -> str:

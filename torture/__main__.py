@@ -5,12 +5,14 @@ import json
 import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve
 
 from torture.report import rows
 from torture.runner import run_in_trio
 from torture.scenario import scenario_named, scenarios
+from torture.simulation import command as simulation
 
 SHOWN = 20
 """Violations that are printed; the report has all."""
@@ -28,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     runner.add_argument("--faults", type=int)
     runner.add_argument("--short", action="store_true", help="as small as in the tests")
     runner.add_argument("--sabotage", help="a defect to order, see list")
+    runner.add_argument("--processes", type=int, default=2, help="of the simulation (T24), whose jobs are seeds")
     runner.add_argument("--report", type=Path, metavar="FILE", help="where to write the report as JSON")
     table = commands.add_parser("table", help="reports as rows of a table in Markdown")
     table.add_argument("reports", type=Path, nargs="+", metavar="FILE")
@@ -46,10 +49,15 @@ def _list() -> int:
         print(f"{scenario.id}  {scenario.title}: {full.jobs} jobs, {full.faults} faults; short: {scenario.short.jobs}")
         for sabotage, broken in scenario.sabotages.items():
             print(f"     --sabotage {sabotage}  must break {' or '.join(sorted(broken))}")
+    print(f"T24  {simulation.TITLE}: {simulation.FULL} seeds; short: {simulation.SHORT}")
+    for sabotage in simulation.BUGS:
+        print(f"     --sabotage {sabotage}  must make a seed fail")
     return 0
 
 
 def _run(told: argparse.Namespace) -> int:
+    if told.scenario.upper() == "T24":
+        return _simulate(told)
     try:
         scenario = scenario_named(told.scenario)
     except LookupError as unknown:
@@ -59,13 +67,30 @@ def _run(told: argparse.Namespace) -> int:
     changes = {name: value for name in ("jobs", "faults") if (value := getattr(told, name)) is not None}
     seed = secrets.randbelow(10**6) if told.seed is None else told.seed
     ran = run_in_trio(scenario, evolve(size, **changes), seed, told.sabotage)
-    text = json.dumps(ran.report, indent=2)
-    if told.report is not None:
-        told.report.write_text(text + "\n")
-    print(json.dumps({**ran.report, "violations": ran.report["violations"][:SHOWN]}, indent=2))
-    if not ran.report["passed"]:
+    if not _told(ran.report, told.report):
         print(ran.logs, file=sys.stderr)
-    return 0 if ran.report["passed"] else 1
+        return 1
+    return 0
+
+
+def _simulate(told: argparse.Namespace) -> int:
+    """T24 has neither servers nor processes of workers, and so nothing of what the other scenarios are played with."""
+    seeds = told.jobs or (simulation.SHORT if told.short else simulation.FULL)
+    seed = secrets.randbelow(10**6) if told.seed is None else told.seed
+    try:
+        report = simulation.main(seed, seeds, processes=told.processes, sabotage=told.sabotage)
+    except LookupError as unknown:
+        print(unknown, file=sys.stderr)
+        return 2
+    return 0 if _told(report, told.report) else 1
+
+
+def _told(report: dict[str, Any], file: Path | None) -> bool:
+    """Tell what was found, and whether all is well."""
+    if file is not None:
+        file.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps({**report, "violations": report["violations"][:SHOWN]}, indent=2))
+    return bool(report["passed"])
 
 
 if __name__ == "__main__":

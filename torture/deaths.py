@@ -1,4 +1,4 @@
-"""Ways in which a job takes its whole process with it, by the word in its data.
+"""Ways in which a job takes its whole process with it, by the word in its data, and its neighbour that is innocent.
 
 Separate from the other endings, as nothing after these happens: no `finally`, no report, no line in the effects file.
 """
@@ -11,13 +11,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+import trio
+
 from milvaion_trio import JobContext
 from torture.expectations import Act
 
-__all__ = ["DEATHS"]
+__all__ = ["DEATHS", "live_beside"]
 
 ROOM: Final = 64 * 1024 * 1024
 """Bytes that a job may take before its process runs out of memory."""
+NEIGHBOUR: Final = {1: 10.0, 2: 1.0}
+"""Seconds that an innocent job lasts in these runs: until poison has come, and come again; then a moment."""
 
 
 async def leave(ctx: JobContext, act: Act) -> str:
@@ -47,6 +51,12 @@ async def run_out_of_memory(ctx: JobContext, act: Act) -> str:
             taken.append(bytearray(ROOM // 16))
     except MemoryError:
         os._exit(137)
+
+
+async def live_beside(ctx: JobContext, act: Act) -> str:
+    """Last long enough to be there when the process dies. If cancelled, it ends."""
+    await trio.sleep(NEIGHBOUR.get(ctx.run_number, 0.1))
+    return "innocent"
 
 
 def _size() -> int:

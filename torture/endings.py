@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from milvaion_trio import JobContext, PermanentFailure, RetryLater
-from torture.deaths import DEATHS
+from torture.deaths import DEATHS, live_beside
 from torture.expectations import Act
 
 __all__ = ["ENDINGS"]
@@ -44,5 +44,6 @@ ENDINGS: Final[Mapping[str, Callable[[JobContext, Act], Awaitable[str]]]] = {
     "permanent": permanent,
     "time-out": until_stopped,
     "cancel": until_stopped,
+    "neighbour": live_beside,
     **DEATHS,
 }

@@ -50,7 +50,8 @@ def judged(play: Play, claims: Mapping[str, Claim]) -> Iterator[None]:
         for name, claim in claims.items():
             for about in claim(evidence):
                 play.complain(name, about)
-        times = [seconds for fault in play.faults for seconds in detections(evidence, fault).values() if seconds]
+        silences = [fault for fault in play.faults if "heartbeat" in fault.facts]
+        times = [seconds for fault in silences for seconds in detections(evidence, fault).values() if seconds]
         if times:
             play.facts["links_given_up_after"] = {"least": round(min(times), 1), "most": round(max(times), 1)}
 
@@ -61,12 +62,17 @@ async def leave(play: Play) -> None:
     Not before they have had what came back after the last fault: its acks may have been lost with a link.
     """
     with trio.move_on_after(RETURN):
-        while any(messages for messages, _ in (await left_in_queues(play))[0].values()):  # noqa: ASYNC110  # see LOOK
+        while await _messages_left(play):  # noqa: ASYNC110  # a broker tells only who asks
             await trio.sleep(0.1)
     play.allow(resources=resources_of(play))
     await play.workers.leave()
     with suppress(AssertionError):  # what it does not take is judged from the evidence
         await play.here.api.until_idle()
+
+
+async def _messages_left(play: Play) -> int:
+    left, _ = await left_in_queues(play)
+    return sum(messages for messages, _ in left.values())
 
 
 @asynccontextmanager

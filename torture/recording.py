@@ -8,7 +8,7 @@ from typing import Any
 
 from torture.wrapping import around
 
-__all__ = ["install"]
+__all__ = ["install", "install_deliveries"]
 
 
 def install(note: Callable[..., None]) -> None:
@@ -19,3 +19,15 @@ def install(note: Callable[..., None]) -> None:
         note("unconfirmed", ids=waiting, why=why)
 
     around("milvaion_trio.broker.aiopika.publisher:AioPikaPublisher._after_loss", before=lost)
+
+
+def install_deliveries(note: Callable[..., None]) -> None:
+    """Write a line `taken` for each delivery, and `settled` when none is in hand any more."""
+
+    def settled(deliveries: Any, frame: bytes) -> None:
+        if not deliveries.unsettled:
+            note("settled", queue=deliveries.queue)
+
+    deliveries = "milvaion_trio.broker.aiopika.deliveries:AioPikaDeliveries"
+    around(f"{deliveries}.take", before=lambda deliveries, event: note("taken", queue=deliveries.queue))
+    around(f"{deliveries}.settle", after=settled)

@@ -47,5 +47,7 @@ class Told:
     """Whether it has the jobs that hostile messages ask for (`torture.probes`)."""
     sabotages: list[str]
     """Names of `torture.sabotages`."""
+    records_deliveries: bool = False
+    """Whether each delivery that is taken, and each that leaves none in hand when it is settled, is written down."""
     crash: str = ""
     """`point:n`: SIGKILL to itself at the n-th passing of the point; empty for none."""

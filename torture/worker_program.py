@@ -119,3 +119,5 @@ for sabotage in TOLD.sabotages:
     sabotages.install(sabotage)
 if TOLD.crash:
     crash_points.install(TOLD.crash, note)
+if TOLD.records_deliveries:
+    recording.install_deliveries(note)

@@ -17,7 +17,11 @@ KEPT = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sort
 def test_what_must_be_violated_is_explained() -> None:
     """The invariants by their numbers, what one scenario alone is judged by in a word."""
     named = {name for scenario in scenarios().values() for names in scenario.sabotages.values() for name in names}
-    explained = re.findall(r"^- \*\*(\w+)\*\*: ", TEXT, re.MULTILINE)
+    explained = [
+        name
+        for line in re.findall(r"^- (\*\*.+?): ", TEXT, re.MULTILINE)
+        for name in re.findall(r"\*\*(\w+)\*\*", line)
+    ]
 
     assert [name for name in INVARIANTS if explained.count(name) != 1] == []
     assert sorted(named - set(explained)) == []

@@ -13,28 +13,32 @@ from torture.simulation.seeds import play, play_all
 
 import torture
 
-SEEDS = 100
+SEEDS = 200
+SHARE = 50
+"""Of them in one test, so that several processes share the work."""
 
 TALKATIVE = (2, 3, 5, 8, 9, 11)
 """Seeds with and without disks, with crashes, traps and long delays."""
 
 FOUND_AT = {
     "ack-before-confirm": 0,
-    "no-concluded-check": 2,
+    "no-concluded-check": 1,
     "no-adoption": 3,
-    "order-broken": 20,
+    "order-broken": 121,
     "old-retry-count": 0,
-    "forgotten-before-confirm": 18,
+    "forgotten-before-confirm": 8,
+    "published-before-written": 1,
 }
 """A seed that finds each planted bug; `python -m torture run T24 --seed 0 --sabotage NAME` finds the first one."""
 
 
-def test_no_seed_fails() -> None:
+@pytest.mark.parametrize("first", range(0, SEEDS, SHARE))
+def test_no_seed_fails(first: int) -> None:
     """Nothing is lost, nothing is told twice or out of order, and all comes to rest, whatever happens meanwhile."""
-    figures = play_all(range(SEEDS))
+    figures = play_all(range(first, first + SHARE))
 
     assert figures.findings == []
-    assert figures.seeds == SEEDS
+    assert figures.seeds == SHARE
     assert len(figures.faults) > 10
 
 

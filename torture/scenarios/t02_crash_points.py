@@ -34,8 +34,9 @@ ACTS: Final = {
 }
 LONG_WAY: Final = 3
 """Seconds of a delay that takes two waits, with a hop between."""
-SETTLES: Final = 0.1
-"""Seconds in which a message that was delivered is settled: the broker tells nobody."""
+NOTHING_COMES: Final = 1.0
+"""Seconds after which a message that has not come back has been acked before the kill: the broker tells nobody."""
+LOOK: Final = 0.05
 MOST_LEAVES: Final = 3
 SIGNAL_AGAIN: Final = 0.3
 """Seconds: a cancel that nobody heard is lost, and the one who asked for it asks again."""
@@ -71,7 +72,7 @@ def cases() -> Iterator[Case]:
 
 async def play(play: Play) -> None:
     """As many cases as there are jobs, again from the first when all were played. If cancelled, it stops."""
-    play.tell(max_retries=RETRIES, time_limit=1.0, max_parallel=2)
+    play.tell(max_retries=RETRIES, time_limit=1.0, max_parallel=2, records_deliveries=True)
     play.allow(recovery_limit=None)
     every = list(cases())
     chosen = [(number, every[number % len(every)]) for number in range(play.size.jobs)]
@@ -122,13 +123,26 @@ async def _leave(play: Play, worker: WorkerProcess) -> None:
     """Let the worker leave when it has settled what came back. If cancelled, it may still run."""
     group = worker.told.worker_id
     for _ in range(MOST_LEAVES):
-        await trio.sleep(SETTLES)
+        await _settled(play, worker)
         worker.terminate()
         await worker.ended()
         if not await play.depth(group):
             return
         await worker.start()  # it left before it had looked at the message, which is its right
         await worker.ready()
+
+
+async def _settled(play: Play, worker: WorkerProcess) -> None:
+    """Return when the process that runs now has settled all it took, if it takes anything. If cancelled: nothing."""
+    with trio.move_on_after(NOTHING_COMES) as scope:
+        while True:
+            lines = [line.what for line in play.effects() if line.pid == worker.pid]
+            moves = [what for what in lines if what in {"taken", "settled"}]
+            if moves:
+                scope.deadline = trio.current_time() + play.size.patience
+            if moves[-1:] == ["settled"]:
+                return
+            await trio.sleep(LOOK)
 
 
 def _has_code(case: Case) -> bool:

@@ -23,8 +23,8 @@ CALM: Final = 6.0
 
 
 def heartbeat_of(play: Play) -> int:
-    """Seconds: what workers have, and fewer for a short run."""
-    return 10 if play.size.faults > 1 else 2
+    """Seconds: what workers have, and fewer for a short run, of which half is what a busy machine may add."""
+    return 10 if play.size.faults > 1 else 3
 
 
 def some_jobs(random: Random) -> Iterator[Act]:
