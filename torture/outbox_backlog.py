@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -165,13 +165,17 @@ async def send(folder: str, count: str, host: str, port: str, vhost: str) -> Non
     print(json.dumps(found))
 
 
+PROGRAMS: Final[Mapping[str, tuple[Callable[..., Awaitable[None]], int]]] = {"write": (write, 2), "send": (send, 5)}
+"""What each does, and how many words it needs; those behind are sabotages."""
+
+
 def main(what: str, *arguments: str) -> None:
     """Do one of the two."""
     suit_the_collector()
-    wanted = {"write": 2, "send": 5}[what]
+    program, wanted = PROGRAMS[what]
     for name in arguments[wanted:]:
         sabotages.install(name)
-    trio.run(write if what == "write" else send, *arguments[:wanted])
+    trio.run(program, *arguments[:wanted])
 
 
 if __name__ == "__main__":

@@ -40,9 +40,8 @@ def test_leaving_at_any_step_of_the_start_is_no_error(how: str, caplog: pytest.L
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)
-            while worker.trio_token is None:
-                await trio.lowlevel.checkpoint()
-            await passes(steps)
+            await passes(2 + steps)
+            assert worker.trio_token is not None, "it serves from its first step on"
             was_up = is_up.is_set()
             if how == "drained":
                 worker.drain()

@@ -1,11 +1,14 @@
 """What the tests of the disk outbox do again and again: open, conclude, wait for the disk, be killed, send."""
 
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
+import pytest
 import trio
 from attrs import define, field
 from tests.support.disks import disk_outbox
@@ -14,9 +17,10 @@ from tests.support.reports import FINAL, A, Reception, attempt, report
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.disk import DiskOutbox
+from milvaion_trio.outbox.store import Store
 from milvaion_trio.outbox.writer import OpenWriter, open_writer
 
-__all__ = ["Troubles", "all_sent", "conclude", "left_by_a_kill", "opened", "written"]
+__all__ = ["FailingDisk", "Troubles", "all_sent", "conclude", "left_by_a_kill", "opened", "rows_of", "written"]
 
 BARRIER = AttemptKey(OccurrenceId("00000000-0000-7000-8000-000000000000"), None, 0, 0)
 
@@ -50,6 +54,45 @@ class Troubles:
             while not happened():
                 self._news = trio.Event()
                 await self._news.wait()
+
+
+class FailingDisk:
+    """Fails all that would be written while it is full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.error: Callable[[], Exception] | None = None
+        self.tries = 0
+        for name in ("write", "open"):
+            monkeypatch.setattr(Store, name, self._failing(getattr(Store, name)))
+
+    def fill(self) -> None:
+        self.error = lambda: _failure(sqlite3.OperationalError("database or disk is full"), sqlite3.SQLITE_FULL)
+
+    def break_down(self) -> None:
+        self.error = lambda: _failure(sqlite3.OperationalError("disk I/O error"), sqlite3.SQLITE_IOERR)
+
+    def mend(self) -> None:
+        self.error = None
+
+    def _failing(self, do: Callable[..., object]) -> Callable[..., object]:
+        def called(*arguments: object) -> object:
+            if self.error is not None:
+                self.tries += 1
+                raise self.error()
+            return do(*arguments)
+
+        return called
+
+
+def _failure(error: sqlite3.DatabaseError, code: int) -> sqlite3.DatabaseError:
+    error.sqlite_errorcode = code
+    return error
+
+
+def rows_of(path: Path, columns: str, table: str) -> list[tuple[Any, ...]]:
+    """What another process reads in the file now."""
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(f"SELECT {columns} FROM {table} ORDER BY 1").fetchall()
 
 
 @asynccontextmanager

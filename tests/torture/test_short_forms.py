@@ -1,8 +1,10 @@
 """Every torture scenario, as small as it makes sense: real servers, real worker processes, all invariants."""
 
 import pytest
+from attrs import evolve
+from torture.crash_points import POINTS
 from torture.runner import run
-from torture.scenario import Scenario, scenarios
+from torture.scenario import Scenario, scenario_named, scenarios
 
 CASES = [
     pytest.param(scenario, id=scenario.id, marks=[pytest.mark.long] if scenario.slow_short else [])
@@ -16,3 +18,14 @@ async def test_no_invariant_is_violated(scenario: Scenario) -> None:
     ran = await run(scenario, scenario.short, seed=1)
 
     assert ran.violations == [], ran.logs
+
+
+@pytest.mark.long
+async def test_every_crash_point_is_passed_and_survived() -> None:
+    """By one outcome each; `python -m torture run T02` plays every outcome."""
+    scenario = scenario_named("T02")
+
+    ran = await run(scenario, evolve(scenario.full, jobs=len(POINTS)), seed=1)
+
+    assert ran.violations == [], ran.logs
+    assert {line.facts["point"] for line in ran.evidence.effects if line.what == "crash"} == POINTS.keys()

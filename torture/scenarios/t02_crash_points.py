@@ -163,7 +163,7 @@ SCENARIO: Final = Scenario(
     id="T02",
     title="a kill at every point of a job's life, for every outcome",
     full=Size(jobs=len(list(cases())), patience=15, limit=900),
-    short=Size(jobs=12, patience=8),
+    short=Size(jobs=8, patience=8),
     bite=Size(jobs=4, patience=6),
     play=play,
     sabotages={"ack-first": frozenset({"I1"}), "not-concluded": frozenset({"I4"})},

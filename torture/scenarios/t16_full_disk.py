@@ -1,7 +1,7 @@
 """T16: a disk of 4 MB that fills up: no new work, what runs goes on in memory, and all resumes by itself."""
 
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,10 @@ __all__ = ["SCENARIO", "nothing_new_begins"]
 KIND: Final = "disk-full"
 TOLD: Final = "cannot be written, it goes on in memory"
 OVER: Final = "is written again"
+TAKES: Final = (0.1, 0.4, 0.7)
+"""Seconds of the jobs: four at a time, ten of them begin in a second."""
+EARLY: Final = 0.4
+"""No disk is full later in a run, so that there are jobs left that could begin."""
 LASTS: Final = 2.5
 """Seconds that the disk stays full, once that is noticed."""
 GRACE: Final = 1.0
@@ -37,24 +41,28 @@ async def play(play: Play) -> None:
             await worker.ready()
             await play.registered()
             async with trio.open_nursery() as nursery:
-                acts = [Act(ends=["ok"], takes=play.random.choice((0.05, 0.2, 1.0)), lines=5)] * play.size.jobs
+                takes = [play.random.choice(TAKES) for _ in range(play.size.jobs)]
+                acts = [Act(ends=["ok"], takes=seconds, lines=5) for seconds in takes]
                 nursery.start_soon(play.dispatch_all, acts)
-                for at in play.chances(play.size.faults, last=0.5):
-                    await play.until(lambda at=at: play.ended >= at)
+                for at in play.chances(play.size.faults, last=EARLY):
+                    await play.until(partial(have_ended, play, at))
                     await fill_and_empty(play, worker, disk)
             await play.until_all_ended()
             await leave(play)
 
 
+def have_ended(play: Play, count: int) -> bool:
+    """Whether so many have."""
+    return play.ended >= count
+
+
 async def fill_and_empty(play: Play, worker: WorkerProcess, disk: SmallDisk) -> None:
     """Wait for what the worker says. If cancelled, the disk may be full."""
     told, over = worker.log.count(TOLD), worker.log.count(OVER)
-    facts: dict[str, object] = {}
-    async with play.fault(KIND, worker.name, **facts):
+    async with play.fault(KIND, worker.name):
         disk.fill()
         try:
             await play.until(lambda: worker.log.count(TOLD) > told)
-            play.facts.setdefault("told_at", []).append(time.time())
             await trio.sleep(LASTS)
         finally:
             disk.empty()
@@ -78,8 +86,8 @@ SCENARIO: Final = Scenario(
     id="T16",
     title="a disk of 4 MB that is full from time to time",
     full=Size(jobs=2_000, faults=15, patience=20, limit=400),
-    short=Size(jobs=100, faults=1, patience=8),
-    bite=Size(jobs=100, faults=1, patience=5),
+    short=Size(jobs=60, faults=1, patience=8),
+    bite=Size(jobs=60, faults=1, patience=5),
     play=play,
     sabotages={
         "silent-trouble": frozenset({"intake"}),

@@ -66,7 +66,7 @@ async def _kept_up(play: Play, worker: WorkerProcess) -> None:
         await worker.process.wait()
         async with play.fault("own-death", worker.name):
             await worker.ended()
-            if len(worker.codes) > (MOST_DEATHS + 1) * play.size.faults:
+            if len(worker.codes) > MOST_DEATHS * play.size.faults:
                 raise GaveUp(f"the worker died {len(worker.codes)} times of {play.size.faults} jobs")
             await worker.start()
 
@@ -107,6 +107,7 @@ SCENARIO: Final = Scenario(
     title="jobs that kill their worker",
     full=Size(jobs=3_000, faults=40, patience=60, limit=900),
     short=Size(jobs=30, faults=2, patience=40),
+    bite=Size(jobs=25, faults=1, patience=40),
     play=play,
     claims={"deaths": poison_is_known_by_a_run_alone, "alone": suspects_run_alone},
     sabotages={

@@ -282,12 +282,13 @@ def logs_are_gapless(plan: Plan, history: History) -> Iterator[str]:
             if ended.detail != "returned" or final is None:
                 continue
             began = max(moment.index for moment in attempt.began if moment.who == ended.who)
+            # What an earlier life wrote down and could not send is sent now, and is not this run's.
             # What the broker refuses comes later, behind what it took from the same batch.
             end = math.inf if plan.has(Fault.REFUSE) else final.index
             bodies = {
                 moment.detail: moment.body
                 for moment in history.logs.get((ended.who, attempt.number), ())
-                if began < moment.index < end
+                if began < moment.index < end and moment.detail.startswith(f"sim-{ended.who}:")
             }
             lines = [record.log.message for body in bodies.values() for record in decode_logs(body).logs]
             numbers = [int(line.removeprefix("line ")) for line in lines if line.startswith("line ")]

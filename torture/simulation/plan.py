@@ -220,7 +220,7 @@ def _fate(draw: Random, number: int) -> Fate:
 
 def _dispatches(draw: Random, fates: tuple[Fate, ...], span: float) -> list[Step]:
     steps = []
-    cancels, copies, agains = (draw.random() < odds for odds in (0.5, 0.3, 0.2))
+    cancels, copies, repeats = (draw.random() < odds for odds in (0.5, 0.3, 0.2))
     for fate in fates:
         at = draw.uniform(0, span)
         steps.append(Step(at, StepKind.DISPATCH, fate.number))
@@ -228,7 +228,7 @@ def _dispatches(draw: Random, fates: tuple[Fate, ...], span: float) -> list[Step
             steps.append(Step(at + draw.choice((-1.0, 0.0, 0.5, 3.0, 30.0, 150.0)), StepKind.CANCEL, fate.number))
         if copies and draw.random() < 0.15:
             steps.append(Step(at + draw.choice((0.0, 1.0, 20.0, 200.0)), StepKind.COPY, fate.number))
-        if agains and draw.random() < 0.15:
+        if repeats and draw.random() < 0.15:
             later = at + draw.choice((1.0, 20.0, 200.0))
             steps.append(Step(later, StepKind.AGAIN, fate.number))
     return steps

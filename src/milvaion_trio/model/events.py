@@ -121,7 +121,7 @@ class JobRetried:
 
 @frozen
 class JobReturned:
-    """The message went back to its queue without an outcome: a shutdown, no slot in time, or reports lost with their file."""
+    """The message went back without an outcome: a shutdown, no slot in time, or reports lost with their file."""
 
     job_name: str
     occurrence_id: OccurrenceId

@@ -114,7 +114,7 @@ class MemoryOutbox:
             await stage.settled()
 
     async def started(self, attempt: AttemptKey) -> None:
-        """Nothing to note: a process that dies takes this outbox with it."""
+        """Nothing to note: a process that dies takes this outbox with it. There is no wait that could be cancelled."""
 
     def returned(self, attempt: AttemptKey) -> None:
         """Nothing was noted."""

@@ -1,0 +1,138 @@
+"""Which attempts ran in a process that died: what is written before job code runs, and counted by the next one."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from tests.support.disks import HeldWriter, disk_outbox, outbox_file
+from tests.support.reports import B, Reception, attempt
+from tests.support.stored import conclude, left_by_a_kill, opened, rows_of, written
+from trio.testing import wait_all_tasks_blocked
+
+from milvaion_trio.outbox.disk import DiskOutbox
+from milvaion_trio.outbox.store import RUNNING as RUNS
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "tests.outbox.db"
+
+
+async def test_a_start_that_did_not_end_is_a_death_for_the_next_process(path: Path) -> None:
+    async with opened(path) as outbox:
+        await outbox.started(attempt())
+        assert outbox.deaths(attempt()) == 0
+        left = left_by_a_kill(path)
+
+    async with opened(left) as outbox:
+        assert outbox.deaths(attempt()) == 1
+        assert outbox.deaths(attempt(B)) == 0
+        assert outbox.deaths(attempt(retry_count=1)) == 0
+
+
+async def test_deaths_add_up_until_the_conclusion(path: Path) -> None:
+    for deaths in range(3):
+        async with opened(path) as outbox:
+            assert outbox.deaths(attempt()) == deaths
+            await outbox.started(attempt())
+            path = left_by_a_kill(path)
+
+    async with opened(path) as outbox:  # of a process that does not meet it
+        assert outbox.deaths(attempt()) == 3
+    async with opened(path) as outbox:
+        assert outbox.deaths(attempt()) == 3
+        await conclude(outbox, "dead letter")
+        assert outbox.deaths(attempt()) == 0
+    async with opened(path) as outbox:
+        assert outbox.deaths(attempt()) == 0
+        assert outbox.is_concluded(attempt())
+
+
+@pytest.mark.parametrize("end", ["returned", "concluded"])
+async def test_an_attempt_that_ended_did_not_die_with_its_process(path: Path, end: str) -> None:
+    async with opened(path) as outbox:
+        await outbox.started(attempt())
+        await written(outbox)
+        if end == "returned":
+            outbox.returned(attempt())
+        else:
+            await conclude(outbox)
+        await written(outbox)
+        left = left_by_a_kill(path)
+
+    async with opened(left) as outbox:
+        assert outbox.deaths(attempt()) == 0
+
+
+async def test_an_attempt_that_was_returned_once_and_died_later_died_once(path: Path) -> None:
+    async with opened(path) as outbox:
+        await outbox.started(attempt())
+        outbox.returned(attempt())
+        await outbox.started(attempt())
+        left = left_by_a_kill(path)
+
+    async with opened(left) as outbox:
+        assert outbox.deaths(attempt()) == 1
+
+
+async def test_a_start_of_this_process_is_no_death(path: Path) -> None:
+    """It opens the file again, say because an embedded worker is served again."""
+    file = outbox_file(path)
+    outbox = DiskOutbox(file)
+    async with outbox.open():
+        await outbox.started(attempt())
+
+    again = outbox_file(path)
+    again.boot = file.boot
+    left = again.open()
+    again.close()
+
+    assert left.deaths == {}
+
+
+async def test_a_message_that_goes_back_after_its_conclusion_stays_concluded(path: Path) -> None:
+    """Only the ack is missing; its rows are on their way."""
+    async with opened(path) as outbox:
+        await conclude(outbox, "final")
+        outbox.returned(attempt())
+
+    async with opened(path) as outbox:
+        assert outbox.is_concluded(attempt())
+
+
+async def test_started_returns_when_it_is_written(path: Path) -> None:
+    writer = HeldWriter()
+    outbox = disk_outbox(path, writer=writer.open)
+    has_started = trio.Event()
+
+    async def start() -> None:
+        await outbox.started(attempt())
+        has_started.set()
+
+    async with outbox.open(), trio.open_nursery() as nursery:
+        writer.is_held = True
+        nursery.start_soon(start)
+        await wait_all_tasks_blocked()
+        assert not has_started.is_set()
+        assert rows_of(path, "state", "mark") == []
+
+        writer.let_go(1)
+        with trio.fail_after(10):
+            await has_started.wait()
+        assert rows_of(path, "state", "mark") == [(RUNS,)]
+        writer.let_go()
+
+
+async def test_rows_are_sent_when_they_are_written_and_not_before(path: Path) -> None:
+    """Or the next process meets a message whose end was told already, and knows nothing of it."""
+    writer, reception = HeldWriter(), Reception()
+    outbox = disk_outbox(path, writer=writer.open)
+    async with outbox.open(), reception.delivering(outbox):
+        writer.is_held = True
+        await conclude(outbox, "final")
+        await wait_all_tasks_blocked()
+        assert reception.names == []
+
+        writer.let_go()
+        await wait_all_tasks_blocked()
+        assert reception.names == ["final"]
