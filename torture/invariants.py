@@ -123,11 +123,12 @@ def logs_are_whole(evidence: Evidence) -> Iterator[str]:
 
 def retries_are_right(evidence: Evidence) -> Iterator[str]:
     """I7: attempts are numbered without a gap up to the expected one, and none comes too early, nor too late."""
+    reported = finals(evidence)
     for occurrence, numbers in attempts_seen(evidence.effects).items():
         wanted = evidence.expected.get(occurrence)
         if wanted is None:
             continue
-        if occurrence in finals(evidence) and numbers != set(range(1, wanted.attempts + 1)):
+        if occurrence in reported and numbers != set(range(1, wanted.attempts + 1)):
             yield f"{occurrence} has the attempts {sorted(numbers)} instead of 1 to {wanted.attempts}"
     begun, ended = _first_begin(evidence.effects), _first_end(evidence.effects)
     for (occurrence, attempt), at in begun.items():
