@@ -115,6 +115,8 @@ class History:
     may_lose: bool = field(default=False, init=False)
     """Whether something happened that takes rows along."""
     deaths_are_known: bool = field(default=True, init=False)
+    has_refused: bool = field(default=False, init=False)
+    """Whether the broker refused a row: those behind it may have been on their way with it."""
 
     @property
     def path(self) -> Path:
@@ -239,6 +241,7 @@ class History:
         sent = [name for name, is_taken in zip(batch, answers, strict=True) if is_taken]
         self.arrived += sent
         self.confirmed.update(sent)
+        self.has_refused = self.has_refused or len(sent) < len(batch)
         assert self.never_again.isdisjoint(batch), "a row that was confirmed and forgotten is sent again"
         self.link.answer(answers)
 
@@ -297,7 +300,7 @@ class History:
 
     def check_order(self) -> None:
         """Statuses of an occurrence arrive in their order, logs too, and conclusions behind the logs before them."""
-        for lane in (A, B, None):
+        for lane in () if self.has_refused else (A, B, None):
             for kinds in ((LOG, FINAL), (RUNNING, FINAL)):
                 first = dict.fromkeys(self.arrived)  # again what came without a confirm, or was forgotten by a disk
                 found = [self.accepted[name] for name in first if name in self.accepted]

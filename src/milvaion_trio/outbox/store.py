@@ -47,6 +47,8 @@ ATTEMPTS_REMEMBERED: Final = 50_000
 work for a worker that does ten jobs a second, 10 MB on disk and 15 in memory."""
 MARKS_KEPT: Final = 2 * ATTEMPTS_REMEMBERED
 """A start and a conclusion each. The start of an attempt that outlasts so many others is forgotten: no death of its."""
+WAL_PAGES: Final = 250
+"""1 MB: the write-ahead log is moved into the file when it is that long, as a small disk has to hold both of them."""
 PRUNE_EVERY: Final = 5_000
 """New marks between two looks at what may be forgotten."""
 
@@ -243,6 +245,7 @@ class Store:
             raise Damaged("its tables are not those that were made")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {durability}")
+        db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         self.is_new = not tables
         if self.is_new:
             db.executescript(
