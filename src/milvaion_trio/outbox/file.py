@@ -8,11 +8,12 @@ import errno
 import fcntl
 import logging
 import os
+import shutil
 import sqlite3
 import threading
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from attrs import define, field
 
@@ -20,6 +21,10 @@ from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.outbox.store import Damaged, NewerSchema, Recovered, Store
 
 __all__ = ["OutboxFile"]
+
+ROOM: Final = 1_280 * 1024
+"""Bytes that have to be free before a full disk counts as one that is not: the write-ahead log, which gives back its
+1 MB when a disk is full, and a little more. With less, a worker would take a few jobs each second and stop again."""
 
 _log = logging.getLogger("milvaion_trio.outbox")
 
@@ -101,6 +106,10 @@ class OutboxFile:
         self.is_another = self.is_another or store.is_new
         self.store = store
         return store
+
+    def has_room(self) -> bool:
+        """Whether a disk that was full has room again, for more than the pages that the log has just given back."""
+        return shutil.disk_usage(self.path.parent).free >= ROOM
 
     def close_store(self) -> None:
         """Close it and keep the lock."""

@@ -178,6 +178,8 @@ class Journal:
         """`True` when it is a new file."""
         if self.file.store is not None and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             self.file.store.make_room()
+            if not self.file.has_room():
+                raise cast("Exception", error).with_traceback(None)
         else:
             self.file.reopen(error)
         self._write(batch)
