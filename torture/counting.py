@@ -92,7 +92,8 @@ def unconfirmed(effects: Iterable[Effect]) -> Counter[str]:
 def recoveries(evidence: Evidence) -> list[tuple[Fault, float | None]]:
     """Seconds from the end of each fault to the next job that begins; `None` where none was left to begin.
 
-    After a fault that hit one worker it is that worker's next job. One that was dispatched later says nothing.
+    After a fault that hit one worker it is that worker's next job. For one that was dispatched later, it is the time
+    from then on: before, there was nothing to begin.
     """
     begun = sorted(
         (effect.at, effect.worker, evidence.dispatched.get(effect.occurrence, 0.0))
@@ -104,8 +105,8 @@ def recoveries(evidence: Evidence) -> list[tuple[Fault, float | None]]:
     for fault in evidence.faults:
         if fault.recovers:
             whose = {fault.whom} if fault.whom in names else names
-            next_one = next((at for at, who, since in begun if at >= fault.ended > since and who in whose), None)
-            found.append((fault, None if next_one is None else next_one - fault.ended))
+            waits = (at - max(since, fault.ended) for at, who, since in begun if at >= fault.ended and who in whose)
+            found.append((fault, next(waits, None)))
     return found
 
 

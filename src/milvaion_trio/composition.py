@@ -45,7 +45,6 @@ from milvaion_trio.transports import outbox_for
 __all__ = ["Plan", "compose", "places_for"]
 
 
-
 class Plan(Protocol):
     """What a house is built after: a prepared `Worker`."""
 
@@ -118,9 +117,10 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
     async def publishing_heard() -> AsyncIterator[Publisher]:
         """A publishing connection whose alarms are heard as long as it lives. If cancelled, it is closed."""
         async with plan.broker.publishing() as publisher:
+            readiness.report(BLOCKED, "")  # the one before may have been told of an alarm while it was closed
             publisher.on_blocked(readiness.reporter(BLOCKED))
             try:
-                yield DeclaringPublisher(publisher, declared, lambda: consuming.current)
+                yield DeclaringPublisher(publisher, declared)
             finally:
                 readiness.report(BLOCKED, "")
 
@@ -190,6 +190,7 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
         ),
         hops=Hops(consuming=consuming, publishing=publishing, runs=runs, reporter=reporter, consumptions=consumptions),
         readers=Readers(consuming=consuming) if settings.rabbitmq is not None else None,
+        declared=declared,
         stalls=Stalls(consuming=consuming, consumptions=consumptions, readiness=readiness),
         readiness=readiness,
         shutdown=shutdown,

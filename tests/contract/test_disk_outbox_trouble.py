@@ -205,10 +205,10 @@ async def test_leaving_with_what_could_not_be_written_is_told_and_leaves_the_fil
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB."""
+    """A file system of 4 MB."""
     mounted = tmp_path / "mounted"
     mounted.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mounted], capture_output=True, check=False)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", mounted], capture_output=True, check=False)
     if done.returncode:
         pytest.skip("no file system can be mounted here")
     yield mounted
@@ -231,7 +231,7 @@ def fill(folder: Path) -> Path:
 async def test_a_disk_that_is_really_full_and_has_room_again(small_disk: Path) -> None:
     troubles, reception = Troubles(), Reception()
     path = small_disk / "tests.outbox.db"
-    names = [f"{number:04} {'x' * 300}" for number in range(300)]
+    names = [f"{number:04} {'x' * 300}" for number in range(3_000)]
     async with opened(path) as outbox:
         outbox.on_trouble(troubles)
         outbox.add(report(FINAL, names[0], None))

@@ -268,8 +268,7 @@ class History:
         if self.is_full or self.outbox._journal.trouble is not None or not self.path.exists():
             self.unsafe.clear()
             self.may_lose, self.deaths_are_known = True, False
-        self.died = {one: self.died.get(one, 0) + (one in self.running) for one in {*self.died, *self.running}}
-        self.running.clear()
+        self.running.clear()  # nobody died
 
     def check_memory(self) -> None:
         """What a new process knows of the earlier ones."""

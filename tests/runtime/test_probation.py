@@ -17,7 +17,7 @@ from milvaion_trio.model import events, headers, topology
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.runtime.dispatch import SLOT_PATIENCE
-from milvaion_trio.runtime.limits import Slots, giver, take_both
+from milvaion_trio.runtime.limits import Slots, Taken, take_both
 from milvaion_trio.testing import WorkerUnderTest, under_test
 
 
@@ -294,14 +294,14 @@ def test_a_wait_to_be_alone_that_is_cancelled_leaves_nothing_taken(others: int, 
         async def ends() -> None:
             for _ in range(others):
                 await trio.lowlevel.checkpoint()
-                giver(job, worker)()
+                Taken(job, worker).give()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ends)
             ended = await cancelled_after(steps, wait)
         if is_taken:
             assert (job.taken, worker.taken, worker.is_alone) == (1, 1, True)
-            giver(job, worker, alone=True)()
+            Taken(job, worker, alone=True).give()
         assert (job.taken, worker.taken, worker.is_alone) == (0, 0, False)
         assert worker.has_room
         with trio.fail_after(1):

@@ -139,12 +139,12 @@ async def _flush(cluster: Cluster, patience: float) -> tuple[int, int]:
         raise AssertionError("looked for before")
     broker = broker_for(cluster.settings, "milvaion-trio outbox flush", CONNECT_TIMEOUT)
     try:
-        async with outbox.open():
-            with trio.move_on_after(patience):
+        with trio.move_on_after(patience):
+            async with outbox.open():
                 await _send(outbox, broker)
-            numbers = outbox.statistics()
     except BaseExceptionGroup as group:
         raise sole(group) from None
+    numbers = outbox.statistics()
     return numbers.confirmed, numbers.pending
 
 

@@ -12,6 +12,7 @@ from attrs import define, field
 
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.stage import Stage
+from milvaion_trio.outbox.store import Tally
 from milvaion_trio.ports import Confirmation, Report, ReportKind
 
 __all__ = ["Backlog", "Row", "retry_delay"]
@@ -95,16 +96,15 @@ class Backlog:
         stage = None
         if occurrence_id is not None:
             stage = self._stages.get(occurrence_id)
-            if stage is None:
-                stage = self._stages[occurrence_id] = Stage(occurrence_id, self.last_number)
-            elif stage.is_concluded:
-                if kind is ReportKind.HEARTBEAT:
-                    return None
-                if kind is ReportKind.RUNNING:
-                    stage = self._stages[occurrence_id] = Stage(occurrence_id, self.last_number, stage)
+            if stage is not None and stage.is_concluded and kind is ReportKind.HEARTBEAT:
+                return None
+            is_next = stage is not None and (stage.is_lost or (stage.is_concluded and kind is ReportKind.RUNNING))
+            if stage is None or is_next:
+                stage = self._stages[occurrence_id] = Stage(occurrence_id, self.last_number, stage)
             stage.pending += 1
             if kind is ReportKind.FINAL:
                 stage.is_concluded = True
+                stage.finals += 1
         if kind is ReportKind.LOG:
             self.pending_logs += 1
             self.pending_log_bytes += len(report.publication.message.body)
@@ -121,16 +121,14 @@ class Backlog:
 
     # --- rows of a file -----------------------------------------------------------------------------------------------
 
-    def recount(
-        self, occurrence_id: OccurrenceId | None, rows: int, log_rows: int, log_bytes: int, *, is_concluded: bool
-    ) -> None:
+    def recount(self, tally: Tally) -> None:
         """Count rows that an earlier process left in the file."""
-        self.pending += rows
-        self.pending_logs += log_rows
-        self.pending_log_bytes += log_bytes
-        if occurrence_id is not None:
-            stage = self._stages[occurrence_id] = Stage(occurrence_id)
-            stage.pending, stage.is_concluded = rows, is_concluded
+        self.pending += tally.rows
+        self.pending_logs += tally.log_rows
+        self.pending_log_bytes += tally.log_bytes
+        if tally.occurrence_id is not None:
+            stage = self._stages[tally.occurrence_id] = Stage(tally.occurrence_id, is_recovered=True)
+            stage.pending, stage.finals, stage.is_concluded = tally.rows, tally.finals, tally.finals > 0
 
     def again(self, report: Report, number: int) -> Row:
         """A row that was counted, was only in the file, and was read again."""
@@ -145,22 +143,28 @@ class Backlog:
         """Forget a row that is not queued and not worth sending."""
         self._forget(row)
 
+    def lasting(self) -> list[Row]:
+        """The queued rows that have to last: statuses that say how something ended, and logs."""
+        lasts = (ReportKind.FINAL, ReportKind.LOG)
+        return [row for row in self._queued() if row.report.kind in lasts]
+
     def lose(self, kept: Iterable[Row]) -> set[OccurrenceId]:
         """Forget all rows but the queued ones and `kept`, since their file is gone.
 
         Returns the occurrences whose conclusions went with it.
         """
-        left = [*self._waiting, *self._taken, *(row for lane in self._refused.values() for row in lane.rows), *kept]
+        left = [*self._queued(), *kept]
         self.pending = len(left)
         logs = [row for row in left if row.report.kind is ReportKind.LOG]
         self.pending_logs = len(logs)
         self.pending_log_bytes = sum(len(row.report.publication.message.body) for row in logs)
-        counts = Counter(id(row.stage) for row in left)
+        rows = Counter(id(row.stage) for row in left)
+        finals = Counter(id(row.stage) for row in left if row.report.kind is ReportKind.FINAL)
         lost: set[OccurrenceId] = set()
         for occurrence_id, newest in list(self._stages.items()):
             stage: Stage | None = newest
             while stage is not None:
-                if stage.lose_all_but(counts[id(stage)]):
+                if stage.lose_all_but(rows[id(stage)], finals[id(stage)]):
                     lost.add(occurrence_id)
                 stage = stage.earlier
             del self._stages[occurrence_id]
@@ -170,7 +174,11 @@ class Backlog:
                 self._stages[occurrence_id] = newest
         for row in left:
             row.is_stored = False
+        self.gone_from_file.clear()
         return lost
+
+    def _queued(self) -> list[Row]:
+        return [*self._waiting, *self._taken, *(row for lane in self._refused.values() for row in lane.rows)]
 
     # --- on the way ---------------------------------------------------------------------------------------------------
 
@@ -198,7 +206,7 @@ class Backlog:
             row = waiting[0]
             if self._refused and row.lane in self._refused:
                 self._wait_behind(waiting.popleft())
-            elif batch and row.stage is not None and row.stage.must_wait:
+            elif batch and row.stage is not None and (row.stage.must_wait or _may_be_next(row, batch)):
                 # What it waits for is in this batch: a refusal would swap the two.
                 break
             else:
@@ -275,13 +283,24 @@ class Backlog:
             self.pending_logs -= 1
             self.pending_log_bytes -= len(row.report.publication.message.body)
         stage = row.stage
-        if stage is not None and stage.settle_one() and self._stages.get(stage.occurrence_id) is stage:
+        is_final = row.report.kind is ReportKind.FINAL
+        if stage is not None and stage.settle_one(is_final=is_final) and self._stages.get(stage.occurrence_id) is stage:
             del self._stages[stage.occurrence_id]
 
 
 def retry_delay(times_refused: int) -> float:
     """Seconds until the next try: 1, 2, 4, 8, 16, 30, 30 …"""
     return min(FIRST_RETRY * 2.0 ** min(times_refused, 10), LONGEST_RETRY)
+
+
+def _may_be_next(row: Row, batch: Sequence[Row]) -> bool:
+    """Whether it may end another attempt of which an earlier process left the end too: nobody knows them apart."""
+    return (
+        row.report.kind is ReportKind.FINAL
+        and row.stage is not None
+        and row.stage.is_recovered
+        and any(other.stage is row.stage and other.report.kind is ReportKind.FINAL for other in batch)
+    )
 
 
 def _number(row: Row) -> int:

@@ -1,7 +1,7 @@
 """Which attempts were concluded here: the last so many, in memory, so that asking costs nothing on the way of a job."""
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from attrs import define, field
 
@@ -21,12 +21,20 @@ class Concluded:
     def __contains__(self, attempt: AttemptKey) -> bool:
         return attempt in self._attempts
 
+    def __iter__(self) -> Iterator[AttemptKey]:
+        """Oldest first."""
+        return iter(self._attempts)
+
     def add(self, attempt: AttemptKey) -> None:
         """Remember it as the newest."""
         self._attempts[attempt] = None
         self._attempts.move_to_end(attempt)
         if len(self._attempts) > self._most:
             self._attempts.popitem(last=False)
+
+    def withdraw(self, attempt: AttemptKey) -> None:
+        """Forget this one, if it is known: it is about to run again."""
+        self._attempts.pop(attempt, None)
 
     def discard(self, occurrences: Collection[OccurrenceId]) -> None:
         """Forget every attempt of these."""

@@ -7,7 +7,7 @@ the disk is full say, goes on in memory and is written later; no loss depends on
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -22,7 +22,7 @@ from milvaion_trio.outbox.file import OutboxFile
 from milvaion_trio.outbox.journal import Journal
 from milvaion_trio.outbox.log_room import LogRoom
 from milvaion_trio.outbox.memory import MAX_LOG_ROWS, OutboxStatistics
-from milvaion_trio.outbox.store import ATTEMPTS_REMEMBERED, CONCLUDED, RETURNED, RUNNING, Recovered, StoredReport
+from milvaion_trio.outbox.store import ATTEMPTS_REMEMBERED, CONCLUDED, RETURNED, RUNNING, Mark, Recovered, StoredReport
 from milvaion_trio.outbox.writer import OpenWriter, open_writer
 from milvaion_trio.ports import Publisher, Report, ReportKind
 
@@ -54,6 +54,7 @@ class DiskOutbox:
     _courier: Courier = field(init=False)
     _concluded: Concluded = field(factory=lambda: Concluded(ATTEMPTS_REMEMBERED), init=False)
     _deaths: dict[AttemptKey, int] = field(factory=dict, init=False)
+    _running: set[AttemptKey] = field(factory=set, init=False)
     _log_room: LogRoom = field(factory=LogRoom, init=False)
     _only_stored: int = field(default=0, init=False)
     """Rows that are in the file and not in memory: those behind `_stored_after`."""
@@ -82,14 +83,13 @@ class DiskOutbox:
                 yield
             finally:
                 self._is_open = False
-        if self._backlog.pending and self._journal.trouble is None:
-            _log.info(
-                "reports stay in %s and are sent at the next start: rows=%d", self._file.path, self._backlog.pending
-            )
-        elif self._backlog.pending:
+        rows = self._backlog.lasting()
+        stored = self._only_stored + sum(row.is_stored for row in rows)
+        if stored:
+            _log.info("reports stay in %s and are sent at the next start: rows=%d", self._file.path, stored)
+        if unwritten := len(rows) + len(self._held) + self._only_stored - stored:
             _log.warning(
-                "outbox closed with reports that could not be written, their jobs run again: rows=%d",
-                self._backlog.pending,
+                "outbox closed with reports that could not be written, their jobs run again: rows=%d", unwritten
             )
 
     def _take_over(self, left: Recovered) -> None:
@@ -98,10 +98,7 @@ class DiskOutbox:
             self._concluded.add(attempt)
         self._deaths.update(left.deaths)
         for tally in left.tallies:
-            is_concluded = tally.kind is ReportKind.FINAL
-            self._backlog.recount(
-                tally.occurrence_id, tally.rows, tally.log_rows, tally.log_bytes, is_concluded=is_concluded
-            )
+            self._backlog.recount(tally)
         self._only_stored = self._backlog.pending
         self._backlog.last_number = left.last_number
         if self._only_stored:
@@ -141,8 +138,9 @@ class DiskOutbox:
         occurrence_id = attempt.occurrence_id
         rows = [row for report in reports if (row := self._backlog.enter(report, occurrence_id)) is not None]
         self._concluded.add(attempt)
+        self._running.discard(attempt)
         self._deaths.pop(attempt, None)
-        self._journal.add(rows, attempt, CONCLUDED)
+        self._journal.add(rows, {attempt: CONCLUDED})
         stage = self._backlog.stage(occurrence_id)
         if stage is None:
             await trio.lowlevel.checkpoint()
@@ -162,12 +160,15 @@ class DiskOutbox:
     async def started(self, attempt: AttemptKey) -> None:
         """Write that it runs, and return when that is done, or cannot be. If cancelled, it may be written."""
         self._check_open()
+        self._running.add(attempt)
+        self._concluded.withdraw(attempt)  # another one of the same name, whose stamp a .NET worker dropped
         batch = self._journal.mark(attempt, RUNNING)
         if self._journal.trouble is None:
             await batch.tried.wait()
 
     def returned(self, attempt: AttemptKey) -> None:
         """Write that it no longer runs, unless it is concluded: then only the ack is missing."""
+        self._running.discard(attempt)
         if attempt not in self._concluded:
             self._journal.mark(attempt, RETURNED)
 
@@ -210,34 +211,42 @@ class DiskOutbox:
             elif not row.is_queued:
                 fresh.append(row)
         self._arrive(fresh)
+        self._fill_head()
 
     def unstored(self, rows: Sequence[Row]) -> None:
         """They may be sent all the same."""
         self._arrive([row for row in rows if not row.is_queued and row.number not in self._held])
 
-    def file_lost(self, unstored: Sequence[Row]) -> None:
-        """What was only there is lost; attempts whose conclusion it was run again."""
+    def file_lost(self, unstored: Sequence[Row]) -> tuple[Sequence[Row], Mapping[AttemptKey, Mark]]:
+        """What was only there is lost, and what it concluded runs again. The new file is told all that memory has."""
         self._only_stored = 0
         self._concluded.discard(self._backlog.lose([row for row in unstored if not row.is_queued]))
         self._courier.rows_left()
+        marks = {**dict.fromkeys(self._concluded, CONCLUDED), **dict.fromkeys(self._running, RUNNING)}
+        return self._backlog.lasting(), marks
 
     # --- towards the courier ------------------------------------------------------------------------------------------
 
     def _arrive(self, rows: Sequence[Row]) -> None:
-        """Let rows be sent where they are next; the others wait in the file, or in memory where they are not there."""
+        """Let rows be sent where they are next; the others wait in the file, or in memory where they are not there.
+
+        A conclusion is not divided: what of it was sent must not be all that there is when the file is lost.
+        """
+        stage = None
         for row in rows:
-            if not self._only_stored and not self._held and self._has_room:
+            is_next = not self._only_stored and not self._held
+            if is_next and (self._has_room or (stage is not None and row.stage is stage)):
                 self._queue(row)
+                stage = row.stage
             elif row.is_stored:
                 self._only_stored += 1
             else:
                 self._held[row.number] = row
-        if rows:
-            self._courier.wake()
 
     def _queue(self, row: Row) -> None:
-        self._stored_after = row.number
+        self._stored_after = max(self._stored_after, row.number)
         self._backlog.queue(row)
+        self._courier.wake()
 
     @property
     def _has_room(self) -> bool:
@@ -257,6 +266,7 @@ class DiskOutbox:
         if (
             self._only_stored
             and not self._is_reading
+            and self._journal.is_readable
             and backlog.queued <= HEAD_ROWS // 2
             and backlog.queued_bytes <= HEAD_BYTES // 2
         ):
@@ -266,30 +276,33 @@ class DiskOutbox:
     def _page(self, found: Sequence[StoredReport]) -> None:
         self._is_reading = False
         if not self._only_stored or not found:  # lost meanwhile with their file, or not readable now
+            if self._journal.trouble is None:
+                self._fill_head()
             return
         unwritten = self._journal.unwritten()
         oldest_log = self._now() - self._log_retention
         for stored in found:
-            if stored.number in unwritten:  # an error was told although it had been written
-                if (held := self._held.pop(stored.number, None)) is not None:
-                    self._queue(held)
+            if (known := unwritten.get(stored.number)) is not None:  # an error was told although it had been written
+                self._held.pop(stored.number, None)
+                if not known.is_queued:
+                    self._queue(known)
                 continue
             self._only_stored -= 1
             row = self._backlog.again(stored.report, stored.number)
             if row.report.kind is ReportKind.LOG and stored.written_at < oldest_log:
                 self._log_room.dropped += 1
-                self._stored_after = row.number
+                self._stored_after = max(self._stored_after, row.number)
                 self._backlog.drop(row)
             else:
                 self._queue(row)
-        self._courier.wake()
         self._courier.rows_left()
 
     def _has_room_for(self, log: Report) -> bool:
         backlog = self._backlog
         if self._journal.trouble is not None:
-            limit = f"{MAX_LOG_ROWS} rows while they cannot be written"
-            return self._log_room.let(has_room=backlog.pending_logs < MAX_LOG_ROWS, limit=limit)
+            # Those that wait in the file count too: it says nothing of what memory holds, and is no more than that.
+            has_room = backlog.pending_logs < MAX_LOG_ROWS and backlog.pending_log_bytes < HEAD_BYTES
+            return self._log_room.let(has_room=has_room, limit=f"{HEAD_BYTES >> 20} MiB while they cannot be written")
         size = backlog.pending_log_bytes + len(log.publication.message.body)
         return self._log_room.let(has_room=size <= LOG_QUOTA, limit=f"{LOG_QUOTA >> 20} MiB")
 

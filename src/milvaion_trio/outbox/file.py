@@ -22,6 +22,8 @@ from milvaion_trio.outbox.store import Damaged, NewerSchema, Recovered, Store
 
 __all__ = ["OutboxFile"]
 
+BOOT_BYTES: Final = 64
+"""Of the lock file, for the boot that left it cleanly."""
 ROOM: Final = 1_280 * 1024
 """Bytes that have to be free before a full disk counts as one that is not: the write-ahead log, which gives back its
 1 MB when a disk is full, and a little more. With less, a worker would take a few jobs each second and stop again."""
@@ -37,11 +39,16 @@ _BEYOND_REPAIR = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlit
 """Codes of errors by which a file shows that it is damaged."""
 
 
+def _absolute(path: Path) -> Path:
+    return path.absolute()
+
+
 @define(eq=False)
 class OutboxFile:
     """One file and its lock. All methods block."""
 
-    path: Path
+    path: Path = field(converter=_absolute)
+    """Seen from where the process is now: a job may go elsewhere."""
     durability: str
     boot: str
     store: Store | None = field(default=None, init=False)
@@ -49,6 +56,8 @@ class OutboxFile:
     is_another: bool = field(default=False, init=False)
     """Whether what was written before is not in it, because it was set aside or removed; until that was told."""
     _lock: IO[bytes] | None = field(default=None, init=False)
+    _left_cleanly: str = field(default="", init=False)
+    """The boot of the process that had it before, if that did not die."""
 
     def open(self) -> Recovered:
         """Open or make it, and return what an earlier process left; a damaged one is set aside.
@@ -79,8 +88,8 @@ class OutboxFile:
         except sqlite3.DatabaseError as damage:
             if not _is_damage(damage):
                 raise
-            self.is_another = True
             self._set_aside(damage)
+            self.is_another = True
             self._open()
         except SettingsError as refused:
             raise OSError(refused.problems[0]) from refused
@@ -88,13 +97,13 @@ class OutboxFile:
     def _recovered(self) -> Recovered:
         self.close_store()  # of an earlier try
         try:
-            return self._open().recover()
+            return self._open().recover(self._left_cleanly)
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
             self.close_store()
             self._set_aside(error)
-            return self._open().recover()
+            return self._open().recover(self._left_cleanly)
 
     def _open(self) -> Store:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,6 +130,8 @@ class OutboxFile:
         """Close it and let others have it."""
         self.close_store()
         if self._lock is not None:
+            # In place, so that it can be said on a full disk too: then nothing else can (`Store.recover`).
+            os.pwrite(self._lock.fileno(), self.boot.encode().ljust(BOOT_BYTES), 0)
             _held.discard(Path(self._lock.name))
             self._lock.close()
             self._lock = None
@@ -134,7 +145,7 @@ class OutboxFile:
             raise self._refused("belongs to another worker of this process. Give each a folder of its own")
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = place.open("ab")
+            lock = open(place, "r+b", opener=_made_where_missing)  # noqa: SIM115  # kept; Path has no opener
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
             raise self._refused(f"cannot be written ({error.strerror})") from error
         except OSError as error:
@@ -155,6 +166,12 @@ class OutboxFile:
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             lock.close()
             raise self._refused("cannot be written (Permission denied)")
+        self._left_cleanly = os.pread(lock.fileno(), BOOT_BYTES, 0).decode(errors="replace").strip()
+        try:
+            os.pwrite(lock.fileno(), b" " * BOOT_BYTES, 0)
+        except OSError:
+            lock.close()
+            raise
         self._lock = lock
         _held.add(place)
 
@@ -173,7 +190,7 @@ class OutboxFile:
         while self.path.with_name(name).exists():
             number += 1
             name = f"{self.path.name}.corrupt-{stamp}-{number}"
-        kept = [suffix for suffix in ("-wal", "-shm", "") if self.path.with_name(self.path.name + suffix).exists()]
+        kept = [suffix for suffix in ("", "-wal", "-shm") if self.path.with_name(self.path.name + suffix).exists()]
         for suffix in kept:
             self.path.with_name(self.path.name + suffix).rename(self.path.with_name(name + suffix))
         _log.error(
@@ -183,6 +200,10 @@ class OutboxFile:
             error,
             f"It is kept as {name} and a" if "" in kept else "A",
         )
+
+
+def _made_where_missing(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o600)
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

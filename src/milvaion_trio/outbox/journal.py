@@ -5,8 +5,9 @@ Separate from the outbox, which knows what rows mean; here they only get into th
 """
 
 import logging
+import math
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, Protocol, cast
@@ -25,8 +26,14 @@ __all__ = ["Journal", "Owner"]
 
 RETRY: Final = 1.0
 """Seconds between two tries to write what could not be written."""
-LEAVE_TIMEOUT: Final = 2.0
-"""Seconds to write what is left, on leaving: it comes on top of the budgets of a shutdown, which leave 2 of 30."""
+LONGEST_RETRY: Final = 8.0
+"""Seconds; the time doubles up to this for trouble that comes back, such as a disk on which only a little is free."""
+CALM: Final = 60.0
+"""Seconds without trouble after which the next one is a new one."""
+SLOW: Final = 3.0
+"""Seconds in which a disk has to write a batch, which takes milliseconds. One that hangs is noticed in twice that."""
+LEAVE_TIMEOUT: Final = 0.5
+"""Seconds to write what is left, on leaving: it comes on top of the budgets of a shutdown, 29 of Kubernetes' 30."""
 
 _log = logging.getLogger("milvaion_trio.outbox")
 
@@ -38,10 +45,13 @@ class Owner(Protocol):
         """They are in the file; `Row.is_stored` says so."""
 
     def unstored(self, rows: Sequence[Row]) -> None:
-        """They cannot be written now, and will be when that is possible."""
+        """They cannot be written now, and will be when that is possible. Told once of each, in order."""
 
-    def file_lost(self, unstored: Sequence[Row]) -> None:
-        """The file is a new one: what only the old one held is gone. These rows were not in it."""
+    def file_lost(self, unstored: Sequence[Row]) -> tuple[Sequence[Row], Mapping[AttemptKey, Mark]]:
+        """The file is a new one: what only the old one held is gone. These rows were not in it.
+
+        Returns what the new one has to know: rows that memory has, and the last words on attempts.
+        """
 
 
 @define(eq=False)
@@ -55,9 +65,17 @@ class Journal:
     _gathering: Batch = field(factory=Batch, init=False)
     """What is to be written next; in trouble, all that is not written."""
     _writing: Batch | None = field(default=None, init=False)
+    _is_mending: bool = field(default=False, init=False)
+    """Whether what is being written was told to be unstored before."""
+    _is_leaving: bool = field(default=False, init=False)
+    _files: int = field(default=0, init=False)
+    """How many files there were, so that what is read of an earlier one is known."""
     trouble: Exception | None = field(default=None, init=False)
     """Why the file cannot be written."""
     _troubled: trio.Event = field(factory=trio.Event, init=False)
+    _handed_over: trio.Event = field(factory=trio.Event, init=False)
+    _retry: float = field(default=RETRY, init=False)
+    _mended_at: float = field(default=-math.inf, init=False)
     _tell_trouble: list[Callable[[str], None]] = field(factory=list, init=False)
 
     @asynccontextmanager
@@ -72,9 +90,11 @@ class Journal:
                 recovered = await self._first_opened()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._mend_when_troubled)
+                    nursery.start_soon(self._notice_a_hang)
                     try:
                         yield recovered
                     finally:
+                        self._is_leaving = True
                         with trio.move_on_after(LEAVE_TIMEOUT, shield=True):
                             await self._leave()
                         nursery.cancel_scope.cancel()
@@ -91,12 +111,11 @@ class Journal:
         self._hand_over()
         return batch
 
-    def add(self, rows: Sequence[Row], attempt: AttemptKey | None = None, mark: Mark = 0) -> None:
-        """Write rows, and with them the last word on an attempt."""
-        if attempt is not None:
-            self._gathering.marks[attempt] = mark
+    def add(self, rows: Sequence[Row], marks: Mapping[AttemptKey, Mark] | None = None) -> None:
+        """Write rows, and in the same transaction the last words on attempts."""
+        self._gathering.marks.update(marks or {})
         self._gathering.rows.extend(rows)
-        if self.trouble is not None:
+        if self._goes_on_in_memory:
             self._owner.unstored(rows)
         self._hand_over()
 
@@ -107,14 +126,24 @@ class Journal:
 
     def unwritten(self) -> dict[int, Row]:
         """The rows that are known here and not in the file, as far as anybody can tell."""
-        return {row.number: row for row in self._gathering.rows}
+        writing = () if self._writing is None else self._writing.rows
+        return {row.number: row for row in (*writing, *self._gathering.rows)}
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether what was written can be read: a full disk keeps nobody from that."""
+        return self.trouble is None or (_is_full(self.trouble) and not self.file.is_another)
 
     def read(self, after: int, limit: int, done: Callable[[Sequence[StoredReport]], None]) -> None:
         """Read the next rows behind that number, then call `done` with at least one; with none if that cannot be."""
+        files = self._files
 
         def finish(found: object, error: Exception | None) -> None:
-            if error is not None:
-                self._not_stored(Batch(), error)
+            if files != self._files:
+                done(())  # it was another file
+                return
+            if error is not None and self.trouble is None:
+                self._in_trouble(error)
             done(cast("Sequence[StoredReport]", found or ()))
 
         self._writer.submit(partial(self._read, after, limit), finish)
@@ -127,35 +156,45 @@ class Journal:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
+    @property
+    def _goes_on_in_memory(self) -> bool:
+        """Whether rows need not be stored to be sent. In order: not before it is known what became of earlier ones."""
+        return self.trouble is not None and (self._writing is None or self._is_mending)
+
     def _hand_over(self) -> None:
         if self._writing is None and self.trouble is None and self._gathering:
             self._writing, self._gathering = self._gathering, Batch()
             self._writer.submit(partial(self._write, self._writing), self._written)
+            self._handed_over.set()
 
     def _written(self, is_new: object, error: Exception | None) -> None:
-        """What became of it; `is_new` is `None` unless it was a try to mend."""
+        """What became of it; `is_new` is whether the file is another one, `None` where nobody looked."""
         batch, self._writing = self._writing, None
         if batch is None:
             raise AssertionError("nothing was being written")
+        was_mending, self._is_mending = self._is_mending, False
         if error is not None:
-            self._not_stored(batch, error)
+            self._in_trouble(error, batch)
         else:
-            if is_new is not None:
+            if was_mending:
                 self._mended(batch, is_new=bool(is_new))
             for row in batch.rows:
                 row.is_stored = True
             self._gathering.forgotten.extend(row.number for row in batch.rows if row.is_gone)
             self._owner.stored([row for row in batch.rows if not row.is_gone])
+        if self.trouble is not None:
+            self._owner.unstored([row for row in self._gathering.rows if not row.is_gone])
         batch.tried.set()
         self._hand_over()
 
-    def _not_stored(self, batch: Batch, error: Exception) -> None:
-        """It goes on in memory, and is written together with what comes when that is possible again."""
+    def _in_trouble(self, error: Exception, unwritten: Batch | None = None) -> None:
+        """What comes goes on in memory, and is written when that is possible again, with what could not be now."""
         self._gathering.tried.set()  # nobody waits for a disk that cannot
-        self._gathering = Batch.of(batch, self._gathering)
+        self._gathering = Batch.of(unwritten or Batch(), self._gathering)
         is_known, self.trouble = self.trouble is not None, error
-        self._owner.unstored(self._gathering.rows)
         if not is_known:
+            is_back = trio.current_time() - self._mended_at < CALM
+            self._retry = min(2 * self._retry, LONGEST_RETRY) if is_back else RETRY
             _log.error("the outbox %s cannot be written, it goes on in memory: %s", self.file.path, error)
             self._troubled.set()
             self._tell()
@@ -176,9 +215,9 @@ class Journal:
 
     def _write_again(self, batch: Batch, error: Exception | None) -> bool:
         """`True` when it is a new file."""
-        if self.file.store is not None and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if self.file.store is not None and _is_full(error):
             self.file.store.make_room()
-            if not self.file.has_room():
+            if not self.file.has_room() and not self._is_leaving:
                 raise cast("Exception", error).with_traceback(None)
         else:
             self.file.reopen(error)
@@ -192,20 +231,42 @@ class Journal:
         """Try to write again until it works. Runs until cancelled."""
         while True:
             await self._troubled.wait()
-            await trio.sleep(RETRY)
+            await trio.sleep(self._retry)
             await self._mend()
 
     async def _mend(self) -> None:
         """One try. If cancelled, it goes on."""
         if self._writing is None:
             self._writing, self._gathering = self._gathering, Batch()
+            self._is_mending = True
             self._writer.submit(partial(self._write_again, self._writing, self.trouble), self._written)
         await self._writing.tried.wait()
 
+    async def _notice_a_hang(self) -> None:
+        """Let all go on in memory while a disk does not even say that it cannot write. Runs until cancelled."""
+        while True:
+            await self._handed_over.wait()
+            self._handed_over = trio.Event()
+            batch = self._writing
+            await trio.sleep(SLOW)
+            if self._writing is None:
+                continue
+            self._handed_over.set()
+            if self._writing is batch and self.trouble is None:
+                self._is_mending = True  # when it answers after all, the trouble is over
+                self._in_trouble(TimeoutError(f"the disk has not answered for {SLOW:g} s"))
+                self._owner.unstored([row for row in (*batch.rows, *self._gathering.rows) if not row.is_gone])
+                batch.tried.set()
+
     def _mended(self, batch: Batch, *, is_new: bool) -> None:
         self.trouble, self._troubled = None, trio.Event()
+        self._mended_at = trio.current_time()
         if is_new:
-            self._owner.file_lost([row for row in (*batch.rows, *self._gathering.rows) if not row.is_gone])
+            self._files += 1
+            unstored = [row for row in (*batch.rows, *self._gathering.rows) if not row.is_gone]
+            rows, marks = self._owner.file_lost(unstored)
+            self._gathering.rows[:0] = rows
+            self._gathering.marks = {**marks, **self._gathering.marks}
         _log.warning("the outbox %s is written again", self.file.path)
         self._tell()
 
@@ -263,3 +324,7 @@ class Journal:
 def _whatever(_: object, error: Exception | None) -> None:
     if error is not None:
         _log.warning("the outbox could not be closed: %s", error)
+
+
+def _is_full(error: Exception | None) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL

@@ -28,6 +28,10 @@ class Stage:
     earlier: "Stage | None" = None
     """The stage before, if it was not settled when this one began."""
     pending: int = 0
+    finals: int = 0
+    """How many of them are of the conclusion."""
+    is_recovered: bool = False
+    """Whether an earlier process left its rows, maybe of several attempts."""
     is_concluded: bool = False
     """Whether a final row came. A heartbeat is then too late, and a start belongs to the next stage."""
     is_lost: bool = False
@@ -40,23 +44,24 @@ class Stage:
         """Whether the stage before has rows pending."""
         return self.earlier is not None and self.earlier.pending > 0
 
-    def settle_one(self) -> bool:
+    def settle_one(self, *, is_final: bool) -> bool:
         """Count a row out; `True` when it was the last."""
         self.pending -= 1
+        self.finals -= is_final
         if self.pending:
             return False
         if self._settled is not None:
             self._settled.set()
         return True
 
-    def lose_all_but(self, left: int) -> bool:
-        """Only so many rows are left; `True` when the conclusion is among the lost ones, since it was the last."""
-        has_lost = self.pending > left
-        self.pending = left
-        self.is_lost = self.is_lost or (has_lost and self.is_concluded)
-        if self._settled is not None and (self.is_lost or not left):
+    def lose_all_but(self, rows: int, finals: int) -> bool:
+        """Only so many rows are left; `True` when some of the conclusion are lost."""
+        has_lost_its_end = self.finals > finals
+        self.pending, self.finals = rows, finals
+        self.is_lost = self.is_lost or has_lost_its_end
+        if self._settled is not None and (self.is_lost or not rows):
             self._settled.set()
-        return has_lost and self.is_concluded
+        return has_lost_its_end
 
     async def settled(self) -> None:
         """Return when the last row that is pending now or comes meanwhile is out; raises `ReportsLost` if any was lost.
@@ -67,4 +72,7 @@ class Stage:
             self._settled = trio.Event()
         await self._settled.wait()
         if self.is_lost:
-            raise ReportsLost("The outbox file was damaged while it alone held the reports of this attempt.")
+            raise ReportsLost(
+                f"The outbox file was lost while it alone held reports of occurrence {self.occurrence_id}: its job "
+                "is run again."
+            )

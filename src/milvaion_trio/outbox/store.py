@@ -13,7 +13,7 @@ import sqlite3
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -103,12 +103,12 @@ class StoredReport:
 
 @frozen
 class Tally:
-    """The rows of one occurrence that were left behind by an earlier process."""
+    """The rows of one occurrence, or of none, that were left behind by an earlier process."""
 
     occurrence_id: OccurrenceId | None
-    kind: ReportKind
-    """Of those without an occurrence; else `FINAL` where a final one is among them, `LOG` otherwise."""
     rows: int
+    finals: int
+    """How many of them are of a conclusion."""
     log_rows: int
     log_bytes: int
 
@@ -194,14 +194,17 @@ class Store:
         """The next rows behind that number, in order, at most `limit` and about `PAGE_BYTES`."""
         return read_reports(self._db, after, limit)
 
-    def recover(self) -> Recovered:
-        """Count the deaths of processes that did not end their attempts, and return what they left."""
+    def recover(self, left_cleanly: str = "") -> Recovered:
+        """Count the deaths of processes that did not end their attempts, and return what they left.
+
+        The boot that left cleanly did not die, even if it could not write down what it gave back.
+        """
         with _damaged_if_senseless():
-            return self._recover()
+            return self._recover({self.boot, left_cleanly})
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _recover(self) -> Recovered:
+    def _recover(self, alive: Container[str]) -> Recovered:
         db = self._db
         last: dict[AttemptKey, tuple[Mark, str]] = {}
         deaths: Counter[AttemptKey] = Counter()
@@ -214,11 +217,14 @@ class Store:
                 deaths[attempt] += 1
             last.pop(attempt, None)  # so that the newest come last
             last[attempt] = state, boot
-        died = [attempt for attempt, (state, boot) in last.items() if state == RUNNING and boot != self.boot]
+        died = [attempt for attempt, (state, boot) in last.items() if state == RUNNING and boot not in alive]
         deaths.update(died)
         if died:
             self.write((), dict.fromkeys(died, DIED), ())
-        concluded = [attempt for attempt, (state, _) in last.items() if state == CONCLUDED]
+        # Without its stamp, which a .NET worker drops, a key may be that of a later dispatch by now.
+        concluded = [
+            attempt for attempt, (state, _) in last.items() if state == CONCLUDED and attempt.dispatch_stamp is not None
+        ]
         first_number, last_number = db.execute("SELECT min(number), max(number) FROM report").fetchone()
         if first_number is not None and not 0 < first_number <= last_number < LAST_NUMBER:
             raise Damaged(f"there are rows of number {first_number} and {last_number}")
@@ -270,17 +276,11 @@ class Store:
 
     def _tallies(self) -> Iterator[Tally]:
         rows = self._db.execute(
-            "SELECT occurrence_id, min(kind), count(*), sum(kind = 'log'), sum((kind = 'log') * length(body))"
-            " FROM report GROUP BY occurrence_id, CASE WHEN occurrence_id IS NULL THEN kind END ORDER BY min(number)"
+            "SELECT occurrence_id, count(*), sum(kind = 'final'), sum(kind = 'log'),"
+            " sum((kind = 'log') * length(body)) FROM report GROUP BY occurrence_id ORDER BY min(number)"
         )
-        for occurrence_id, kind, count, log_rows, log_bytes in rows:  # `final` is the first of the kinds by name
-            yield Tally(
-                None if occurrence_id is None else OccurrenceId(occurrence_id),
-                ReportKind(kind),
-                count,
-                log_rows,
-                log_bytes,
-            )
+        for occurrence_id, *numbers in rows:
+            yield Tally(None if occurrence_id is None else OccurrenceId(occurrence_id), *numbers)
 
 
 class NewerSchema(Exception):

@@ -4,6 +4,7 @@ Separate from the store, which knows no threads, and from the outbox, which neve
 is called back in Trio's thread. A simulation puts a writer of its own in this place, without a thread.
 """
 
+import contextlib
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -19,9 +20,8 @@ __all__ = ["Done", "OpenWriter", "Work", "Writer", "open_writer"]
 Work: TypeAlias = Callable[[], object]
 Done: TypeAlias = Callable[[object, Exception | None], None]
 
-LEAVE_TIMEOUT = 1.0
-"""Seconds for what is still being done on leaving, which others have waited for before. A disk that is slower keeps
-its thread, which ends with the process."""
+LEAVE_TIMEOUT = 0.5
+"""Seconds to close the file on leaving. A disk that is slower keeps its thread, which ends with the process."""
 
 
 class Writer(Protocol):
@@ -52,17 +52,18 @@ class _Thread:
 
     def run(self) -> None:
         """Work until told to leave. The thread's function."""
-        try:
-            while (item := self._work.get()) is not None:
-                work, done = item
-                try:
-                    call = partial(done, work(), None)
-                except Exception as error:
-                    call = partial(done, None, error)
-                self._token.run_sync_soon(call)
-            self._token.run_sync_soon(self.ended.set)
-        except trio.RunFinishedError:
-            return  # a disk that was too slow for the shutdown; nobody waits any more
+        while (item := self._work.get()) is not None:
+            work, done = item
+            try:
+                call = partial(done, work(), None)
+            except Exception as error:
+                call = partial(done, None, error)
+            self._tell(call)
+        self._tell(self.ended.set)
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        with contextlib.suppress(trio.RunFinishedError):  # a disk that was too slow for the shutdown: nobody waits
+            self._token.run_sync_soon(call)
 
 
 @asynccontextmanager

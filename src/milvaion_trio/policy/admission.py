@@ -123,8 +123,8 @@ def admit(
     1. *For which occurrence?* None: quarantine.
     2. *Concluded already?* The attempt is known by its key (`AttemptKey`). A key without a dispatch stamp, from a
        retry copy of a .NET worker, is not unique: a workflow's next dispatch leads to the same one. Then only a
-       redelivered message counts as the old one, and not while an attempt with that key runs here: it may be the
-       second of that name, whose own message this is.
+       redelivered message counts as the old one; not one that this process gave back without having run it, and not
+       while an attempt with that key runs here: it may be the second of that name, whose own message this is.
     3. *Does the occurrence run here?* Then that run answers for this message too. Mostly it is the same attempt, come
        back over a new link. If it is another one of the same occurrence, a second run at the same time could only
        do the same work twice and report two outcomes: a workflow that dispatches again something it believes lost
@@ -146,7 +146,7 @@ def admit(
     attempt = attempt_key(message, occurrence)
     running = ledger.running(occurrence)
     is_stamped = attempt.dispatch_stamp is not None
-    is_known_by_key = is_stamped or redelivered
+    is_known_by_key = is_stamped or (redelivered and not ledger.was_returned_unstarted(attempt))
     comes_back = redelivered and not is_stamped and attempt == running
     if is_known_by_key and not comes_back and is_concluded(attempt):
         return AlreadyConcluded(attempt)

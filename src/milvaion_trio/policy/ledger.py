@@ -132,6 +132,10 @@ class Ledger(Generic[R]):
         if len(self._unstarted) > ATTEMPTS_REMEMBERED:
             self._unstarted.popitem(last=False)
 
+    def was_returned_unstarted(self, attempt: AttemptKey) -> bool:
+        """Whether this process gave it back without having run it, and has not met it again since."""
+        return attempt in self._unstarted
+
     def redelivered(self, attempt: AttemptKey) -> int:
         """Count a start of this attempt from a redelivered message; the first such is its second start, at least.
 

@@ -11,8 +11,9 @@ import trio
 from attrs import define, field
 
 from milvaion_trio.model.envelope import Publication
-from milvaion_trio.model.errors import LinkLost, SettingsError
+from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.ports import Confirmation, Consumer, Publisher, Topology
+from milvaion_trio.runtime.supervisor import SupervisedLink
 
 __all__ = ["Declared", "DeclaringPublisher"]
 
@@ -28,7 +29,7 @@ class Declared:
 
     _topology: Topology
     _was_made: bool = field(default=False, init=False)
-    _made_at: float = field(default=0.0, init=False)
+    _is_missing: trio.Event = field(factory=trio.Event, init=False)
 
     async def make(self, consumer: Consumer) -> None:
         """Make it exist; what exists already is left alone. Raises `LinkLost`; if cancelled, any part of it is made.
@@ -36,7 +37,6 @@ class Declared:
         Raises `SettingsError` at first. Later, a queue that somebody has declared otherwise meanwhile is told, and what
         is there is used: it must not keep the other jobs from running.
         """
-        self._made_at = trio.current_time()
         try:
             await consumer.declare(self._topology)
         except SettingsError as error:
@@ -46,16 +46,20 @@ class Declared:
                 _log.error("%s", problem)
         self._was_made = True
 
-    async def make_again(self, consumer: Consumer | None) -> None:
-        """Make it exist again, if there is a connection for that and the last time was not just now.
+    def miss(self) -> None:
+        """Say that some of it seems to be gone."""
+        self._is_missing.set()
 
-        If cancelled, any part of it is made.
-        """
-        if consumer is not None and trio.current_time() - self._made_at >= PAUSE:
+    async def keep(self, consuming: SupervisedLink[Consumer]) -> None:
+        """Make it again whenever some of it is missed. Runs until cancelled."""
+        while True:
+            await self._is_missing.wait()
             try:
-                await self.make(consumer)
-            except LinkLost:
-                return  # whoever connects again makes it
+                await consuming.use(self.make)
+            except Exception:  # a defect of ours; what is published there is tried on
+                _log.exception("what is missing at the broker cannot be declared again")
+            await trio.sleep(PAUSE)
+            self._is_missing = trio.Event()
 
 
 @define(eq=False)
@@ -64,14 +68,12 @@ class DeclaringPublisher:
 
     _publisher: Publisher
     _declared: Declared
-    _consumer: Callable[[], Consumer | None]
-    """Who declares: the consuming connection of the moment."""
 
     async def publish(self, publications: Sequence[Publication]) -> Sequence[Confirmation]:
         """As the other one; the answers are its. If cancelled, any prefix may have arrived."""
         answers = await self._publisher.publish(publications)
         if Confirmation.UNROUTABLE in answers:
-            await self._declared.make_again(self._consumer())
+            self._declared.miss()
         return answers
 
     async def lost(self) -> str:

@@ -18,7 +18,7 @@ from milvaion_trio.ports import Consumer, Delivery
 from milvaion_trio.runtime.consuming import consumed_again
 from milvaion_trio.runtime.consumptions import Consumption, Consumptions
 from milvaion_trio.runtime.declaration import topology_of
-from milvaion_trio.runtime.limits import Slots, giver, take_both
+from milvaion_trio.runtime.limits import Slots, Taken, take_both
 from milvaion_trio.runtime.readiness import OUTBOX, Readiness
 from milvaion_trio.runtime.registry import RegisteredJob, Registry
 from milvaion_trio.runtime.runs import Runs
@@ -101,7 +101,7 @@ class Dispatcher:
             # A delivery waited in vain, or the outbox is in trouble: consume nothing until there is room, so that other
             # workers get the messages.
             await take_both(slots, self.worker_slots)
-            giver(slots, self.worker_slots)()
+            Taken(slots, self.worker_slots).give()
 
     async def _take(self, consumption: Consumption, slots: Slots, jobs: trio.Nursery) -> None:
         """Dispatch deliveries; returns when one got no slot in time."""
@@ -126,15 +126,15 @@ class Dispatcher:
                 # While it waited, a cancel may have come, or the same message again over a new connection.
                 admission = self._admit(delivery)
                 if not isinstance(admission, lifecycle.Run):
-                    giver(slots, self.worker_slots, alone=alone)()
+                    Taken(slots, self.worker_slots, alone).give()
                     self.runs.answer(admission, delivery, jobs)
                     continue
             else:
                 slots.try_take()
                 self.worker_slots.try_take()
             run = self.runs.begin(admission, delivery, self.registry.resolve(admission.job.job_name_in_worker))
-            give_slots = giver(slots, self.worker_slots, alone=alone)
-            jobs.start_soon(self.runs.live, run, give_slots, name=f"job {run.registered.name}")
+            taken = Taken(slots, self.worker_slots, alone)
+            jobs.start_soon(self.runs.live, run, taken, name=f"job {run.registered.name}")
 
     async def _wait_for_slots(self, admission: lifecycle.Run, delivery: Delivery, slots: Slots) -> bool:
         self.waiting += 1
@@ -161,7 +161,7 @@ class Dispatcher:
             with trio.move_on_after(SLOT_PATIENCE):
                 await self.worker_slots.until_alone()
         except BaseException:
-            giver(slots, self.worker_slots, alone=True)()
+            Taken(slots, self.worker_slots, alone=True).give()
             raise
 
     def _give_back(self, admission: lifecycle.Run, delivery: Delivery) -> None:

@@ -44,7 +44,7 @@ class Executor:
     async def execute(self, run: Run, first: Callable[[AttemptKey], Awaitable[None]] | None = None) -> Outcome:
         """Run the job and return its outcome; raises only when the tree around the job is itself cancelled.
 
-        `first` is awaited before any code of the job runs; it belongs to the job's time, and a stop of the job ends it.
+        `first` is awaited before any code of the job runs; a stop of the job ends it, and its time begins behind it.
         """
         value: object = None
         raised: BaseException | None = None
@@ -52,6 +52,7 @@ class Executor:
             with run.scope:
                 if first is not None:
                     await first(run.attempt)
+                    run.begin_time()
                 value = await self._call(run)
         except BaseException as error:  # noqa: ASYNC103  # the barrier; what comes from outside is raised again
             if _from_outside(error):

@@ -7,11 +7,10 @@ A slot can be taken alone: then none is handed out until it is given back. That 
 process may have died (RELIABILITY.md 2.4).
 """
 
-from collections.abc import Callable
-
 import trio
+from attrs import define
 
-__all__ = ["Slots", "giver", "take_both"]
+__all__ = ["Slots", "Taken", "take_both"]
 
 
 class Slots:
@@ -65,17 +64,25 @@ class Slots:
         else:
             await trio.lowlevel.checkpoint()
 
+    def no_longer_alone(self) -> None:
+        """Keep the slot that was taken alone, and let others have theirs."""
+        self.is_alone = False
+        self._hand_out()
+
     def give(self, *, alone: bool = False) -> None:
         """Give a slot back, for those who wait first; `alone` as it was taken."""
         self.taken -= 1
         if alone:
             self.is_alone = False
+        self._hand_out()
+        if self.taken == 1:
+            self._left_alone.unpark_all()
+
+    def _hand_out(self) -> None:
         while self._waiting and self.has_room:
             first = next(iter(self._waiting))
             self.try_take(alone=self._waiting.pop(first))
             trio.lowlevel.reschedule(first)
-        if self.taken == 1:
-            self._left_alone.unpark_all()
 
 
 async def take_both(job: Slots, worker: Slots, *, alone: bool = False) -> None:
@@ -88,11 +95,22 @@ async def take_both(job: Slots, worker: Slots, *, alone: bool = False) -> None:
         raise
 
 
-def giver(job: Slots, worker: Slots, *, alone: bool = False) -> Callable[[], None]:
-    """A function that gives both slots back, the worker's `alone` as it was taken."""
+@define(eq=False)
+class Taken:
+    """A slot of a job and one of the worker, in the hands of whoever gives them back."""
 
-    def give() -> None:
-        worker.give(alone=alone)
-        job.give()
+    _job: Slots
+    _worker: Slots
+    _alone: bool = False
+    """Whether the worker's was taken alone."""
 
-    return give
+    def no_longer_alone(self) -> None:
+        """Keep both, and let others run beside."""
+        if self._alone:
+            self._alone = False
+            self._worker.no_longer_alone()
+
+    def give(self) -> None:
+        """Give both back."""
+        self._worker.give(alone=self._alone)
+        self._job.give()

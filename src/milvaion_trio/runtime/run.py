@@ -80,6 +80,12 @@ class Run:
         self.scope.cancel(reason=text)
         return True
 
+    def begin_time(self) -> None:
+        """Count the job's time from now, as its code is about to run."""
+        self.started_clock = trio.current_time()
+        if self.time_limit is not None:
+            self.scope.deadline = self.started_clock + self.time_limit
+
     def tell(self) -> None:
         """Let code that runs elsewhere than in a task see that, and why, its scope was cancelled."""
         _ = self.stop_reason  # recorded now, if it is the deadline

@@ -21,6 +21,7 @@ from milvaion_trio.policy import lifecycle
 from milvaion_trio.policy.ledger import Ledger
 from milvaion_trio.ports import Delivery, Outbox
 from milvaion_trio.runtime.executor import Executor
+from milvaion_trio.runtime.limits import Taken
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.registry import RegisteredJob
 from milvaion_trio.runtime.reporting import Reporter
@@ -108,13 +109,13 @@ class Runs:
 
     # --- the life of a job ------------------------------------------------------------------------------------------
 
-    async def live(self, run: Run, give_slots: Callable[[], None]) -> None:
+    async def live(self, run: Run, taken: Taken) -> None:
         """From Running to the ack. The delivery is settled here, or void, when this returns.
 
         If cancelled, which only the end of the whole tree does, the message returns to its queue with the connection.
         """
         try:
-            await self._live(run, give_slots)
+            await self._live(run, taken)
         except ReportsLost as lost:
             self._return(run, str(lost))
         except Exception:
@@ -125,7 +126,7 @@ class Runs:
             self.outbox.returned(run.attempt)
             raise
 
-    async def _live(self, run: Run, give_slots: Callable[[], None]) -> None:
+    async def _live(self, run: Run, taken: Taken) -> None:
         name = run.registered.name
         attempt_number = run.attempt.retry_count + 1
         try:
@@ -141,9 +142,10 @@ class Runs:
         finally:
             self.on_end(run)
             if run.left_behind:
-                run.code_ended = give_slots
+                taken.no_longer_alone()  # nobody knows for how long
+                run.code_ended = taken.give
             else:
-                give_slots()
+                taken.give()
             if run.phase is Phase.RUNNING:
                 run.phase = Phase.CONCLUDING
                 self._no_longer_running()
@@ -224,6 +226,7 @@ class Runs:
             await answer()
         except ReportsLost as lost:
             _log.error("a message of %s goes back to its queue: %s", delivery.queue, lost)
+            await trio.sleep(DEFECT_PAUSE)
             delivery.requeue()
         except Exception:
             await self._after_defect(f"a message of {delivery.queue}", delivery.requeue)

@@ -10,6 +10,7 @@ from milvaion_trio.model.events import WorkerReady, WorkerStopped
 from milvaion_trio.model.identity import Identity
 from milvaion_trio.ports import Consumer, Outbox, Publisher
 from milvaion_trio.runtime.cancellation import CancelListener
+from milvaion_trio.runtime.declared import Declared
 from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.hops import Hops
 from milvaion_trio.runtime.observers import Observers
@@ -44,6 +45,7 @@ class House:
     hops: Hops
     readers: Readers | None
     """`None` where the broker is in this process, so that a Milvaion API cannot read anything."""
+    declared: Declared
     stalls: Stalls
     readiness: Readiness
     shutdown: Shutdown
@@ -100,6 +102,7 @@ async def _heartbeats_and_logs(house: House) -> AsyncIterator[None]:
         nursery.start_soon(house.job_heartbeats.beat)
         nursery.start_soon(house.reporter.logs.flush_regularly)
         nursery.start_soon(house.stalls.watch)
+        nursery.start_soon(house.declared.keep, house.consuming)
         if house.readers is not None:
             nursery.start_soon(house.readers.watch)
         yield
