@@ -163,19 +163,26 @@ async def test_a_file_that_was_lost_is_told_when_its_replacement_can_be_written(
 async def test_a_disk_that_hangs_stops_neither_rows_that_are_written_nor_the_worker(
     path: Path, autojump_clock: MockClock
 ) -> None:
-    held, reception = HeldWriter(), Reception()
+    held, reception, troubles = HeldWriter(), Reception(), Troubles()
     outbox = disk_outbox(path, writer=held.open)
     async with outbox.open(), reception.delivering(outbox):
+        outbox.on_trouble(troubles)
         await conclude(outbox, "written")
         await wait_all_tasks_blocked()
         held.is_held = True
         outbox.add(report(RUNNING, "running", B))
         outbox.add(report(LOG, "log", B))
-        await trio.sleep(10)
+        await trio.sleep(journal.SLOW - 1)
         assert reception.names == ["written", "running"]
+        with trio.fail_after(journal.SLOW + 2):  # then it is told, and memory goes on
+            await outbox.started(attempt(B))
+            await outbox.conclude(attempt(B), [report(FINAL, "final", B)])
+        assert troubles.told[0].endswith("the disk has not answered for 3 s")
         held.let_go()
-        await trio.sleep(1)
-        assert reception.names == ["written", "running", "log"]
+        await troubles.over()
+        assert reception.names == ["written", "running", "log", "final"]
+        await outbox.drained()
+    assert reception.names == ["written", "running", "log", "final"]
 
 
 async def test_leaving_does_not_wait_for_a_disk_that_hangs(path: Path, autojump_clock: MockClock) -> None:

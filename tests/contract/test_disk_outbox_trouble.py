@@ -231,7 +231,7 @@ def fill(folder: Path) -> Path:
 async def test_a_disk_that_is_really_full_and_has_room_again(small_disk: Path) -> None:
     troubles, reception = Troubles(), Reception()
     path = small_disk / "tests.outbox.db"
-    names = [f"{number:04} {'x' * 300}" for number in range(3_000)]
+    names = [f"{number:04} {'x' * 300}" for number in range(1_000)]
     async with opened(path) as outbox:
         outbox.on_trouble(troubles)
         outbox.add(report(FINAL, names[0], None))

@@ -165,10 +165,11 @@ def test_the_recovery_of_a_worker_ends_with_its_own_next_job() -> None:
     assert seconds == pytest.approx(0.7)
 
 
-def test_a_job_that_came_later_says_nothing_about_recovery() -> None:
-    ((_, seconds),) = recoveries(evolve(GOOD, dispatched={X: 2.5}))
+def test_for_a_job_that_came_later_recovery_is_counted_from_its_dispatch() -> None:
+    ((fault, seconds),) = recoveries(evolve(GOOD, dispatched={X: 2.5}))
 
-    assert seconds is None
+    assert fault.ended < 2.5
+    assert seconds == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(

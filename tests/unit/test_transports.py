@@ -45,6 +45,7 @@ async def test_processes_forked_from_one_that_imported_it_all_count_each_others_
     earlier = outbox_for(settings)
     async with earlier.open():
         await earlier.started(attempt)
+    (tmp_path / "worker.outbox.lock").write_bytes(b"")  # as one leaves it that is killed
     monkeypatch.setattr(os, "getpid", lambda: next_process)
     later = outbox_for(settings)
     async with later.open():
