@@ -56,12 +56,25 @@ def _list() -> int:
 
 
 def _run(told: argparse.Namespace) -> int:
-    if told.scenario.upper() == "T24":
-        return _simulate(told)
+    if told.report is not None and not told.report.absolute().parent.is_dir():
+        print(f"There is no folder for the report {told.report}.", file=sys.stderr)
+        return 2
+    try:
+        return _simulate(told) if told.scenario.upper() == "T24" else _play(told)
+    except KeyboardInterrupt:
+        print("Interrupted; nothing was judged.", file=sys.stderr)
+        return 130
+
+
+def _play(told: argparse.Namespace) -> int:
     try:
         scenario = scenario_named(told.scenario)
     except LookupError as unknown:
         print(unknown, file=sys.stderr)
+        return 2
+    if told.sabotage is not None and told.sabotage not in scenario.sabotages:
+        known = ", ".join(scenario.sabotages) or "none"
+        print(f"{scenario.id} has no sabotage {told.sabotage}; it has {known}.", file=sys.stderr)
         return 2
     size = scenario.short if told.short else scenario.full
     changes = {name: value for name in ("jobs", "faults") if (value := getattr(told, name)) is not None}
@@ -69,6 +82,9 @@ def _run(told: argparse.Namespace) -> int:
     ran = run_in_trio(scenario, evolve(size, **changes), seed, told.sabotage)
     if not _told(ran.report, told.report):
         print(ran.logs, file=sys.stderr)
+        wanted = scenario.sabotages.get(told.sabotage or "", frozenset())
+        how = ", which the sabotage must break" if wanted & ran.broken else ""
+        print(f"Violated: {', '.join(sorted(ran.broken))}{how}.", file=sys.stderr)
         return 1
     return 0
 

@@ -70,7 +70,7 @@ def scenario_named(id: str) -> Scenario:
         if name.partition("_")[0].lower() == id.lower():
             return _scenario(name)
     known = ", ".join(name.partition("_")[0].upper() for name in names)
-    raise LookupError(f"There is no scenario {id}; there are {known}.")
+    raise LookupError(f"There is no scenario {id}; there are {known}, and T24.")
 
 
 def _modules() -> list[str]:

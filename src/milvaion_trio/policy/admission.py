@@ -180,7 +180,7 @@ def _deaths_text(job_name: str, deaths: int) -> str:
         "job started beside it, so it is not run again. Look for what ends the process: memory beyond its limit, a "
         "crash in native code, os._exit, a signal; the log of the system and of whatever restarts the worker tells "
         'which. run="process" gives a job a process of its own, whose death is an ordinary failure. '
-        "The dead letter holds the job's data."
+        "The dead letter, where failures of this job are reported, holds its data."
     )
 
 
