@@ -78,14 +78,15 @@ def silent_trouble() -> None:
 def trouble_drops() -> None:
     """Drop what cannot be written."""
 
-    def make(not_stored: Callable[..., None]) -> Callable[..., None]:
-        def wrong(journal: Any, batch: Any, error: Exception) -> None:
-            batch.rows.clear()
-            not_stored(journal, batch, error)
+    def make(in_trouble: Callable[..., None]) -> Callable[..., None]:
+        def wrong(journal: Any, error: Exception, unwritten: Any = None) -> None:
+            if unwritten is not None:
+                unwritten.rows.clear()
+            in_trouble(journal, error, unwritten)
 
         return wrong
 
-    replace(f"{OUTBOX}.journal:Journal._not_stored", make)
+    replace(f"{OUTBOX}.journal:Journal._in_trouble", make)
 
 
 def no_second_try() -> None:

@@ -89,4 +89,5 @@ SCENARIO: Final = Scenario(
     short=Size(jobs=1, patience=6),
     play=play,
     sabotages={"running-after-final": frozenset({"I3"})},
+    slow_bites=frozenset({"running-after-final"}),
 )

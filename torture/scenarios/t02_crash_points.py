@@ -167,4 +167,5 @@ SCENARIO: Final = Scenario(
     bite=Size(jobs=4, patience=6),
     play=play,
     sabotages={"ack-first": frozenset({"I1"}), "not-concluded": frozenset({"I4"})},
+    slow_bites=frozenset({"ack-first", "not-concluded"}),
 )

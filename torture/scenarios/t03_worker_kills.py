@@ -36,4 +36,5 @@ SCENARIO: Final = Scenario(
     short=Size(jobs=80, faults=3, patience=5),
     play=play,
     sabotages={"ack-first": frozenset({"I1"})},
+    slow_bites=frozenset({"ack-first"}),
 )

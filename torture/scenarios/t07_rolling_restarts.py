@@ -69,4 +69,5 @@ SCENARIO: Final = Scenario(
     short=Size(jobs=60, faults=3, patience=6),
     play=play,
     sabotages={"shutdown-cancels": frozenset({"I2"})},
+    slow_bites=frozenset({"shutdown-cancels"}),
 )

@@ -75,4 +75,5 @@ SCENARIO: Final = Scenario(
     short=Size(jobs=40, faults=4),
     play=play,
     sabotages={"no-adoption": frozenset({"adoption"})},
+    slow_bites=frozenset({"no-adoption"}),
 )

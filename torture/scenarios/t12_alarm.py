@@ -138,5 +138,5 @@ SCENARIO: Final = Scenario(
     hurts_broker=True,
     sabotages={"one-connection": frozenset({"acks"}), "impatient-publisher": frozenset({"copies"})},
     slow_short=True,
-    slow_bites=frozenset({"impatient-publisher", "one-connection"}),
+    slow_bites=frozenset({"one-connection", "impatient-publisher"}),
 )

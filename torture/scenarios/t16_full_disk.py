@@ -94,4 +94,5 @@ SCENARIO: Final = Scenario(
         "trouble-drops": frozenset({"I1"}),
         "no-second-try": frozenset({"I1"}),
     },
+    slow_bites=frozenset({"silent-trouble", "trouble-drops", "no-second-try"}),
 )

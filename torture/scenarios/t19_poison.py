@@ -114,4 +114,5 @@ SCENARIO: Final = Scenario(
         "deaths-not-counted": frozenset({"I1", "I4"}),
         "suspects-not-alone": frozenset({"alone", "I2"}),
     },
+    slow_bites=frozenset({"deaths-not-counted", "suspects-not-alone"}),
 )

@@ -29,4 +29,5 @@ SCENARIO: Final = Scenario(
     short=Size(jobs=0, faults=40),
     play=play,
     sabotages={"marks-apart": frozenset({"one"}), "told-early": frozenset({"kept"})},
+    slow_bites=frozenset({"marks-apart"}),
 )

@@ -271,6 +271,14 @@ def _is_over(attempt: Attempt, began: Moment, cancel: Moment, history: History) 
     return any(ended.at <= cancel.at + OBEYS_AFTER + EARLY for ended in ends)
 
 
+def _shares_its_occurrence(history: History, attempt: Attempt, who: str) -> bool:
+    """Whether another dispatch of it ran in the same life: log entries name the occurrence only."""
+    return any(
+        other is not attempt and other.number == attempt.number and any(moment.who == who for moment in other.began)
+        for other in history.attempts.values()
+    )
+
+
 def logs_are_gapless(plan: Plan, history: History) -> Iterator[str]:
     """I6: all lines of a finished run, in order, before its end."""
     for attempt in history.attempts.values():
@@ -292,7 +300,7 @@ def logs_are_gapless(plan: Plan, history: History) -> Iterator[str]:
             }
             lines = [record.log.message for body in bodies.values() for record in decode_logs(body).logs]
             numbers = [int(line.removeprefix("line ")) for line in lines if line.startswith("line ")]
-            if plan.has(Fault.REFUSE):
+            if plan.has(Fault.REFUSE) or _shares_its_occurrence(history, attempt, ended.who):
                 numbers = sorted(set(numbers))
             if numbers != list(range(fate.lines)):
                 yield f"{attempt.label}: {ended.who} told {len(numbers)} of {fate.lines} lines, or out of order"

@@ -69,6 +69,8 @@ class Disk:
         """The process has died: what it wrote is there for the next one, unless the disk went with it."""
         if self._file is not None:
             self._file.close()
+            # As it was while the process lived, which did not say that it left.
+            self._file.path.with_suffix(".lock").write_bytes(b"")
             self._file = None
         if lose:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.stage import Stage
-from milvaion_trio.outbox.store import Tally
+from milvaion_trio.outbox.tally import Tally
 from milvaion_trio.ports import Confirmation, Report, ReportKind
 
 __all__ = ["Backlog", "Row", "retry_delay"]

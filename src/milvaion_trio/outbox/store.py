@@ -23,6 +23,7 @@ from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.header_text import plain, restored
+from milvaion_trio.outbox.tally import Tally
 from milvaion_trio.ports import Report, ReportKind
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
     "Recovered",
     "Store",
     "StoredReport",
-    "Tally",
     "read_reports",
 ]
 
@@ -99,18 +99,6 @@ class StoredReport:
     report: Report
     written_at: int
     """Unix seconds."""
-
-
-@frozen
-class Tally:
-    """The rows of one occurrence, or of none, that were left behind by an earlier process."""
-
-    occurrence_id: OccurrenceId | None
-    rows: int
-    finals: int
-    """How many of them are of a conclusion."""
-    log_rows: int
-    log_bytes: int
 
 
 @frozen

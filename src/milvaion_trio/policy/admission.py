@@ -128,8 +128,9 @@ def admit(
     3. *Does the occurrence run here?* Then that run answers for this message too. Mostly it is the same attempt, come
        back over a new link. If it is another one of the same occurrence, a second run at the same time could only
        do the same work twice and report two outcomes: a workflow that dispatches again something it believes lost
-       gets the outcome of the run that was not lost, and an attempt that a twin of the running one asked for is asked
-       for again when the running one fails.
+       gets the outcome of the run that was not lost. Not so a later attempt of the same dispatch, which a twin of the
+       running one asked for: when the running one asks for the attempts between, the twin's worker has concluded
+       them and acks them, and nobody would run the last one. It runs beside.
        A run that is concluded and only waits for its confirms does not count: its retry copy can arrive before them,
        and adopting that would lose the job.
     4. *Readable?* Broken, but with ids: refuse. Without: quarantine.
@@ -150,7 +151,7 @@ def admit(
     comes_back = redelivered and not is_stamped and attempt == running
     if is_known_by_key and not comes_back and is_concluded(attempt):
         return AlreadyConcluded(attempt)
-    if running is not None and (comes_back or not is_concluded(running)):
+    if running is not None and (comes_back or not is_concluded(running)) and not _comes_after(attempt, running):
         return Adopt(occurrence, attempt, running)
     try:
         job, problem = decode_job(message.body), None
@@ -172,6 +173,12 @@ def admit(
     if died >= DEATHS_ALLOWED:
         return Refuse(occurrence, attempt, job, _deaths_text(job.job_name_in_worker, died))
     return Run(occurrence, attempt, job, redelivered, died)
+
+
+def _comes_after(attempt: AttemptKey, running: AttemptKey) -> bool:
+    """Whether the running one asked for it, or a twin of it did, in the same dispatch."""
+    is_same_dispatch = attempt.dispatch_stamp == running.dispatch_stamp
+    return is_same_dispatch and (attempt.retry_count, attempt.snoozes) > (running.retry_count, running.snoozes)
 
 
 def _deaths_text(job_name: str, deaths: int) -> str:

@@ -81,10 +81,9 @@ class Run:
         return True
 
     def begin_time(self) -> None:
-        """Count the job's time from now, as its code is about to run."""
-        self.started_clock = trio.current_time()
+        """Count the job's limit from now, as its code is about to run; a slow disk must not use it up."""
         if self.time_limit is not None:
-            self.scope.deadline = self.started_clock + self.time_limit
+            self.scope.deadline = trio.current_time() + self.time_limit
 
     def tell(self) -> None:
         """Let code that runs elsewhere than in a task see that, and why, its scope was cancelled."""
