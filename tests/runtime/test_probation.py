@@ -338,3 +338,18 @@ async def test_slots_are_handed_out_in_the_order_of_those_who_wait_alone_or_not(
         *("a beside 0", "b beside 1", "c beside 1"),
         *("D beside 0", "e beside 0", "F beside 0", "g beside 0"),
     ]
+
+
+def test_a_suspect_that_is_left_behind_keeps_its_slot_and_lets_others_run() -> None:
+    """Nobody knows how long a thread goes on that ignores its cancellation."""
+    job, worker = Slots(1), Slots(2)
+    assert job.try_take()
+    assert worker.try_take(alone=True)
+    taken = Taken(job, worker, alone=True)
+
+    taken.no_longer_alone()
+
+    assert worker.try_take()
+    assert not worker.has_room
+    taken.give()
+    assert (job.taken, worker.taken, worker.is_alone) == (0, 1, False)

@@ -103,6 +103,30 @@ def test_job_names_are_left_to_the_registry_to_compare() -> None:
 # --- concluded or running already -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("later", [{"x_retry_count": 1}, {"x_mtrio_snoozes": 1}], ids=["retry", "snooze"])
+def test_an_attempt_that_comes_after_the_one_that_runs_here_is_not_adopted(later: dict[str, HeaderValue]) -> None:
+    """A twin of what runs here asked for it. Acked with this run, it would be lost: its own retry copy is concluded."""
+    assert isinstance(decide(dispatch(**later), running=(STAMPED,)), Run)
+
+
+def test_a_message_that_went_back_without_a_run_is_new_though_its_unstamped_key_is_concluded() -> None:
+    """It may be the copy of a workflow's next dispatch; its redelivered mark says nothing then."""
+    ledger = Ledger[str]()
+    ledger.returned_unstarted(UNSTAMPED)
+
+    admission = admit(
+        dotnet_copy(),
+        redelivered=True,
+        ledger=ledger,
+        is_concluded=lambda attempt: attempt == UNSTAMPED,
+        deaths=lambda _: 0,
+        knows=lambda _: True,
+        known_names=(),
+    )
+
+    assert isinstance(admission, Run)
+
+
 @pytest.mark.parametrize("redelivered", [False, True])
 def test_a_concluded_attempt_does_not_run_again_however_it_comes_back(redelivered: bool) -> None:
     assert decide(dispatch(), redelivered=redelivered, concluded=(STAMPED,)) == AlreadyConcluded(STAMPED)
