@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+import pytest
 import trio
 from attrs import asdict, define, field, frozen
 from tests.support.amqp import connect
@@ -184,6 +185,7 @@ def finals(occurrence: Occurrence) -> list[OccurrenceStatus | int]:
     return [status.status for status in occurrence.wire if status.status in ENDS]
 
 
+@pytest.mark.long
 async def test_every_job_has_one_final_status_and_the_dead_letters_are_exactly_the_failed_ones() -> None:
     """Never a Running behind a final (`ApiModel` judges each message), and nothing left in any queue of ours."""
     draw = random.Random(SEED)

@@ -80,6 +80,7 @@ async def ending(life: Life, at: float, step: int, *, queued: bool) -> str:
     return finals[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("life", "times", "queued"),
     [

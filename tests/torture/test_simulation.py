@@ -13,7 +13,7 @@ from torture.simulation.seeds import play, play_all
 
 import torture
 
-SEEDS = 200
+SEEDS = 100
 SHARE = 50
 """Of them in one test, so that several processes share the work."""
 

@@ -123,4 +123,5 @@ SCENARIO: Final = Scenario(
     play=play,
     sabotages={"damage-is-waited-for": frozenset({"starts", "I1"}), "unchecked": frozenset({"I1", "I2", "I13"})},
     slow_bites=frozenset({"damage-is-waited-for", "unchecked"}),
+    slow_short=True,
 )
