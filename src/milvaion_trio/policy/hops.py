@@ -95,5 +95,7 @@ def at_hop(message: Message, *, ledger: Ledger[R], is_concluded: Callable[[Attem
         case AlreadyConcluded() | CancelledBeforeStart():
             return admission
         case Run(occurrence_id, _, job):
-            return SendOn(publication, (occurrence_id, job))
+            running = ledger.running(occurrence_id)
+            speaks_for_itself = running is not None and not is_concluded(running)
+            return SendOn(publication, None if speaks_for_itself else (occurrence_id, job))
     return SendOn(publication, None)
