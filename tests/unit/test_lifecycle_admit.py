@@ -103,10 +103,10 @@ def test_job_names_are_left_to_the_registry_to_compare() -> None:
 # --- concluded or running already -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("later", [{"x_retry_count": 1}, {"x_mtrio_snoozes": 1}], ids=["retry", "snooze"])
-def test_an_attempt_that_comes_after_the_one_that_runs_here_is_not_adopted(later: dict[str, HeaderValue]) -> None:
+@pytest.mark.parametrize("later", [dispatch(x_retry_count=1), dispatch(x_mtrio_snoozes=1)], ids=["retry", "snooze"])
+def test_an_attempt_that_comes_after_the_one_that_runs_here_is_not_adopted(later: Message) -> None:
     """A twin of what runs here asked for it. Acked with this run, it would be lost: its own retry copy is concluded."""
-    assert isinstance(decide(dispatch(**later), running=(STAMPED,)), Run)
+    assert isinstance(decide(later, running=(STAMPED,)), Run)
 
 
 def test_a_message_that_went_back_without_a_run_is_new_though_its_unstamped_key_is_concluded() -> None:
