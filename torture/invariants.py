@@ -16,6 +16,7 @@ from torture.evidence import FINALS, Evidence
 __all__ = ["INVARIANTS", "Violation", "judge"]
 
 CANCELLED: Final = 4
+"""The status, as in `evidence.FINALS`."""
 EARLY: Final = 0.05
 """Seconds that a retry may come too early: the clock of two processes and the line that one writes."""
 MOST_FDS: Final = 100

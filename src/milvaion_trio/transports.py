@@ -4,13 +4,17 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.outbox.memory import MemoryOutbox
-from milvaion_trio.ports import Broker, Outbox, Signals
+from milvaion_trio.ports import Broker, Signals
 from milvaion_trio.signals.local import LocalSignals
+
+if TYPE_CHECKING:  # it brings sqlite3 along
+    from milvaion_trio.outbox.disk import DiskOutbox
 
 __all__ = ["broker_for", "outbox_for", "outbox_place", "signals_for"]
 
@@ -52,7 +56,7 @@ def signals_for(settings: WorkerSettings) -> Signals:
     return RedisSignals(settings.redis)
 
 
-def outbox_for(settings: WorkerSettings) -> Outbox:
+def outbox_for(settings: WorkerSettings) -> "MemoryOutbox | DiskOutbox":
     """The outbox of these settings; no file is opened. What the embedded broker holds ends with the process anyway."""
     offline = settings.offline_resilience
     if settings.rabbitmq is None or not offline.enabled:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 import trio
 from tests.support.disks import outbox_file
 from tests.support.reports import FINAL, HEARTBEAT, LOG, RUNNING, A, B, Reception, attempt, report
@@ -11,11 +10,6 @@ from trio.testing import wait_all_tasks_blocked
 
 from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.ports import Report
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tests.outbox.db"
 
 
 async def test_rows_and_marks_outlive_a_kill_in_their_order(path: Path) -> None:

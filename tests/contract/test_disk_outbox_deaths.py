@@ -13,11 +13,6 @@ from milvaion_trio.outbox.disk import DiskOutbox
 from milvaion_trio.outbox.store import RUNNING as RUNS
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tests.outbox.db"
-
-
 async def test_a_start_that_did_not_end_is_a_death_for_the_next_process(path: Path) -> None:
     async with opened(path) as outbox:
         await outbox.started(attempt())

@@ -19,16 +19,6 @@ from milvaion_trio.outbox.store import CONCLUDED, RUNNING, Store
 from milvaion_trio.transports import outbox_for
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tests.outbox.db"
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> FailingDisk:
-    return FailingDisk(monkeypatch)
-
-
 @pytest.mark.parametrize(("durability", "level"), [("NORMAL", 1), ("FULL", 2)])
 def test_the_durability_is_what_sqlite_is_told(path: Path, durability: str, level: int) -> None:
     store = Store(path, "boot")

@@ -33,11 +33,6 @@ time.sleep(60)
 """
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tests.outbox.db"
-
-
 def refused(path: Path) -> str:
     """Why it is not opened."""
     file = outbox_file(path)

@@ -23,16 +23,6 @@ from milvaion_trio.outbox.store import Store
 MANY = 3 * HEAD_ROWS
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tests.outbox.db"
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> FailingDisk:
-    return FailingDisk(monkeypatch)
-
-
 # --- damage and loss of a file that is open -------------------------------------------------------------------------
 
 

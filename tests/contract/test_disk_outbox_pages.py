@@ -20,11 +20,6 @@ MANY = 5 * HEAD_ROWS + 7
 A_DAY = 86_400.0
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tests.outbox.db"
-
-
 def in_memory(outbox: DiskOutbox) -> int:
     """How many rows are."""
     return outbox._backlog.queued + len(outbox._held)

@@ -12,11 +12,6 @@ from tests.support.stored import Troubles, all_sent, left_by_a_kill, opened, row
 from milvaion_trio.outbox.store import CONCLUDED, Store
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tests.outbox.db"
-
-
 @define
 class FailingConnection:
     """A connection that fails at the statement of this number, before or after it was done."""

@@ -17,16 +17,6 @@ from milvaion_trio.outbox.memory import MAX_LOG_ROWS
 MANY = 3 * HEAD_ROWS
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tests.outbox.db"
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> FailingDisk:
-    return FailingDisk(monkeypatch)
-
-
 @pytest.mark.parametrize("how", [FailingDisk.fill, FailingDisk.break_down], ids=["full", "broken"])
 async def test_what_cannot_be_written_is_sent_all_the_same_and_trouble_is_told(
     path: Path,

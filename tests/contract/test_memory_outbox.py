@@ -11,7 +11,8 @@ from trio.testing import MockClock
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.backlog import retry_delay
 from milvaion_trio.outbox.courier import BATCH
-from milvaion_trio.outbox.memory import CONCLUDED_REMEMBERED, MAX_LOG_ROWS, MemoryOutbox, OutboxStatistics
+from milvaion_trio.outbox.memory import CONCLUDED_REMEMBERED, MAX_LOG_ROWS, MemoryOutbox
+from milvaion_trio.outbox.statistics import OutboxStatistics
 
 
 @pytest.fixture

@@ -132,11 +132,7 @@ def flush_outbox(
 
 async def _flush(cluster: Cluster, patience: float) -> tuple[int, int]:
     """Send all there is; how many were sent and how many are left. If cancelled, some may have been sent."""
-    from milvaion_trio.outbox.disk import DiskOutbox  # imports sqlite3
-
     outbox = outbox_for(cluster.settings)
-    if not isinstance(outbox, DiskOutbox):
-        raise AssertionError("looked for before")
     broker = broker_for(cluster.settings, "milvaion-trio outbox flush", CONNECT_TIMEOUT)
     try:
         with trio.move_on_after(patience):

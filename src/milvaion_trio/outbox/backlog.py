@@ -12,6 +12,7 @@ from attrs import define, field
 
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.stage import Stage
+from milvaion_trio.outbox.statistics import OutboxStatistics
 from milvaion_trio.outbox.tally import Tally
 from milvaion_trio.ports import Confirmation, Report, ReportKind
 
@@ -139,10 +140,6 @@ class Backlog:
                 stage = stage.earlier
         return Row(report, number, report.occurrence_id or report.kind, stage, is_stored=True)
 
-    def drop(self, row: Row) -> None:
-        """Forget a row that is not queued and not worth sending."""
-        self._forget(row)
-
     def lasting(self) -> list[Row]:
         """The queued rows that have to last: statuses that say how something ended, and logs."""
         lasts = (ReportKind.FINAL, ReportKind.LOG)
@@ -185,6 +182,17 @@ class Backlog:
     def stage(self, occurrence_id: OccurrenceId) -> Stage | None:
         """The newest stage of the occurrence, `None` when no row of it is pending."""
         return self._stages.get(occurrence_id)
+
+    def statistics(self, dropped_logs: int) -> OutboxStatistics:
+        """The outbox in numbers, with those of the logs that never came here."""
+        return OutboxStatistics(
+            pending=self.pending,
+            pending_logs=self.pending_logs,
+            confirmed=self.confirmed,
+            dropped_logs=dropped_logs,
+            superseded=self.superseded,
+            retried=self.retried,
+        )
 
     @property
     def has_refused(self) -> bool:
@@ -232,7 +240,7 @@ class Backlog:
 
     def start_over(self) -> None:
         """For a fresh link: all rows in their first order, without those that say nothing any more."""
-        rows = [*self._waiting, *(row for lane in self._refused.values() for row in lane.rows)]
+        rows = self._queued()
         self._refused.clear()
         self._waiting.clear()
         for row in sorted(rows, key=_number):
@@ -272,9 +280,10 @@ class Backlog:
     def _unqueue(self, row: Row) -> None:
         self.queued -= 1
         self.queued_bytes -= len(row.report.publication.message.body)
-        self._forget(row)
+        self.forget(row)
 
-    def _forget(self, row: Row) -> None:
+    def forget(self, row: Row) -> None:
+        """Count a row out that is not queued, or no longer."""
         row.is_gone = True
         if row.is_stored:
             self.gone_from_file.append(row.number)

@@ -11,6 +11,7 @@ import trio
 from attrs import define, field
 
 from milvaion_trio.model.errors import LinkLost
+from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.backlog import Backlog, Row
 from milvaion_trio.ports import Confirmation, Link, Publisher
 
@@ -68,6 +69,23 @@ class Courier:
             if self._emptied.is_set():
                 self._emptied = trio.Event()
             await self._emptied.wait()
+
+    async def newest_settled(self, occurrence_id: OccurrenceId) -> None:
+        """Return when no row of the occurrence's newest stage is left; raises `ReportsLost`.
+
+        If cancelled, nothing changes.
+        """
+        stage = self._backlog.stage(occurrence_id)
+        if stage is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await stage.settled()
+
+    async def settled(self, occurrence_id: OccurrenceId) -> None:
+        """Return when no row of the occurrence is left; raises `ReportsLost`. If cancelled, nothing changes."""
+        await trio.lowlevel.checkpoint()
+        while (stage := self._backlog.stage(occurrence_id)) is not None:
+            await stage.settled()
 
     async def _send_until_lost(self, publisher: Publisher) -> LinkLost:
         """Send rows as they come. If cancelled, those without a confirm stay."""

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-import trio
 from attrs import define, field
 
 from milvaion_trio.model.headers import AttemptKey
@@ -21,7 +20,8 @@ from milvaion_trio.outbox.courier import Courier
 from milvaion_trio.outbox.file import OutboxFile
 from milvaion_trio.outbox.journal import Journal
 from milvaion_trio.outbox.log_room import LogRoom
-from milvaion_trio.outbox.memory import MAX_LOG_ROWS, OutboxStatistics
+from milvaion_trio.outbox.memory import MAX_LOG_ROWS
+from milvaion_trio.outbox.statistics import OutboxStatistics
 from milvaion_trio.outbox.store import ATTEMPTS_REMEMBERED, CONCLUDED, RETURNED, RUNNING, Mark, Recovered, StoredReport
 from milvaion_trio.outbox.writer import OpenWriter, open_writer
 from milvaion_trio.ports import Publisher, Report, ReportKind
@@ -127,7 +127,7 @@ class DiskOutbox:
                 self._courier.wake()
                 return True
             if kind is ReportKind.HEARTBEAT:
-                backlog.drop(row)
+                backlog.forget(row)
                 return False
         self._journal.add((row,))
         return True
@@ -141,11 +141,7 @@ class DiskOutbox:
         self._running.discard(attempt)
         self._deaths.pop(attempt, None)
         self._journal.add(rows, {attempt: CONCLUDED})
-        stage = self._backlog.stage(occurrence_id)
-        if stage is None:
-            await trio.lowlevel.checkpoint()
-        else:
-            await stage.settled()
+        await self._courier.newest_settled(occurrence_id)
 
     def is_concluded(self, attempt: AttemptKey) -> bool:
         """Whether this attempt was concluded here, by this process or an earlier one, and not too long ago."""
@@ -153,9 +149,7 @@ class DiskOutbox:
 
     async def settled(self, attempt: AttemptKey) -> None:
         """Return when no row of the occurrence is pending; raises `ReportsLost`. If cancelled, nothing changes."""
-        await trio.lowlevel.checkpoint()
-        while (stage := self._backlog.stage(attempt.occurrence_id)) is not None:
-            await stage.settled()
+        await self._courier.settled(attempt.occurrence_id)
 
     async def started(self, attempt: AttemptKey) -> None:
         """Write that it runs, and return when that is done, or cannot be. If cancelled, it may be written."""
@@ -190,15 +184,7 @@ class DiskOutbox:
 
     def statistics(self) -> OutboxStatistics:
         """The outbox in numbers."""
-        backlog = self._backlog
-        return OutboxStatistics(
-            pending=backlog.pending,
-            pending_logs=backlog.pending_logs,
-            confirmed=backlog.confirmed,
-            dropped_logs=self._log_room.dropped,
-            superseded=backlog.superseded,
-            retried=backlog.retried,
-        )
+        return self._backlog.statistics(self._log_room.dropped)
 
     # --- for the journal ----------------------------------------------------------------------------------------------
 
@@ -292,7 +278,7 @@ class DiskOutbox:
             if row.report.kind is ReportKind.LOG and stored.written_at < oldest_log:
                 self._log_room.dropped += 1
                 self._stored_after = max(self._stored_after, row.number)
-                self._backlog.drop(row)
+                self._backlog.forget(row)
             else:
                 self._queue(row)
         self._courier.rows_left()

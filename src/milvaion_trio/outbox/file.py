@@ -4,6 +4,7 @@ Separate from the store, which reads and writes a file that is good: here it is 
 must be, set aside under another name.
 """
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -35,6 +36,8 @@ _held: set[Path] = set()
 
 _owning = threading.Lock()
 
+_FOR_A_PERSON = frozenset((errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EROFS))
+"""Errors that do not pass by themselves."""
 _BEYOND_REPAIR = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT))
 """Codes of errors by which a file shows that it is damaged."""
 
@@ -143,35 +146,28 @@ class OutboxFile:
         place = path.with_suffix(".lock")
         if place in _held:
             raise self._refused("belongs to another worker of this process. Give each a folder of its own")
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = open(place, "r+b", opener=_made_where_missing)  # noqa: SIM115  # kept; Path has no opener
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
-            raise self._refused(f"cannot be written ({error.strerror})") from error
-        except OSError as error:
-            if error.errno == errno.EROFS:
-                raise self._refused(f"cannot be written ({error.strerror})") from error
-            raise
-        try:
-            # Not `flock`, which a job's orphaned children would hold on.
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise  # no locks at all on this file system, for example
-            raise self._refused("belongs to another worker that runs. Give each a folder of its own") from error
-        if path.is_dir():
-            lock.close()
-            raise self._refused("is a folder")
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            lock.close()
-            raise self._refused("cannot be written (Permission denied)")
-        self._left_cleanly = os.pread(lock.fileno(), BOOT_BYTES, 0).decode(errors="replace").strip()
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                lock = stack.enter_context(open(place, "r+b", opener=_made_where_missing))
+            except OSError as error:
+                if error.errno in _FOR_A_PERSON:
+                    raise self._refused(f"cannot be written ({error.strerror})") from error
+                raise
+            try:
+                # Not `flock`, which a job's orphaned children would hold on.
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise  # no locks at all on this file system, for example
+                raise self._refused("belongs to another worker that runs. Give each a folder of its own") from error
+            if path.is_dir():
+                raise self._refused("is a folder")
+            if not os.access(path if path.exists() else path.parent, os.W_OK):
+                raise self._refused("cannot be written (Permission denied)")
+            self._left_cleanly = os.pread(lock.fileno(), BOOT_BYTES, 0).decode(errors="replace").strip()
             os.pwrite(lock.fileno(), b" " * BOOT_BYTES, 0)
-        except OSError:
-            lock.close()
-            raise
+            stack.pop_all()  # kept open: it is ours
         self._lock = lock
         _held.add(place)
 

@@ -15,6 +15,7 @@ from typing import Final, Protocol, cast
 import trio
 from attrs import define, field
 
+from milvaion_trio.model.alarm import Alarm
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.outbox.backlog import Row
 from milvaion_trio.outbox.batch import Batch
@@ -45,7 +46,7 @@ class Owner(Protocol):
         """They are in the file; `Row.is_stored` says so."""
 
     def unstored(self, rows: Sequence[Row]) -> None:
-        """They cannot be written now, and will be when that is possible. Told once of each, in order."""
+        """They cannot be written now, and will be when that is possible. In order; of some it was told before."""
 
     def file_lost(self, unstored: Sequence[Row]) -> tuple[Sequence[Row], Mapping[AttemptKey, Mark]]:
         """The file is a new one: what only the old one held is gone. These rows were not in it.
@@ -76,7 +77,7 @@ class Journal:
     _handed_over: trio.Event = field(factory=trio.Event, init=False)
     _retry: float = field(default=RETRY, init=False)
     _mended_at: float = field(default=-math.inf, init=False)
-    _tell_trouble: list[Callable[[str], None]] = field(factory=list, init=False)
+    _alarm: Alarm = field(factory=Alarm, init=False)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Recovered]:
@@ -150,9 +151,7 @@ class Journal:
 
     def on_trouble(self, tell: Callable[[str], None]) -> None:
         """Tell when the file cannot be written, and when it can again."""
-        self._tell_trouble.append(tell)
-        if self.trouble is not None:
-            tell(self._trouble_text())
+        self._alarm.listen(tell)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -197,7 +196,7 @@ class Journal:
             self._retry = min(2 * self._retry, LONGEST_RETRY) if is_back else RETRY
             _log.error("the outbox %s cannot be written, it goes on in memory: %s", self.file.path, error)
             self._troubled.set()
-            self._tell()
+            self._alarm.say(f"the outbox {self.file.path} cannot be written: {error}")
 
     # --- in the writer's thread ---------------------------------------------------------------------------------------
 
@@ -268,14 +267,7 @@ class Journal:
             self._gathering.rows[:0] = rows
             self._gathering.marks = {**marks, **self._gathering.marks}
         _log.warning("the outbox %s is written again", self.file.path)
-        self._tell()
-
-    def _tell(self) -> None:
-        for tell in self._tell_trouble:
-            tell(self._trouble_text())
-
-    def _trouble_text(self) -> str:
-        return "" if self.trouble is None else f"the outbox {self.file.path} cannot be written: {self.trouble}"
+        self._alarm.say("")
 
     # --- open and closed ----------------------------------------------------------------------------------------------
 

@@ -7,17 +7,17 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.outbox.backlog import Backlog
 from milvaion_trio.outbox.concluded import Concluded
 from milvaion_trio.outbox.courier import Courier
 from milvaion_trio.outbox.log_room import LogRoom
+from milvaion_trio.outbox.statistics import OutboxStatistics
 from milvaion_trio.ports import Publisher, Report, ReportKind
 
-__all__ = ["MemoryOutbox", "OutboxStatistics"]
+__all__ = ["MemoryOutbox"]
 
 MAX_LOG_ROWS = 10_000
 """Log batches kept while the broker is away, at most 500,000 lines (RELIABILITY.md 2.3, S5 under fault B)."""
@@ -27,24 +27,6 @@ CONCLUDED_REMEMBERED = 10_000
 prefetches together, a few hundred. At about 300 bytes each there is no need to be exact."""
 
 logger: logging.Logger = logging.getLogger("milvaion_trio.outbox")
-
-
-@frozen(kw_only=True)
-class OutboxStatistics:
-    """The outbox in numbers, since the start of the process."""
-
-    pending: int
-    """Rows without a confirm."""
-    pending_logs: int
-    """How many of them are logs."""
-    confirmed: int
-    """Rows that the broker confirmed."""
-    dropped_logs: int
-    """Log rows that found no room."""
-    superseded: int
-    """Running rows that a final row made needless before they could leave."""
-    retried: int
-    """How often a row had to be sent again, because it was refused or its link was lost."""
 
 
 @define(eq=False)
@@ -97,11 +79,7 @@ class MemoryOutbox:
             self._backlog.append(report, occurrence_id)
         self._concluded.add(attempt)
         self._courier.wake()
-        stage = self._backlog.stage(occurrence_id)
-        if stage is None:
-            await trio.lowlevel.checkpoint()
-        else:
-            await stage.settled()
+        await self._courier.newest_settled(occurrence_id)
 
     def is_concluded(self, attempt: AttemptKey) -> bool:
         """Whether this attempt was concluded here, by this process and not too long ago."""
@@ -109,9 +87,7 @@ class MemoryOutbox:
 
     async def settled(self, attempt: AttemptKey) -> None:
         """Return when no row of the occurrence is pending. If cancelled, nothing changes."""
-        await trio.lowlevel.checkpoint()
-        while (stage := self._backlog.stage(attempt.occurrence_id)) is not None:
-            await stage.settled()
+        await self._courier.settled(attempt.occurrence_id)
 
     async def started(self, attempt: AttemptKey) -> None:
         """Nothing to note: a process that dies takes this outbox with it. There is no wait that could be cancelled."""
@@ -136,15 +112,7 @@ class MemoryOutbox:
 
     def statistics(self) -> OutboxStatistics:
         """The outbox in numbers."""
-        backlog = self._backlog
-        return OutboxStatistics(
-            pending=backlog.pending,
-            pending_logs=backlog.pending_logs,
-            confirmed=backlog.confirmed,
-            dropped_logs=self._log_room.dropped,
-            superseded=backlog.superseded,
-            retried=backlog.retried,
-        )
+        return self._backlog.statistics(self._log_room.dropped)
 
     def _check_open(self) -> None:
         if not self._is_open:

@@ -280,12 +280,12 @@ class NewerSchema(Exception):
 
 
 @contextlib.contextmanager
-def _damaged_if_senseless() -> Iterator[None]:
+def _damaged_if_senseless(what: str = "") -> Iterator[None]:
     """Whatever comes of values that nobody wrote is damage: letters that are no text, words that mean nothing."""
     try:
         yield
     except (ValueError, ArithmeticError, TypeError, AttributeError) as error:
-        raise Damaged(str(error)) from error
+        raise Damaged(f"{what}{error}") from error
     except sqlite3.OperationalError as error:
         if hasattr(error, "sqlite_errorcode"):
             raise
@@ -330,7 +330,7 @@ def _stored(row: Sequence[object]) -> StoredReport:
         raise Damaged("a row has the wrong types")
     if checksum != _checksum(body, *columns):
         raise Damaged(f"row {number} is not as it was written")
-    try:
+    with _damaged_if_senseless(f"row {number} cannot be read: "):
         exchange, key, delay, message_id, correlation_id, content_type, timestamp, persistent, headers = json.loads(
             str(envelope)
         )
@@ -348,8 +348,6 @@ def _stored(row: Sequence[object]) -> StoredReport:
             Publication(message, key, exchange, delay),
             None if occurrence_id is None else OccurrenceId(str(occurrence_id)),
         )
-    except (ValueError, ArithmeticError, TypeError, AttributeError) as error:
-        raise Damaged(f"row {number} cannot be read: {error}") from error
     return StoredReport(number, report, written_at)
 
 

@@ -17,6 +17,7 @@ from milvaion_trio.broker.aiopika.encoding import as_sent, fits, publish_frames
 from milvaion_trio.broker.aiopika.frames import BlockedEvent, ConfirmedEvent, Event, ReturnedEvent
 from milvaion_trio.broker.aiopika.link import AioPikaLink
 from milvaion_trio.broker.ladder import LADDER, first_rung
+from milvaion_trio.model.alarm import Alarm
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.ports import Confirmation, Exchange, Queue
@@ -36,15 +37,12 @@ class AioPikaPublisher(AioPikaLink):
     _known: set[tuple[type, str]] = field(factory=set, init=False)
     """What was seen to exist. If it is deleted later, the channel ends, and the link with it."""
     _has_ladder: bool = field(default=False, init=False)
-    _blocked: str = field(default="", init=False)
-    """Why the broker does not read what is published; empty while it reads."""
-    _tell_blocked: list[Callable[[str], None]] = field(factory=list, init=False)
+    _alarm: Alarm = field(factory=Alarm, init=False)
+    """Why the broker does not read what is published."""
 
     def on_blocked(self, tell: Callable[[str], None]) -> None:
         """Tell of RabbitMQ's alarms: of memory, of disk."""
-        self._tell_blocked.append(tell)
-        if self._blocked:
-            tell(self._blocked)
+        self._alarm.listen(tell)
 
     async def publish(self, publications: Sequence[Publication]) -> Sequence[Confirmation]:
         """Publish all in one go, then wait for the answers.
@@ -124,9 +122,7 @@ class AioPikaPublisher(AioPikaLink):
             case ReturnedEvent(_, exchange, routing_key, message):
                 self._confirms.returned(Sent(exchange, routing_key, message.message_id))
             case BlockedEvent(why):
-                self._blocked = why
-                for tell in self._tell_blocked:
-                    tell(why)
+                self._alarm.say(why)
                 super()._hear(event)
             case _:
                 super()._hear(event)

@@ -15,6 +15,7 @@ from milvaion_trio.broker.embedded.delays import Delays
 from milvaion_trio.broker.embedded.links import EmbeddedConsumer, EmbeddedLink, EmbeddedPublisher, Gate, LinkKind
 from milvaion_trio.broker.embedded.queues import QueueView
 from milvaion_trio.broker.embedded.vhost import VirtualHost
+from milvaion_trio.model.alarm import Alarm
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.ports import Confirmation, Topology
@@ -65,7 +66,8 @@ class EmbeddedBroker:
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[EmbeddedPublisher]:
         """Open a publishing connection. If cancelled, none was opened."""
-        publisher = EmbeddedPublisher("publishing", self.publish_nowait, self._reading, self._confirms, self._blocked)
+        alarm = Alarm(self._blocked)
+        publisher = EmbeddedPublisher("publishing", self.publish_nowait, self._reading, self._confirms, alarm)
         async with self._open(publisher) as link:
             yield link
 
@@ -164,7 +166,7 @@ class EmbeddedBroker:
         self._blocked = why
         for link in tuple(self._links):
             if isinstance(link, EmbeddedPublisher):
-                link.block(why)
+                link.alarm.say(why)
 
     @asynccontextmanager
     async def _open(self, link: _Link) -> AsyncIterator[_Link]:

@@ -13,6 +13,7 @@ from attrs import define, field
 from milvaion_trio.broker.embedded.delays import Delays
 from milvaion_trio.broker.embedded.queues import EmbeddedDeliveries, EmbeddedDelivery, EmbeddedQueue
 from milvaion_trio.broker.embedded.vhost import VirtualHost
+from milvaion_trio.model.alarm import Alarm
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.ports import Confirmation, QueueState, Topology
@@ -88,8 +89,8 @@ class EmbeddedPublisher(EmbeddedLink):
     _publish: Callable[[Publication], Confirmation]
     _reading: Gate
     _confirms: Gate
-    _blocked: str = ""
-    _tell_blocked: list[Callable[[str], None]] = field(factory=list, init=False)
+    alarm: Alarm = field(factory=Alarm)
+    """Why nothing that is published is read."""
 
     async def publish(self, publications: Sequence[Publication]) -> Sequence[Confirmation]:
         """Publish all in one go, then wait for the confirms. If cancelled, all of it has arrived or nothing."""
@@ -102,15 +103,7 @@ class EmbeddedPublisher(EmbeddedLink):
 
     def on_blocked(self, tell: Callable[[str], None]) -> None:
         """Tell when the broker is blocked on demand, by `EmbeddedBroker.blocking`."""
-        self._tell_blocked.append(tell)
-        if self._blocked:
-            tell(self._blocked)
-
-    def block(self, why: str) -> None:
-        """Tell that nothing is read for this reason, or with "" that it is again."""
-        self._blocked = why
-        for tell in self._tell_blocked:
-            tell(why)
+        self.alarm.listen(tell)
 
 
 @define(eq=False)
