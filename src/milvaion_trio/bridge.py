@@ -122,6 +122,8 @@ class Bridge:
     _loop: Any = field(default=None, init=False)
     _opened: trio.Event = field(factory=trio.Event, init=False)
     _left: trio.Event = field(factory=trio.Event, init=False)
+    _unended: set[asyncio.Future[Any]] = field(factory=set, init=False)
+    """Work that is not to be cancelled in the middle."""
 
     async def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an asyncio coroutine function and return what it returns.
@@ -134,6 +136,18 @@ class Bridge:
         except asyncio.CancelledError as error:  # never ours: a cancellation of Trio's comes back as `trio.Cancelled`
             raise Abandoned from error  # noqa: ASYNC104
         return result
+
+    async def to_the_end(self, work: Awaitable[T]) -> T:
+        """In asyncio: what this work returns, or raises. If cancelled, only the waiting ends: the work goes on."""
+        task = asyncio.ensure_future(work)
+        self._unended.add(task)
+        task.add_done_callback(self._unended.discard)
+        return await asyncio.shield(task)
+
+    async def all_ended(self) -> None:
+        """In asyncio: return when everything that was to go on to its end has. If cancelled, it goes on."""
+        if self._unended:
+            await asyncio.wait(self._unended)
 
     async def streams(
         self, connected: socket.socket, on_data: Callable[[bytes], bytes], on_end: Callable[[Exception | None], None]

@@ -71,10 +71,12 @@ async def open_writer() -> AsyncIterator[Writer]:
     """A writer for as long as the context is open. On leaving, cancelled or not, what was handed over is done first."""
     worker = _Thread(trio.lowlevel.current_trio_token())
     # A daemon: a disk that answers nothing must not keep the process from ending.
-    threading.Thread(target=worker.run, name="outbox", daemon=True).start()
+    thread = threading.Thread(target=worker.run, name="outbox", daemon=True)
+    thread.start()
     try:
         yield worker
     finally:
         worker.leave()
         with trio.move_on_after(LEAVE_TIMEOUT, shield=True):
             await worker.ended.wait()
+            thread.join()  # it is on its last line; a host may count its threads

@@ -130,7 +130,7 @@ class AioPikaConsumer(AioPikaLink):
             self._stopped.discard(number)
             del self._in_use[number]
             with suppress(Refused):  # closed, by whomever
-                await self.ask(self._consumptions.pop(number).channel.close)
+                await self.ask(self.close_channel, self._consumptions.pop(number).channel)
 
     def _settled_number(self) -> int | None:
         return next(

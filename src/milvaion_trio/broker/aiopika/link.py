@@ -152,6 +152,7 @@ class AioPikaLink:
         self._streams.abort_after(CLOSE_TIMEOUT)
         with trio.CancelScope(shield=True):
             try:
+                await self._bridge.call(self._bridge.all_ended)  # aiormq would cancel it
                 await self._bridge.call(self._connection.close)
             except Exception as error:
                 _logger.debug("closing the connection to %s: %r", self._endpoint.address, error)
@@ -195,11 +196,11 @@ class AioPikaLink:
             try:
                 answer = await function(channel)
             except Exception:
-                await channel.close()  # noqa: ASYNC120  # asyncio's, which delivers a cancellation once
+                await self.close_channel(channel)  # noqa: ASYNC120  # asyncio's, which delivers a cancellation once
                 raise
             # Not after a cancellation: aiormq has sent the close by then, and waiting for the answer takes 10 s where
             # nobody answers.
-            await channel.close()
+            await self.close_channel(channel)
             return answer
 
         return await self.ask(on_channel)
@@ -211,6 +212,14 @@ class AioPikaLink:
         if not isinstance(underlay, aiormq.Channel):
             raise TypeError(f"this version of aio-pika is not supported: a channel is a {type(underlay).__name__}")
         return underlay
+
+    async def close_channel(self, channel: aiormq.Channel) -> None:
+        """In asyncio: close it. If cancelled, it is closed all the same.
+
+        Cancelled after its `channel.close`, aiormq would send a second one, for which RabbitMQ ends the connection
+        ("expected 'channel.open'"), and the acks of that moment are lost.
+        """
+        await self._bridge.to_the_end(channel.close())
 
     def write(self, data: bytes) -> None:
         """Send frames, behind all that was sent before; on a lost link this does nothing."""
