@@ -105,8 +105,9 @@ def recoveries(evidence: Evidence) -> list[tuple[Fault, float | None]]:
     for fault in evidence.faults:
         if fault.recovers:
             whose = {fault.whom} if fault.whom in names else names
-            waits = (at - max(since, fault.ended) for at, who, since in begun if at >= fault.ended and who in whose)
-            found.append((fault, next(waits, None)))
+            waits = [at - max(since, fault.ended) for at, who, since in begun if at >= fault.ended and who in whose][:1]
+            again = [one.began - fault.ended for one in evidence.faults if one.whom == fault.whom]
+            found.append((fault, min([*waits, *(wait for wait in again if waits and wait >= 0)], default=None)))
     return found
 
 

@@ -160,10 +160,25 @@ class Play:
 
     async def depth(self, worker_id: str) -> int:
         """How many messages wait in the queue of this group. Raises `Closed` as the broker goes; cancelled: nothing."""
+        ready, _ = await self._queue_of(worker_id)
+        return ready
+
+    async def until_left(self, worker_id: str) -> None:
+        """Return when the broker has noticed that nobody consumes the queue of this group, so that all is back in it.
+
+        A kill is not noticed at once. Raises `GaveUp`, or `Closed` as the broker goes. If cancelled, nothing changes.
+        """
+        with trio.move_on_after(self.size.patience):
+            while (await self._queue_of(worker_id))[1]:
+                await trio.sleep(LOOK)
+            return
+        raise GaveUp(f"the broker still knows a consumer of group {worker_id}")
+
+    async def _queue_of(self, worker_id: str) -> tuple[int, int]:
+        """How many messages are ready, and how many consumers there are. If cancelled, nothing changes."""
         client = self.here.api._client
         assert client is not None, "there is no connection to ask over"
-        ready, _ = await client.declare_queue(queue_name(routing_pattern(worker_id, JOB)), passive=True)
-        return ready
+        return await client.declare_queue(queue_name(routing_pattern(worker_id, JOB)), passive=True)
 
     async def until(self, happened: Callable[[], object]) -> None:
         """Return when it happened. Raises `GaveUp` when nothing new was heard for too long.

@@ -165,6 +165,15 @@ def test_the_recovery_of_a_worker_ends_with_its_own_next_job() -> None:
     assert seconds == pytest.approx(0.7)
 
 
+def test_a_recovery_that_another_fault_breaks_off_ends_there() -> None:
+    (fault,) = GOOD.faults
+    again = evolve(fault, began=fault.ended + 0.2, ended=fault.ended + 0.3)
+
+    times = [seconds for _, seconds in recoveries(evolve(GOOD, faults=(fault, again)))]
+
+    assert times == [pytest.approx(0.2), pytest.approx(0.4)]
+
+
 def test_for_a_job_that_came_later_recovery_is_counted_from_its_dispatch() -> None:
     ((fault, seconds),) = recoveries(evolve(GOOD, dispatched={X: 2.5}))
 

@@ -111,6 +111,7 @@ async def _case(play: Play, number: int, case: Case) -> None:
         await play.until(lambda: not worker.is_running)
         if await worker.ended() != -9:
             play.complain("I4", f"{group} with {case.outcome} ended by itself:\n{worker.log[-1000:]}")
+        await play.until_left(group)
         async with play.fault("crash", group, recovers=False, outcome=case.outcome):
             await worker.start()
         await worker.ready()
@@ -126,6 +127,7 @@ async def _leave(play: Play, worker: WorkerProcess) -> None:
         await _settled(play, worker)
         worker.terminate()
         await worker.ended()
+        await play.until_left(group)
         if not await play.depth(group):
             return
         await worker.start()  # it left before it had looked at the message, which is its right
