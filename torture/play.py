@@ -15,6 +15,7 @@ from tests.support.amqp import Closed, Nacked
 from tests.support.api_model.database import Job
 from tests.support.cluster import Cluster
 
+from milvaion_trio.broker.ladder import RUNGS, rung_name
 from milvaion_trio.model.topology import queue_name, routing_pattern
 from torture.effects import Effect
 from torture.evidence import Evidence, Fault
@@ -173,6 +174,17 @@ class Play:
                 await trio.sleep(LOOK)
             return
         raise GaveUp(f"the broker still knows a consumer of group {worker_id}")
+
+    async def until_none_is_delayed(self) -> None:
+        """Return when no message waits on a delay queue: whatever was sent twice has arrived. As `until_left`."""
+        client = self.here.api._client
+        assert client is not None, "there is no connection to ask over"
+        for rung in map(rung_name, RUNGS):
+            with trio.move_on_after(self.size.patience) as limit:
+                while (await client.declare_queue(rung, passive=True))[0]:
+                    await trio.sleep(LOOK)
+            if limit.cancelled_caught:
+                raise GaveUp(f"messages wait in {rung} and go nowhere")
 
     async def _queue_of(self, worker_id: str) -> tuple[int, int]:
         """How many messages are ready, and how many consumers there are. If cancelled, nothing changes."""

@@ -84,6 +84,20 @@ async def play(play: Play) -> None:
     play.facts["cases"] = len(chosen)
     play.facts["points"] = len({case.name for _, case in chosen})
     await play.until_all_ended()
+    await _clear(play)
+
+
+async def _clear(play: Play) -> None:
+    """Let every worker have what came for it after it had left: retry copies that both lives of a worker sent.
+
+    If cancelled, some may be left.
+    """
+    await play.until_none_is_delayed()
+    for worker in play.workers.all.values():
+        if await play.depth(worker.told.worker_id):
+            await worker.start()
+            await worker.ready()
+            await _leave(play, worker)
 
 
 async def _one_by_one(play: Play, chosen: Iterator[tuple[int, Case]]) -> None:
