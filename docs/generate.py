@@ -14,6 +14,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for `docs` itself, from wh
 from docs.command_reference import command_parts
 from docs.drawings.nursery_tree import nursery_tree, shutdown_order
 from docs.drawings.occurrence_states import occurrence_states, steps_table
+from docs.drawings.throughput import throughput
+from docs.performance_reference import (
+    facts,
+    failures,
+    growth_tables,
+    latency_table,
+    ratios_list,
+    resting_table,
+    throughput_table,
+)
 from docs.settings_reference import keys_without_effect, settings_tables
 from docs.torture_reference import controls_table, facts_list, invariants_list, measured_table, scenarios_table
 
@@ -41,6 +51,13 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "torture scenarios": scenarios_table,
     "torture invariants": invariants_list,
     "torture controls": controls_table,
+    "performance facts": facts,
+    "performance throughput": throughput_table,
+    "performance ratios": ratios_list,
+    "performance latency": latency_table,
+    "performance growth": growth_tables,
+    "performance rest": resting_table,
+    "performance failures": failures,
     **command_parts(),
 }
 """What is written into pages, by the name that stands there."""
@@ -48,6 +65,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
 DRAWINGS: Mapping[str, Callable[[], str]] = {
     "nursery-tree.svg": nursery_tree,
     "occurrence-states.svg": occurrence_states,
+    "throughput.svg": throughput,
 }
 """What is drawn, by the name of its file in `_static`."""
 

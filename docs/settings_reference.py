@@ -46,7 +46,7 @@ def _table(kind: type[AttrsInstance], place: str) -> Iterator[str]:
         # Below each other: side by side, three long names leave no room for anything else.
         in_toml = ".".join((*section, attribute.name))  # in Python too, but for the name of the job
         names = "<br>".join([f"`{in_toml}`", *_outside((*section, attribute.name))])
-        values = f"Unless given: {_default(attribute)}. May be {_allowed(attribute)}."
+        values = f"Unless given: {_default(attribute, kind)}. May be {_allowed(attribute)}."
         yield table_row(names, "<br>".join(filter(None, [texts.get(attribute.name), values])))
 
 
@@ -72,7 +72,7 @@ def keys_without_effect() -> str:
     return "\n".join([*lines, ""])
 
 
-def _default(attribute: "Attribute[object]") -> str:
+def _default(attribute: "Attribute[object]", kind: type[AttrsInstance]) -> str:
     default = attribute.default
     if settings_rules.section_of(attribute.type) is not None:
         return "a section of defaults" if default is not None else "none"
@@ -80,7 +80,9 @@ def _default(attribute: "Attribute[object]") -> str:
         return "an error"
     if isinstance(default, Dialect):
         return f"`{default}`"  # as code writes it: Dialect.V1_1
-    return "empty" if default == {} or default == "" else f"`{default!r}`"
+    if hasattr(default, "factory"):  # it depends on other settings, and the meaning says how
+        default = settings_rules.usual(kind(), attribute.name)
+    return "empty" if default in ({}, "", ()) else f"`{default!r}`"
 
 
 def _allowed(attribute: "Attribute[object]") -> str:

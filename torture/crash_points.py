@@ -78,7 +78,7 @@ class _ForgetsConclusion:
 
 RUNTIME: Final = "milvaion_trio.runtime"
 PROGRAM: Final = "torture.worker_program"
-PUBLISHER: Final = "milvaion_trio.broker.aiopika.publisher:AioPikaPublisher"
+PUBLISHER: Final = "milvaion_trio.broker.rabbitmq.publisher:RabbitMQPublisher"
 OUTBOX: Final = "milvaion_trio.outbox"
 RETRIED: Final = ("retried", "exhausted")
 

@@ -25,7 +25,8 @@ PROJECT: Final = Path(__file__).parents[1]
 PRELOADED: Final = (
     "milvaion_trio.cli.app",
     "milvaion_trio.cli.run",
-    "milvaion_trio.broker.aiopika",
+    "milvaion_trio.broker.amqp.link",
+    "milvaion_trio.broker.rabbitmq",
     "milvaion_trio.composition",
     "milvaion_trio.outbox.disk",
     "milvaion_trio.signals.redis",

@@ -10,14 +10,14 @@ from typing import Any, Final
 from attrs import evolve
 
 from milvaion_trio import Worker
-from milvaion_trio.broker.aiopika import AioPikaBroker
+from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.model.events import Event, LinkUp
 from torture.wrapping import around
 
 __all__ = ["install", "set_heartbeat"]
 
 RUNTIME: Final = "milvaion_trio.runtime"
-LINKS: Final = {"publishing": "publisher:AioPikaPublisher", "consuming": "consumer:AioPikaConsumer"}
+LINKS: Final = {"publishing": "publisher:RabbitMQPublisher", "consuming": "consumer:RabbitMQConsumer"}
 
 
 def install(worker: Worker, note: Callable[..., None]) -> None:
@@ -39,7 +39,7 @@ def install(worker: Worker, note: Callable[..., None]) -> None:
 
     worker.observe(observe)
     for link, target in LINKS.items():
-        around(f"milvaion_trio.broker.aiopika.{target}._after_loss", before=lost(link))
+        around(f"milvaion_trio.broker.rabbitmq.{target}.after_loss", before=lost(link))
     around(f"{RUNTIME}.run:Run.adopt", before=lambda run, _: note("adopted", occurrence=run.occurrence_id))
     around(f"{RUNTIME}.cancellation:CancelListener._is_deaf", before=lambda _, why: note("deaf", why=str(why)))
     around(f"{RUNTIME}.cancellation:CancelListener._hears", before=lambda _: note("hears"))
@@ -47,6 +47,6 @@ def install(worker: Worker, note: Callable[..., None]) -> None:
 
 def set_heartbeat(worker: Worker, seconds: int) -> None:
     """Give its AMQP connections this heartbeat."""
-    if not isinstance(worker.broker, AioPikaBroker):
+    if not isinstance(worker.broker, RabbitMQBroker):
         raise TypeError(f"{worker.broker!r} has no heartbeat")
     worker.broker = evolve(worker.broker, heartbeat=seconds)

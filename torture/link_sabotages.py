@@ -14,7 +14,8 @@ from torture.wrapping import replace
 
 __all__ = ["LINK_SABOTAGES"]
 
-AIOPIKA: Final = "milvaion_trio.broker.aiopika"
+RABBITMQ: Final = "milvaion_trio.broker.rabbitmq"
+AMQP: Final = "milvaion_trio.broker.amqp"
 IMPATIENCE: Final = 0.25
 """Seconds after which the impatient publisher gives up on confirms."""
 
@@ -28,9 +29,9 @@ def no_heartbeat() -> None:
     """Let AMQP connections have no heartbeat, so that only an error ends them."""
 
     def make(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda broker, purpose: evolve(endpoint(broker, purpose), heartbeat=0)
+        return lambda *arguments: evolve(endpoint(*arguments), heartbeat=0)
 
-    replace(f"{AIOPIKA}.broker:AioPikaBroker._endpoint", make)
+    replace(f"{RABBITMQ}.broker:RabbitMQBroker._endpoint", make)
 
 
 def impatient_publisher() -> None:
@@ -44,12 +45,12 @@ def impatient_publisher() -> None:
 
         return wrong
 
-    replace(f"{AIOPIKA}.publisher:AioPikaPublisher.publish", make)
+    replace(f"{RABBITMQ}.publisher:RabbitMQPublisher.publish", make)
 
 
 def one_connection() -> None:
     """Publish on the consuming connection, too, so that an alarm stops its acks."""
-    encoding = importlib.import_module(f"{AIOPIKA}.encoding")
+    encoding = importlib.import_module(f"{AMQP}.encoding")
     message = importlib.import_module("milvaion_trio.model.envelope").Message(body=b"for nobody")
 
     def make(settle: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,7 +60,7 @@ def one_connection() -> None:
 
         return wrong
 
-    replace(f"{AIOPIKA}.deliveries:AioPikaDeliveries.settle", make)
+    replace(f"{RABBITMQ}.deliveries:RabbitMQDeliveries.settle", make)
 
 
 def strict_decoder() -> None:
@@ -73,7 +74,7 @@ def strict_decoder() -> None:
 
         return wrong
 
-    replace(f"{AIOPIKA}.frames:_complete", make)
+    replace(f"{AMQP}.frames:_complete", make)
 
 
 def no_ping() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import trio
 from tests.support.proxy import Proxy, open_proxy
 
-from milvaion_trio.broker.aiopika.link import NORMAL_END
+from milvaion_trio.broker.link import NORMAL_END
 from torture.collecting import collect, left_in_queues, resources_of
 from torture.effects import Effect
 from torture.evidence import Evidence, Fault

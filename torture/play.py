@@ -170,7 +170,7 @@ class Play:
         A kill is not noticed at once. Raises `GaveUp`, or `Closed` as the broker goes. If cancelled, nothing changes.
         """
         with trio.move_on_after(self.size.patience):
-            while (await self._queue_of(worker_id))[1]:
+            while (await self._queue_of(worker_id))[1]:  # noqa: ASYNC110  # a broker tells nobody
                 await trio.sleep(LOOK)
             return
         raise GaveUp(f"the broker still knows a consumer of group {worker_id}")
@@ -181,7 +181,7 @@ class Play:
         assert client is not None, "there is no connection to ask over"
         for rung in map(rung_name, RUNGS):
             with trio.move_on_after(self.size.patience) as limit:
-                while (await client.declare_queue(rung, passive=True))[0]:
+                while (await client.declare_queue(rung, passive=True))[0]:  # noqa: ASYNC110
                     await trio.sleep(LOOK)
             if limit.cancelled_caught:
                 raise GaveUp(f"messages wait in {rung} and go nowhere")

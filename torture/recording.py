@@ -18,7 +18,7 @@ def install(note: Callable[..., None]) -> None:
         waiting = [one.sent.message_id for one in publisher._confirms._waiting.values()]
         note("unconfirmed", ids=waiting, why=why)
 
-    around("milvaion_trio.broker.aiopika.publisher:AioPikaPublisher._after_loss", before=lost)
+    around("milvaion_trio.broker.rabbitmq.publisher:RabbitMQPublisher.after_loss", before=lost)
 
 
 def install_deliveries(note: Callable[..., None]) -> None:
@@ -28,6 +28,6 @@ def install_deliveries(note: Callable[..., None]) -> None:
         if not deliveries.unsettled:
             note("settled", queue=deliveries.queue)
 
-    deliveries = "milvaion_trio.broker.aiopika.deliveries:AioPikaDeliveries"
+    deliveries = "milvaion_trio.broker.rabbitmq.deliveries:RabbitMQDeliveries"
     around(f"{deliveries}.take", before=lambda deliveries, event: note("taken", queue=deliveries.queue))
     around(f"{deliveries}.settle", after=settled)

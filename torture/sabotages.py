@@ -88,7 +88,7 @@ def classic_wait_queues() -> None:
         for queue in ladder.LADDER.queues
     )
     classic = evolve(ladder.LADDER, queues=queues)
-    for module in ("ladder", "aiopika.publisher", "aiopika.consumer"):
+    for module in ("ladder", "rabbitmq.publisher", "rabbitmq.consumer"):
         importlib.import_module(f"milvaion_trio.broker.{module}").LADDER = classic  # type: ignore[attr-defined]
 
 

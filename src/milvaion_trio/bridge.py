@@ -13,7 +13,7 @@ import asyncio
 import socket
 import sys
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, SupportsIndex, TypeVar
 
@@ -137,12 +137,11 @@ class Bridge:
             raise Abandoned from error  # noqa: ASYNC104
         return result
 
-    async def to_the_end(self, work: Awaitable[T]) -> T:
-        """In asyncio: what this work returns, or raises. If cancelled, only the waiting ends: the work goes on."""
-        task = asyncio.ensure_future(work)
+    def to_the_end(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do this in asyncio, whoever is cancelled; `all_ended` waits for it. What it raises is told."""
+        task = self._loop.create_task(work)
         self._unended.add(task)
         task.add_done_callback(self._unended.discard)
-        return await asyncio.shield(task)
 
     async def all_ended(self) -> None:
         """In asyncio: return when everything that was to go on to its end has. If cancelled, it goes on."""

@@ -24,12 +24,14 @@ from milvaion_trio.runtime.definition import RunMode
 from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.executor import Executor
 from milvaion_trio.runtime.hops import Hops
+from milvaion_trio.runtime.late_starts import LateStarts
 from milvaion_trio.runtime.limits import Slots
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.places import Places
 from milvaion_trio.runtime.presence import JobHeartbeats, Presence
 from milvaion_trio.runtime.processes import JobProcesses
 from milvaion_trio.runtime.providers import Providers
+from milvaion_trio.runtime.quota import Quota
 from milvaion_trio.runtime.readers import Readers
 from milvaion_trio.runtime.readiness import BLOCKED, OUTBOX, Readiness
 from milvaion_trio.runtime.registry import RegisteredJob, Registry
@@ -166,7 +168,8 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
         executor=Executor(plan.providers, reporter, places, cleanup_timeout),
         observers=observers,
         now=now,
-        report_local=settings.reporting.local_occurrences,
+        reported=settings.reporting,
+        late_starts=LateStarts(settings.reporting.running_after, reporter),
         on_start=job_starts,
         on_end=job_ends,
     )
@@ -185,6 +188,7 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
             registry=registry,
             runs=runs,
             worker_slots=Slots(settings.max_parallel_jobs),
+            quota=Quota(settings.max_jobs_per_process, readiness),
             readiness=readiness,
             consumptions=consumptions,
         ),

@@ -24,8 +24,8 @@ process id comes again, in containers at every start; and what a host imports be
 """
 
 NO_CLIENT = (
-    "The settings name RabbitMQ, which this version reaches on Python 3.11 to 3.13 only: newer ones cannot import "
-    "trio-asyncio, which its client stands on (python-trio/trio-asyncio#160). Use one of these, or no RabbitMQ."
+    "Worker:RabbitMQ:Driver is aio-pika, which is to be had on Python 3.11 to 3.13 only: newer ones cannot import "
+    "trio-asyncio, which it stands on (python-trio/trio-asyncio#160). Use one of these, or the driver amqp."
 )
 
 
@@ -33,18 +33,17 @@ def broker_for(settings: WorkerSettings, client_name: str, patience: float | Non
     """The broker of these settings; nothing is connected. `client_name` is shown by RabbitMQ's own tools.
 
     A connection that takes longer than `patience` seconds counts as failed; the time for the start where it is short.
-    Raises `SettingsError` where this Python has no client for RabbitMQ.
+    Raises `SettingsError` where this Python has not the driver that is asked for.
     """
     if settings.rabbitmq is None:
         return EmbeddedBroker()
-    if sys.version_info >= (3, 14):  # nothing of it is installed there, see pyproject.toml
+    if settings.rabbitmq.driver == "aio-pika" and sys.version_info >= (3, 14):  # not installed there: pyproject.toml
         raise SettingsError([NO_CLIENT])
-    # An asyncio loop and 20 MB, for those who ask for it.
-    from milvaion_trio.broker.aiopika import CONNECT_TIMEOUT, AioPikaBroker
+    from milvaion_trio.broker.rabbitmq import CONNECT_TIMEOUT, RabbitMQBroker
 
     limit = settings.startup_connection_timeout if patience is None else patience
     timeout = min(limit, CONNECT_TIMEOUT) if limit > 0 else CONNECT_TIMEOUT
-    return AioPikaBroker(settings.rabbitmq, client_name=client_name, connect_timeout=timeout)
+    return RabbitMQBroker(settings.rabbitmq, client_name=client_name, connect_timeout=timeout)
 
 
 def signals_for(settings: WorkerSettings) -> Signals:

@@ -15,9 +15,9 @@ from tests.support.servers import HOST, free_port
 from tests.support.settings_files import write_settings
 
 from milvaion_trio import Worker
-from milvaion_trio.broker.aiopika import AioPikaBroker
-from milvaion_trio.broker.aiopika.administration import Administration
 from milvaion_trio.broker.ladder import LADDER
+from milvaion_trio.broker.rabbitmq import RabbitMQBroker
+from milvaion_trio.broker.rabbitmq.administration import Administration
 from milvaion_trio.cli import server_checks
 from milvaion_trio.cli.findings import Area, Finding, Verdict
 from milvaion_trio.cli.server_checks import look_at_servers
@@ -271,7 +271,7 @@ async def test_a_worker_on_the_embedded_broker_needs_no_server() -> None:
 def test_the_broker_of_the_code_is_the_one_looked_at(vhost: str) -> None:
     """Over the one of the settings, as for serving."""
     worker = at(vhost)
-    worker.broker = AioPikaBroker(RabbitMQSettings(host=HOST, port=(port := free_port())))
+    worker.broker = RabbitMQBroker(RabbitMQSettings(host=HOST, port=(port := free_port())))
 
     findings = trio.run(look_at_servers, worker)
 

@@ -358,8 +358,9 @@ AT_SERVERS = {
     "TLS at RabbitMQ's port": Mistake(
         files=cluster(Port="{tls}"),
         code=1,
-        says=f"error: what listens at {HOST}:{{tls}} speaks TLS, and this version reaches RabbitMQ in plain text only; "
-        f"RabbitMQ's port for that is 5672 unless configured otherwise {PLACE}. {FROM_FILE}",
+        says=f"error: what listens at {HOST}:{{tls}} speaks TLS, and this worker plain text; switch TLS on "
+        "(Worker:RabbitMQ:Tls), or name RabbitMQ's port for plain text, 5672 unless configured otherwise "
+        "(Worker:RabbitMQ:Host, Worker:RabbitMQ:Port). Tls is the default, Host and Port are from appsettings.json.",
     ),
     "Redis at RabbitMQ's port": Mistake(
         files=cluster(Port="{redis_port}"),

@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,18 +17,24 @@ import trio
 from tests.docs.markdown import PAGES, ROOT, blocks, module_of, shown
 from tests.support import servers
 from tests.support.commands import forked_program
+from tests.support.tls_servers import tls_rabbitmq
 
 PATIENCE = 120.0
 """Seconds until a program that should have answered is given up: long, as machines that run tests are busy."""
+
+TLS = ROOT / "docs" / "how-to" / "connect-to-rabbitmq-over-tls.md"
+"""Its files of certificates are there before it begins, and its server speaks TLS."""
 
 WALKS = (
     ROOT / "README.md",
     ROOT / "docs" / "tutorial" / "first-worker.md",
     ROOT / "docs" / "how-to" / "join-a-cluster.md",
     ROOT / "docs" / "how-to" / "configure.md",
+    TLS,
     ROOT / "docs" / "how-to" / "keep-reports-on-disk.md",
     ROOT / "docs" / "how-to" / "migrate-from-the-dotnet-sdk.md",
     ROOT / "docs" / "how-to" / "run-cpu-and-asyncio-code.md",
+    ROOT / "docs" / "how-to" / "run-on-several-cores.md",
 )
 """Pages whose blocks are files to write and commands to type, one after the other, in one empty folder."""
 
@@ -79,7 +86,10 @@ async def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
     if page not in WALKED_AS_INSTALLED:
         forked_program(tmp_path)
         programs = tmp_path
-    walk = _Walk(folder, _environment(tmp_path / "run", programs))
+    environment = dict(_environment(tmp_path / "run", programs))
+    if page == TLS:
+        _lay_certificates(folder, environment)
+    walk = _Walk(folder, environment)
     with trio.fail_after(PATIENCE):
         async with walk.to_its_end():
             for block in blocks(page):
@@ -105,6 +115,15 @@ def _environment(runtime_directory: Path, programs: Path) -> Mapping[str, str]:
         "MILVAION_TRIO__RABBITMQ__USERNAME": "guest",
         "MILVAION_TRIO__REDIS__CONNECTION_STRING": f"{servers.HOST}:{servers.redis().port}",
     }
+
+
+def _lay_certificates(folder: Path, environment: dict[str, str]) -> None:
+    """Under the names of the page; and have the worker find the server that they are of."""
+    server = tls_rabbitmq()
+    for name in ("ca.pem", "worker.pem", "worker.key"):
+        shutil.copy(server.file(name), folder)
+    environment["MILVAION_TRIO__RABBITMQ__PORT"] = str(server.tls_port)
+    environment["MILVAION_TRIO__RABBITMQ__VIRTUAL_HOST"] = server.new_vhost()
 
 
 class _Walk:

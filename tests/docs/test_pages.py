@@ -24,8 +24,11 @@ FOREIGN_OPTIONS = {
     "--bind",  # Hypercorn
     "--faults",  # torture
     "--jobs",  # torture
+    "--no-save",  # benchmarks.peers
+    "--only",  # benchmarks.peers
     "--port",  # uvicorn
     "--report",  # torture
+    "--rounds",  # benchmarks.peers
     "--run",  # benchmarks/embedded.py
     "--sabotage",  # torture
     "--seed",  # torture

@@ -9,10 +9,10 @@ from tests.support import servers
 from tests.support.amqp import Client, connect
 from tests.support.servers import HOST
 
-from milvaion_trio.broker.aiopika import AioPikaBroker
-from milvaion_trio.broker.aiopika import draining as draining_module
-from milvaion_trio.broker.aiopika.draining import Drained, drain
 from milvaion_trio.broker.ladder import LADDER
+from milvaion_trio.broker.rabbitmq import RabbitMQBroker
+from milvaion_trio.broker.rabbitmq import draining as draining_module
+from milvaion_trio.broker.rabbitmq.draining import Drained, drain
 from milvaion_trio.model import headers, topology
 from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.settings import RabbitMQSettings
@@ -23,22 +23,22 @@ TARGET = "scheduled_jobs_queue.tests.waiting.wildcard"
 
 
 @pytest.fixture
-async def broker() -> AioPikaBroker:
+async def broker() -> RabbitMQBroker:
     """With the queue that messages wait for, and with the delay queues."""
     settings = RabbitMQSettings(host=HOST, port=servers.rabbitmq().port, virtual_host=servers.new_vhost())
-    broker = AioPikaBroker(settings, client_name="tests")
+    broker = RabbitMQBroker(settings, client_name="tests")
     async with broker.consuming() as consumer:
         await consumer.declare(Topology(queues=[Queue(TARGET, topology.JOB_QUEUE_ARGUMENTS)]))
     return broker
 
 
 @pytest.fixture
-async def client(broker: AioPikaBroker) -> AsyncIterator[Client]:
+async def client(broker: RabbitMQBroker) -> AsyncIterator[Client]:
     async with connect(broker.settings.port, broker.settings.virtual_host) as client:
         yield client
 
 
-async def wait_in(broker: AioPikaBroker, *delays: float, target: str = TARGET) -> None:
+async def wait_in(broker: RabbitMQBroker, *delays: float, target: str = TARGET) -> None:
     """Publish a message for each delay, numbered."""
     async with broker.publishing() as publisher:
         answers = await publisher.publish(
@@ -54,7 +54,7 @@ async def wait_in(broker: AioPikaBroker, *delays: float, target: str = TARGET) -
     assert set(answers) == {Confirmation.CONFIRMED}
 
 
-async def drained(broker: AioPikaBroker) -> Drained:
+async def drained(broker: RabbitMQBroker) -> Drained:
     with trio.fail_after(30):
         async with broker.administering() as administration, broker.publishing() as publisher:
             return await drain(administration, publisher)
@@ -72,7 +72,7 @@ async def waiting(client: Client) -> int:
     return sum([(await client.declare_queue(queue.name, passive=True))[0] for queue in LADDER.queues])
 
 
-async def test_whatever_waits_goes_to_its_queue_as_it_was(broker: AioPikaBroker, client: Client) -> None:
+async def test_whatever_waits_goes_to_its_queue_as_it_was(broker: RabbitMQBroker, client: Client) -> None:
     """From every step of a delay: the last one, a long one, and between two; what the way has added is gone."""
     await wait_in(broker, 2000, 100_000, 120, 90)
     passing = {"x-mtrio-left": ("I", 40), "x-mtrio-target": ("S", TARGET), "x-retry-count": ("I", 4)}
@@ -89,7 +89,7 @@ async def test_whatever_waits_goes_to_its_queue_as_it_was(broker: AioPikaBroker,
     assert await waiting(client) == 0
 
 
-async def test_a_message_is_moved_to_its_queue_and_to_no_other(broker: AioPikaBroker, client: Client) -> None:
+async def test_a_message_is_moved_to_its_queue_and_to_no_other(broker: RabbitMQBroker, client: Client) -> None:
     """RabbitMQ sends what has the header CC to the queues that stand in it, again with every publish."""
     await client.declare_queue("copies")
     await client.publish("mtrio.delay.v1.060s", TARGET, b"0", {"delivery_mode": 2}, {"CC": ("A", [("S", "copies")])})
@@ -101,7 +101,7 @@ async def test_a_message_is_moved_to_its_queue_and_to_no_other(broker: AioPikaBr
     assert await bodies(client, "copies") == []
 
 
-async def test_what_cannot_go_anywhere_stays_and_is_counted(broker: AioPikaBroker, client: Client) -> None:
+async def test_what_cannot_go_anywhere_stays_and_is_counted(broker: RabbitMQBroker, client: Client) -> None:
     await client.declare_queue("gone")
     await wait_in(broker, 500, 60, target="gone")
     await client.delete_queue("gone")
@@ -145,7 +145,7 @@ class Interrupting:
 
 @pytest.mark.parametrize("before", [True, False], ids=["before it is published", "before it is acked"])
 async def test_an_interruption_loses_nothing(
-    before: bool, broker: AioPikaBroker, client: Client, monkeypatch: pytest.MonkeyPatch
+    before: bool, broker: RabbitMQBroker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each message is acked when its copy is confirmed: what was being moved may be there twice, and never nowhere."""
     monkeypatch.setattr(draining_module, "PREFETCH", 10)
@@ -164,7 +164,7 @@ async def test_an_interruption_loses_nothing(
     assert len(arrived) <= 40 + 30
 
 
-async def test_workers_may_run_meanwhile(broker: AioPikaBroker, client: Client) -> None:
+async def test_workers_may_run_meanwhile(broker: RabbitMQBroker, client: Client) -> None:
     """They consume the hop queue as well, and send on what they get, into the next delay: it is moved from there."""
 
     async def send_on(task_status: trio.TaskStatus[None]) -> None:

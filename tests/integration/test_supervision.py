@@ -21,7 +21,7 @@ from tests.support.proxy import Passage, Proxy, open_proxy
 from tests.support.servers import RabbitMQServer
 
 from milvaion_trio import JobContext, Worker
-from milvaion_trio.broker.aiopika import AioPikaBroker
+from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.model.events import Event, LinkDown, ReadinessChanged
 from milvaion_trio.runtime import stalls
 
@@ -99,7 +99,7 @@ async def stage(caplog: pytest.LogCaptureFixture, rabbitmq: RabbitMQServer | Non
             async with open_proxy(here.rabbitmq.port) as proxy:
                 worker = here.worker()
                 settings = evolve(here.rabbitmq_settings, port=proxy.port)
-                worker.broker = AioPikaBroker(settings, client_name="tests", heartbeat=HEARTBEAT)
+                worker.broker = RabbitMQBroker(settings, client_name="tests", heartbeat=HEARTBEAT)
                 stage = Stage(here, proxy, worker, caplog)
                 worker.observe(stage.events.append)
 

@@ -15,8 +15,8 @@ from tests.properties.test_plain_client_codec import fields, names
 from tests.support.amqp_codec import Field, header_payload
 from tests.support.reports import FINAL, A
 
-from milvaion_trio.broker.aiopika import decoding
-from milvaion_trio.broker.aiopika.encoding import publish_frames
+from milvaion_trio.broker.amqp import decoding
+from milvaion_trio.broker.amqp.encoding import publish_frames
 from milvaion_trio.model.envelope import HeaderValue, Message, Publication
 from milvaion_trio.outbox.header_text import plain, restored
 from milvaion_trio.outbox.store import _row, _stored

@@ -16,13 +16,16 @@ from tests.support.amqp_faults import FULL_QUEUE, PublisherFaults, is_kind
 from tests.support.proxy import Passage, open_proxy
 from tests.support.servers import RabbitMQServer
 
-from milvaion_trio.broker.aiopika import AioPikaBroker
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.broker.ladder import LADDER
+from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.model.settings import RabbitMQSettings
 from milvaion_trio.ports import Broker
 
-__all__ = ["BROKERS", "BrokerKind", "BrokerUnderTest", "out_of_memory"]
+__all__ = ["BROKERS", "DRIVERS", "BrokerKind", "BrokerUnderTest", "out_of_memory"]
+
+DRIVERS = ("amqp", "aio-pika")
+"""What speaks to RabbitMQ; each is held to all that is said of it."""
 
 Links = Literal["all", "publishing", "consuming"]
 
@@ -96,7 +99,7 @@ async def _embedded() -> AsyncIterator[BrokerUnderTest]:
 
 
 @asynccontextmanager
-async def _aiopika(alone: bool = False) -> AsyncIterator[BrokerUnderTest]:
+async def _rabbitmq(driver: str, *, alone: bool = False) -> AsyncIterator[BrokerUnderTest]:
     server, vhost = (_server(), "/") if alone else (servers.rabbitmq(), _vhost())
     async with open_proxy(server.port) as proxy:
         faults = PublisherFaults(proxy)
@@ -130,9 +133,9 @@ async def _aiopika(alone: bool = False) -> AsyncIterator[BrokerUnderTest]:
             async with out_of_memory(server):
                 yield
 
-        settings = RabbitMQSettings(host=servers.HOST, port=proxy.port, virtual_host=vhost)
+        settings = RabbitMQSettings(host=servers.HOST, port=proxy.port, virtual_host=vhost, driver=driver)
         under_test = BrokerUnderTest(
-            broker=AioPikaBroker(settings, client_name="tests"),
+            broker=RabbitMQBroker(settings, client_name="tests"),
             drop=drop,
             unreachable=proxy.refusing,
             without_confirms=without_confirms,
@@ -183,11 +186,14 @@ async def _empty(port: int, vhost: str, queues: set[str]) -> None:
 
 BROKERS = (
     BrokerKind(name="embedded", has_virtual_time=True, knows_destinations=True, open=_embedded, open_alone=_embedded),
-    BrokerKind(
-        name="aio-pika",
-        has_virtual_time=False,
-        knows_destinations=False,
-        open=_aiopika,
-        open_alone=partial(_aiopika, alone=True),
+    *(
+        BrokerKind(
+            name=driver,
+            has_virtual_time=False,
+            knows_destinations=False,
+            open=partial(_rabbitmq, driver),
+            open_alone=partial(_rabbitmq, driver, alone=True),
+        )
+        for driver in DRIVERS
     ),
 )

@@ -22,7 +22,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self, TypeVar
 
-__all__ = ["HOST", "RabbitMQServer", "RedisServer", "new_vhost", "rabbitmq", "redis", "share_in_this_run"]
+__all__ = [
+    "HOST",
+    "RabbitMQServer",
+    "RedisServer",
+    "free_port",
+    "is_listening",
+    "new_vhost",
+    "rabbitmq",
+    "redis",
+    "share_in_this_run",
+    "shared",
+]
 
 HOST = "127.0.0.1"
 PATIENCE = 60.0
@@ -159,7 +170,7 @@ class RabbitMQServer(Server):
         _require(RABBITMQ / "rabbitmq-server", "rabbitmq-server")
         # Its own epmd, as the one it would start would outlive it and be shared with others.
         self._epmd = self._spawn(["epmd", "-port", str(self._epmd_port), "-address", HOST], {})
-        _until(lambda: _listens(self._epmd_port), "epmd did not answer")
+        _until(lambda: is_listening(self._epmd_port), "epmd did not answer")
         script = self._spawn([str(RABBITMQ / "rabbitmq-server")], self._environment)
         _until(lambda: bool(_child(script.pid, "beam.smp")) or script.poll() is not None, "RabbitMQ did not start")
         self.pid = _child(script.pid, "beam.smp") or script.pid
@@ -273,14 +284,14 @@ _redis: RedisServer | None = None
 def rabbitmq() -> RabbitMQServer:
     """The run's broker. Tests use a vhost each, and leave the broker itself alone."""
     global _rabbitmq
-    _rabbitmq = _rabbitmq or _shared("rabbitmq", RabbitMQServer)
+    _rabbitmq = _rabbitmq or shared("rabbitmq", RabbitMQServer)
     return _rabbitmq
 
 
 def redis() -> RedisServer:
     """The run's Redis. Tests use a channel each."""
     global _redis
-    _redis = _redis or _shared("redis", RedisServer)
+    _redis = _redis or shared("redis", RedisServer)
     return _redis
 
 
@@ -289,7 +300,8 @@ def new_vhost() -> str:
     return rabbitmq().new_vhost()
 
 
-def _shared(name: str, kind: type[S]) -> S:
+def shared(name: str, kind: type[S]) -> S:
+    """The run's server of that name; whoever is the first to ask starts it."""
     share_in_this_run()
     folder = Path(os.environ[FOLDER])
     folder.mkdir(exist_ok=True)
@@ -355,7 +367,8 @@ def _child(pid: int, name: str) -> int:
     return 0
 
 
-def _listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
+    """Whether somebody takes connections there."""
     with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         return True
     return False

@@ -85,6 +85,29 @@ def test_every_value_names_the_source_that_holds(shown: Show) -> None:
     assert found["jobs.A.timeout"] == (2.0, "milvaion.toml, line 8")
 
 
+def test_a_value_that_follows_from_another_is_a_default_too(shown: Show) -> None:
+    """Nobody gave the port; TLS has another one."""
+    assert shown(WorkerSettings(rabbitmq=RabbitMQSettings(tls=True)))["rabbitmq.port"] == (5671, DEFAULT)
+    assert shown(WorkerSettings(rabbitmq=RabbitMQSettings(port=5671)))["rabbitmq.port"] == (5671, "constructor")
+    assert shown(toml="[rabbitmq]\ntls = true")["rabbitmq.port"] == (5671, DEFAULT)
+    assert shown(toml="[rabbitmq]\ntls = true\nport = 5672")["rabbitmq.port"] == (5672, "milvaion.toml, line 3")
+
+
+def test_several_hosts_and_tls_are_shown(shown: Show) -> None:
+    """But for the password of the key."""
+    toml = '[rabbitmq]\ntls_ca_file = "ca"\nfurther_hosts = ["b", "c:1"]\ntls_key_password = "s3cret"'
+    environ = {"MILVAION_TRIO__RABBITMQ__FURTHER_HOSTS__1": "d:2"}
+
+    found = shown(WorkerSettings(), toml, environ, {"rabbitmq.driver": "aio-pika"})
+
+    assert found["rabbitmq.tls"] == (False, DEFAULT)
+    assert found["rabbitmq.tls_ca_file"] == ("ca", "milvaion.toml, line 2")
+    assert found["rabbitmq.tls_key_password"] == ("***", "milvaion.toml, line 4")
+    assert found["rabbitmq.driver"] == ("aio-pika", "command line")
+    hosts = (["b", "d:2"], "milvaion.toml, line 3, MILVAION_TRIO__RABBITMQ__FURTHER_HOSTS__1")
+    assert found["rabbitmq.further_hosts"] == hosts
+
+
 async def nothing() -> None:
     """Do so."""
 

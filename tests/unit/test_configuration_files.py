@@ -79,7 +79,9 @@ def test_every_key_with_an_effect_has_it() -> None:
             "WorkerId": "w", "MaxParallelJobs": 11,
             "ExecutionTimeoutSeconds": 12, "StartupConnectionTimeoutSeconds": 13,
             "RabbitMQ": {"Host": "h", "Port": 14, "Username": "u", "Password": "p", "VirtualHost": "v",
-                         "ConsumerTimeout": 15},
+                         "ConsumerTimeout": 15, "Tls": true, "FurtherHosts": ["i", "j:27"], "Driver": "aio-pika",
+                         "Authentication": "EXTERNAL", "TlsCaFile": "ca", "TlsCertificateFile": "cf",
+                         "TlsKeyFile": "kf", "TlsKeyPassword": "kp", "TlsServerName": "sn"},
             "Redis": {"ConnectionString": "c", "Password": "q", "Database": 16, "CancellationChannel": "ch"},
             "Heartbeat": {"Enabled": false, "IntervalSeconds": 17, "JobHeartbeatIntervalSeconds": 18},
             "OfflineResilience": {"Enabled": false, "LocalStoragePath": "lsp", "Durability": "FULL"},
@@ -101,6 +103,10 @@ def test_every_key_with_an_effect_has_it() -> None:
     assert (settings.execution_timeout, settings.startup_connection_timeout) == (12, 13)
     assert (rabbitmq.host, rabbitmq.port, rabbitmq.username) == ("h", 14, "u")
     assert (rabbitmq.password, rabbitmq.virtual_host, rabbitmq.consumer_timeout) == ("p", "v", 15)
+    assert (rabbitmq.tls, rabbitmq.further_hosts, rabbitmq.driver) == (True, ("i", "j:27"), "aio-pika")
+    assert (rabbitmq.authentication, rabbitmq.tls_server_name) == ("EXTERNAL", "sn")
+    assert (rabbitmq.tls_ca_file, rabbitmq.tls_certificate_file) == ("ca", "cf")
+    assert (rabbitmq.tls_key_file, rabbitmq.tls_key_password) == ("kf", "kp")
     assert (redis.connection_string, redis.password, redis.database) == ("c", "q", 16)
     assert redis.cancellation_channel == "ch"
     assert (settings.heartbeat.enabled, settings.heartbeat.interval) == (False, 17)

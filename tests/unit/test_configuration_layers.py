@@ -114,6 +114,17 @@ def test_a_named_file_that_is_not_there_is_a_mistake(resolved: Resolve, name: st
     assert problem.endswith((": there is no such file.", ": the file cannot be read: No such file or directory."))
 
 
+@pytest.mark.parametrize(("code", "port"), [(None, 5671), (RabbitMQSettings(), 5671), (RabbitMQSettings(port=7), 7)])
+def test_a_port_that_nobody_gave_follows_tls_from_whichever_source(code: RabbitMQSettings | None, port: int) -> None:
+    """The code names RabbitMQ, a variable switches TLS on."""
+    environ = {"MILVAION_TRIO__RABBITMQ__TLS": "true"}
+
+    settings = resolve(WorkerSettings(rabbitmq=code), environ=environ, folder=Path("/nonexistent")).settings
+
+    assert settings.rabbitmq is not None
+    assert (settings.rabbitmq.tls, settings.rabbitmq.port) == (True, port)
+
+
 # --- the command line -----------------------------------------------------------------------------------------------
 
 

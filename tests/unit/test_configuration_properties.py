@@ -67,6 +67,17 @@ SETTINGS_OF_WORKERS = st.builds(
         password=TEXTS,
         virtual_host=FULL_TEXTS,
         consumer_timeout=SECONDS,
+        tls=st.booleans(),
+        further_hosts=st.lists(
+            st.from_regex(r"([a-z][a-z0-9.-]{0,9}|\[::[0-9a-f]\])(:[1-9][0-9]{0,3})?", fullmatch=True)
+        ),
+        authentication=st.sampled_from(["PLAIN", "EXTERNAL"]),
+        tls_ca_file=TEXTS,
+        tls_certificate_file=TEXTS,
+        tls_key_file=TEXTS,
+        tls_key_password=TEXTS,
+        tls_server_name=TEXTS,
+        driver=st.sampled_from(["amqp", "aio-pika"]),
     ),
     redis=st.none()
     | st.builds(
@@ -95,7 +106,7 @@ SETTINGS_OF_WORKERS = st.builds(
 
 
 def said(settings: WorkerSettings) -> Iterator[tuple[tuple[str, ...], object]]:
-    """Path in .NET's names and value of everything that is not `None`."""
+    """Path in .NET's names and value of everything that is neither `None` nor an empty list, which says nothing."""
     paths = {setting.place: setting.path for setting in SETTINGS}
 
     def below(value: AttrsInstance, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
@@ -104,7 +115,7 @@ def said(settings: WorkerSettings) -> Iterator[tuple[tuple[str, ...], object]]:
             deeper = (*place, attribute.name)
             if section_of(type(inner)) is not None:
                 yield from below(cast("AttrsInstance", inner), deeper)
-            elif inner is not None and attribute.name != "jobs":
+            elif inner not in (None, ()) and attribute.name != "jobs":
                 yield paths[deeper], inner.value if isinstance(inner, Enum) else inner
 
     yield from below(settings, ())

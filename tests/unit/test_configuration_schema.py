@@ -26,6 +26,8 @@ GOOD = [
     'worker_id = "w"\nmax_parallel_jobs = 1\nexecution_timeout = 1.5\nstartup_connection_timeout = -1',
     '[worker]\nworker_id = "w"\n[worker.jobs.A]\ntimeout = 1',
     '[rabbitmq]\nhost = "::1"\nport = 65535\npassword = ""\nvirtual_host = "/"\nconsumer_timeout = 0',
+    '[rabbitmq]\ntls = true\nfurther_hosts = ["a", "b:1", "[::1]", "[::1]:65535"]\ndriver = "aio-pika"',
+    '[rabbitmq]\nauthentication = "EXTERNAL"\ntls_ca_file = ""\ntls_key_password = ""\ntls_server_name = "h"',
     '[redis]\nconnection_string = ""\ndatabase = 0',
     '[jobs.A]\nrouting_patterns = ["a.*", "b.#"]\njitter = 1\nretry_on_timeout = true\nmax_parallel = 0',
     '[jobs."my.job"]\nconsumer_id = "x"\ntimeout = -1',
@@ -58,6 +60,12 @@ BAD = [
     '[rabbitmq]\nhost = ""',
     '[rabbitmq]\nhost = "localhost:5672"',
     '[rabbitmq]\nhost = "amqp://h"',
+    '[rabbitmq]\nfurther_hosts = ["a:65536"]',
+    '[rabbitmq]\nfurther_hosts = ["::1"]',
+    '[rabbitmq]\nfurther_hosts = "a"',
+    '[rabbitmq]\ndriver = "pika"',
+    '[rabbitmq]\ntls = "true"',
+    "[rabbitmq.tls]\nca_file = 'x'",
     "rabbitmq = 1",
     '[redis]\ncancellation_channel = ""',
     "[redis]\ndatabase = -1",
@@ -130,7 +138,9 @@ def test_every_setting_is_described(setting: Setting) -> None:
     assert schema["description"]
 
 
-@pytest.mark.parametrize(("section", "secret"), [("rabbitmq", "password"), ("redis", "password")])
+@pytest.mark.parametrize(
+    ("section", "secret"), [("rabbitmq", "password"), ("rabbitmq", "tls_key_password"), ("redis", "password")]
+)
 def test_no_secret_has_a_default_in_it(section: str, secret: str) -> None:
     """An editor would offer it."""
     properties = SCHEMA["properties"]

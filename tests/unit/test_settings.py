@@ -5,6 +5,7 @@ import math
 import attrs
 import pytest
 
+from milvaion_trio.model.broker_address import BrokerAddress
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.settings import (
     HeartbeatSettings,
@@ -24,11 +25,54 @@ def test_the_defaults_are_the_readmes() -> None:
     assert (settings.worker_id, settings.max_parallel_jobs, settings.execution_timeout) == ("worker", 10, 300.0)
     assert settings.startup_connection_timeout == 30.0
     assert settings.wire is Dialect.V1_1
-    assert attrs.astuple(RabbitMQSettings()) == ("localhost", 5672, "guest", "guest", "/", 1800.0)
+    rabbitmq = RabbitMQSettings()
+    assert (rabbitmq.host, rabbitmq.port, rabbitmq.virtual_host) == ("localhost", 5672, "/")
+    assert (rabbitmq.username, rabbitmq.password, rabbitmq.consumer_timeout) == ("guest", "guest", 1800.0)
     assert RedisSettings().connection_string == "localhost:6379"
     assert RedisSettings().cancellation_channel == "Milvaion:JobScheduler:cancellation_channel"
     assert attrs.astuple(settings.heartbeat) == (True, 30.0, 60.0)
     assert settings.offline_resilience.local_storage_path == "./worker_data"
+
+
+def test_unless_told_otherwise_rabbitmq_is_one_host_in_plain_text() -> None:
+    rabbitmq = RabbitMQSettings()
+
+    assert (rabbitmq.driver, rabbitmq.tls, rabbitmq.authentication) == ("amqp", False, "PLAIN")
+    assert rabbitmq.addresses == (BrokerAddress("localhost", 5672),)
+
+
+def test_tls_has_a_port_of_its_own() -> None:
+    """5671, as everybody has it; any other one that is given stays."""
+    assert RabbitMQSettings(tls=True).port == 5671
+    assert RabbitMQSettings(tls=True, port=5672).port == 5672
+
+
+def test_several_hosts_are_tried_in_the_order_they_are_named() -> None:
+    """Those without a port on the port of the first."""
+    rabbitmq = RabbitMQSettings(host="::1", port=1, further_hosts=["b", "c:2", "[::2]", "[::3]:65535"])
+
+    assert [str(address) for address in rabbitmq.addresses] == ["[::1]:1", "b:1", "c:2", "[::2]:1", "[::3]:65535"]
+    assert [address.host for address in rabbitmq.addresses] == ["::1", "b", "c", "::2", "::3"]
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a:0", "a:65536", "a:", "::1", "[b]", "[::1", "a,b", "u:p@a", "amqp://a"])
+def test_a_further_host_is_a_host_and_a_port_and_nothing_else(text: str) -> None:
+    with pytest.raises(SettingsError, match="further_hosts is"):
+        WorkerSettings(rabbitmq=RabbitMQSettings(further_hosts=[text]))
+
+
+@pytest.mark.parametrize(
+    ("rabbitmq", "says"),
+    [
+        (RabbitMQSettings(driver="pika"), "rabbitmq.driver is 'pika'; it must be amqp or aio-pika."),
+        (RabbitMQSettings(authentication="plain"), "rabbitmq.authentication is 'plain'; it must be PLAIN or EXTERNAL."),
+    ],
+)
+def test_what_is_one_of_a_few_is_nothing_else(rabbitmq: RabbitMQSettings, says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        WorkerSettings(rabbitmq=rabbitmq)
+
+    assert caught.value.problems == (says,)
 
 
 def test_without_a_broker_jobs_run_in_this_process() -> None:
@@ -151,7 +195,7 @@ def test_settings_over_others_win_where_they_say_something() -> None:
 
 def test_passwords_are_shown_nowhere() -> None:
     settings = WorkerSettings(
-        rabbitmq=RabbitMQSettings(password="s3cret"),
+        rabbitmq=RabbitMQSettings(password="s3cret", tls_key_password="s3cret"),
         redis=RedisSettings(connection_string="h:6379,password=s3cret,ssl=true", password="s3cret"),
     )
 

@@ -91,6 +91,9 @@ def remark(event: events.Event, drain_timeout: float | None = None) -> Remark | 
             within = "" if drain_timeout is None else f" within {drain_timeout:g} s"
             words = f"leaving: {jobs} may end{within}; Ctrl-C again cancels {'it' if running == 1 else 'them'}"
             return Remark(words, Mood.WAITING)
+        case events.JobLimitReached(jobs):
+            words = "1 job has" if jobs == 1 else f"{jobs} jobs have"
+            return Remark(f"{words} begun, as many as a process may run: no more are taken", Mood.WAITING)
         case events.WorkerStopped(_, ()):
             return Remark("stopped", Mood.QUIET)
         case events.WorkerStopped(_, unstoppable):

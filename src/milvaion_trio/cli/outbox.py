@@ -5,12 +5,14 @@ from functools import partial
 from typing import Annotated, TypeAlias
 
 import trio
+from attrs import evolve
 from cyclopts import Parameter
 
 from milvaion_trio.cli.cluster import Cluster, cluster_of, the_cluster
 from milvaion_trio.cli.failures import CommandFailed, ExitCode, UsageError
 from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.options import ConfigOption, SetOption, load, overrides
+from milvaion_trio.cli.outbox_folders import of_all
 from milvaion_trio.cli.terminal import error_console, output_console, table, write_json, write_line
 from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.model.exception_groups import sole
@@ -41,21 +43,26 @@ def list_outbox(
 ) -> int:
     """List the reports that wait on this machine for the broker: statuses, logs, copies for a retry, dead letters.
 
-    It may be used while the worker runs. Nothing is changed.
+    It may be used while the worker runs. Nothing is changed. Those of all processes of the worker are shown.
 
         milvaion-trio outbox list --config appsettings.json
         milvaion-trio outbox list app.jobs:worker --json
     """
-    from milvaion_trio.outbox.inspection import NoOutbox, look_into  # imports sqlite3
+    from milvaion_trio.outbox.inspection import Contents, NoOutbox, look_into  # imports sqlite3
 
     if limit < 0:
         raise UsageError(f"--limit is {limit}; it must be 0 or more.")
-    place = outbox_place(_cluster(target, config, settings).settings)
-    try:
-        contents = look_into(place, limit)
-    except NoOutbox as error:
-        raise CommandFailed(str(error)) from error
-    count, first = (0, ()) if contents is None else (contents.count, contents.first)
+    own = _cluster(target, config, settings).settings
+    everywhere = of_all(own)
+    found: list[tuple[str, Contents]] = []
+    for _, each in everywhere:
+        place = outbox_place(each)
+        try:
+            contents = look_into(place, limit - sum(len(contents.first) for _, contents in found))
+        except NoOutbox as error:
+            raise CommandFailed(str(error)) from error
+        if contents is not None:
+            found.append((str(place), contents))
     now = time.time()
     rows = [
         {
@@ -67,11 +74,16 @@ def list_outbox(
             "delay": each.report.publication.delay,
             "bytes": len(each.report.publication.message.body),
             "age": max(0, round(now - each.written_at)),
+            "path": path,
         }
-        for each in first
+        for path, contents in found
+        for each in contents.first
     ]
     if json:
-        write_json({"path": str(place), "exists": contents is not None, "waiting": count, "reports": rows})
+        count = sum(contents.count for _, contents in found)
+        paths = [path for path, _ in found]
+        first = str(outbox_place(own))
+        write_json({"path": first, "exists": first in paths, "waiting": count, "paths": paths, "reports": rows})
         return ExitCode.DONE
     if rows:
         shown = table("Number", "Kind", "Occurrence", "To", "Bytes", "Age")
@@ -86,10 +98,12 @@ def list_outbox(
                 f"{row['age']} s",
             )
         output_console().print(shown)
-    more = "" if count <= len(rows) else f", of which {len(rows)} are shown"
-    error_console().print(
-        f"{place}: {_reports(count)} waiting{more}." if contents is not None else f"There is no outbox {place} yet."
-    )
+    for path, contents in found:
+        shown_here = len(contents.first)
+        more = "" if contents.count <= shown_here else f", of which {shown_here} are shown"
+        error_console().print(f"{path}: {_reports(contents.count)} waiting{more}.")
+    if not found:
+        error_console().print(f"There is no outbox {outbox_place(own)} yet.")
     return ExitCode.DONE
 
 
@@ -100,10 +114,13 @@ def flush_outbox(
     config: ConfigOption = None,
     settings: SetOption = None,
     patience: Annotated[
-        float, Parameter(name="--timeout", metavar="SECONDS", help="Give up what could not be sent in that time.")
+        float,
+        Parameter(name="--timeout", metavar="SECONDS", help="Give up what of an outbox is not sent by then."),
     ] = 60.0,
 ) -> int:
     """Send what waits in the outbox of a worker that does not run: before its machine or its folder goes away, say.
+
+    Of a worker with several processes, what is in the outboxes of all of them.
 
     A worker that runs sends it by itself, and so does one that starts. May be interrupted and repeated: a report that
     was just on its way may then arrive twice, with the same message id.
@@ -113,20 +130,32 @@ def flush_outbox(
         milvaion-trio outbox flush --config appsettings.json
     """
     cluster = _cluster(target, config, settings)
-    place = outbox_place(cluster.settings)
-    if not place.exists():
+    everywhere = of_all(cluster.settings)
+    if not everywhere:
         write_line("sent 0 reports")
-        error_console().print(f"There is no outbox {place}.")
+        error_console().print(f"There is no outbox {outbox_place(cluster.settings)}.")
         return ExitCode.DONE
-    try:
-        sent, left = run_interruptible(partial(_flush, cluster, patience))
-    except LinkLost as lost:
-        raise CommandFailed(f"{cluster.name} cannot be used: {lost}. What was not sent is still in {place}.") from lost
-    except SettingsError as error:
-        raise CommandFailed(f"{error.problems[0]} If a worker runs, it sends them by itself.") from error
-    write_line(f"sent {_reports(sent)}")
-    if left:
-        raise CommandFailed(f"{_reports(left)} could not be sent within {patience:g} s and stay in {place}.")
+    sent = opened = 0
+    problems: list[str] = []
+    for _, settings_there in everywhere:
+        place = outbox_place(settings_there)
+        there = evolve(cluster, settings=settings_there)
+        try:
+            sent_there, left = run_interruptible(partial(_flush, there, patience))
+        except LinkLost as lost:
+            text = f"{cluster.name} cannot be used: {lost}. What was not sent is still in {place}."
+            raise CommandFailed(text) from lost
+        except SettingsError as error:
+            problems.append(f"{error.problems[0]} If a worker runs, it sends them by itself.")
+            continue
+        opened += 1
+        sent += sent_there
+        if left:
+            problems.append(f"{_reports(left)} could not be sent within {patience:g} s and stay in {place}.")
+    if opened:
+        write_line(f"sent {_reports(sent)}")
+    if problems:
+        raise CommandFailed("\n".join(problems))
     return ExitCode.DONE
 
 

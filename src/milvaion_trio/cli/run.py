@@ -10,12 +10,15 @@ from cyclopts import Parameter
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.cli.collector import suit_the_collector
-from milvaion_trio.cli.failures import ExitCode
+from milvaion_trio.cli.failures import ExitCode, UsageError
 from milvaion_trio.cli.logging_setup import LogFormat, LogLevelName, set_up_logging
 from milvaion_trio.cli.narration import remark
 from milvaion_trio.cli.options import ConfigOption, SetOption, WorkerArgument, load, overrides
+from milvaion_trio.cli.outbox_folders import left_behind, of_process, wait_for_leaving
+from milvaion_trio.cli.processes import keep_running
 from milvaion_trio.cli.reload import LifelineOption, ReloadDirOption, ReloadOption, reloading
 from milvaion_trio.cli.terminal import error_console
+from milvaion_trio.cli.tether import ANOTHER_WANTED, Tether, tethered
 from milvaion_trio.logs import log_event
 from milvaion_trio.model import events
 from milvaion_trio.worker import Worker
@@ -38,6 +41,12 @@ def run(
     max_parallel_jobs: Annotated[
         int | None, Parameter(metavar="COUNT", help="How many jobs may run at the same time [10].")
     ] = None,
+    processes: Annotated[
+        int | None, Parameter(metavar="COUNT", help="How many processes to keep running, 0 to serve in this one [0].")
+    ] = None,
+    max_jobs_per_process: Annotated[
+        int | None, Parameter(metavar="COUNT", help="After how many jobs a process leaves, 0 for never [0].")
+    ] = None,
     drain_timeout: Annotated[
         float | None, Parameter(metavar="SECONDS", help="How long running jobs may go on after the first signal [20].")
     ] = None,
@@ -52,6 +61,8 @@ def run(
     reload: ReloadOption = False,
     reload_dir: ReloadDirOption = None,
     lifeline: LifelineOption = None,
+    process: Annotated[int | None, Parameter(show=False, negative="")] = None,
+    tether: Annotated[int | None, Parameter(show=False, negative="")] = None,
 ) -> int:
     """Serve a worker until it is told to leave.
 
@@ -65,25 +76,44 @@ def run(
     a change the worker drains and starts again; one that cannot start waits for the next change. Signals are handed on,
     and the exit code is that of the last child.
 
+    With --processes a supervisor, which runs no jobs, keeps so many processes running. One that dies is replaced, after
+    a pause that grows with each death; one that has run --max-jobs-per-process jobs is replaced at once. Signals are
+    handed on, and the exit code is the worst of theirs.
+
     Exit codes: 0 drained, 1 the start failed, 2 the command line or the settings are wrong, 130 left at once.
 
         milvaion-trio run app.jobs:worker
         milvaion-trio run app.jobs:worker --config appsettings.json
         milvaion-trio run app.jobs:worker --burst --log-format json
         milvaion-trio run app.jobs:worker --reload --reload-dir app
+        milvaion-trio run app.jobs:worker --processes 4 --max-jobs-per-process 10000
     """
+    if reload and processes:
+        raise UsageError("--reload runs one process: leave --processes out while you change the code.")
+    link = None if tether is None or process is None else tethered(tether)
     supervised = reloading(reload, reload_dir, config, lifeline)
     if supervised is not None:
         return supervised
-    set_up_logging(log_level, log_format)
+    set_up_logging(log_level, log_format, process)
     options: dict[str, tuple[str, object]] = {
         "--worker-id": ("worker_id", worker_id),
         "--max-parallel-jobs": ("max_parallel_jobs", max_parallel_jobs),
+        "--processes": ("processes", processes),
+        "--max-jobs-per-process": ("max_jobs_per_process", max_jobs_per_process),
         "--drain-timeout": ("shutdown.drain_timeout", drain_timeout),
         "--cleanup-timeout": ("shutdown.cleanup_timeout", cleanup_timeout),
         "--flush-timeout": ("shutdown.flush_timeout", flush_timeout),
     }
     worker = load(target, config, overrides(settings, options))
+    if link is not None and process is not None:
+        return _serve_tethered(worker, link, process, burst=burst)
+    for place, count in left_behind(worker.settings):
+        words = "1 report waits" if count == 1 else f"{count} reports wait"
+        _log.warning(
+            "%s in %s, the outbox of a process that is not started; milvaion-trio outbox flush sends them", words, place
+        )
+    if worker.settings.processes and lifeline is None:
+        return _supervise(worker, burst=burst)
     if isinstance(worker.broker, EmbeddedBroker):
         text = "This worker runs on the embedded broker: its queues are in this process and end with it."
         if log_format == "text":
@@ -95,6 +125,26 @@ def run(
     suit_the_collector()
     trio.run(_serve_burst if burst else partial(Worker.serve, handle_signals=True), worker)
     return ExitCode.DONE
+
+
+def _supervise(worker: Worker, *, burst: bool) -> int:
+    """Keep processes running; what is wrong with settings or jobs is said here, once, before there is one."""
+    if worker.settings.rabbitmq is None and isinstance(worker.broker, EmbeddedBroker):
+        raise UsageError(
+            "--processes (Worker:Processes) shares the queues of RabbitMQ between processes, and no settings here name "
+            "it: an embedded broker is in one process."
+        )
+    worker.prepare()
+    return keep_running(worker.settings, burst=burst)
+
+
+def _serve_tethered(worker: Worker, tether: Tether, process: int, *, burst: bool) -> int:
+    """Serve as one of several processes; returns the exit code that tells the supervisor why it ended."""
+    worker.settings = of_process(worker.settings, process)
+    wait_for_leaving(worker.settings)
+    suit_the_collector()
+    trio.run(partial(tether.serve, worker, burst=burst))
+    return ANOTHER_WANTED if tether.is_spent else ExitCode.DONE
 
 
 def _tell_leaving(worker: Worker) -> None:

@@ -18,8 +18,8 @@ from milvaion_trio.signals.local import LocalSignals
 from milvaion_trio.worker import Worker
 
 if TYPE_CHECKING:  # it brings asyncio along, for those who have RabbitMQ
-    from milvaion_trio.broker.aiopika import AioPikaBroker
-    from milvaion_trio.broker.aiopika.administration import Administration
+    from milvaion_trio.broker.rabbitmq import RabbitMQBroker
+    from milvaion_trio.broker.rabbitmq.administration import Administration
 
 __all__ = ["look_at_servers"]
 
@@ -49,9 +49,9 @@ async def _look_at_broker(worker: Worker, found: list[Finding]) -> None:
     if isinstance(broker, EmbeddedBroker):
         found.append(Finding(Area.BROKER, _OK, "embedded, in the worker's own process: no settings name RabbitMQ"))
         return
-    from milvaion_trio.broker.aiopika import AioPikaBroker
+    from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 
-    if not isinstance(broker, AioPikaBroker):
+    if not isinstance(broker, RabbitMQBroker):
         found.append(Finding(Area.BROKER, _WARNING, f"{broker.name} is given in the code, and was not looked at"))
         return
     with trio.move_on_after(PATIENCE) as limit:
@@ -71,7 +71,7 @@ async def _look_at_broker(worker: Worker, found: list[Finding]) -> None:
         found.append(Finding(Area.BROKER, _FAILED, text))
 
 
-def _server(broker: "AioPikaBroker", server: tuple[str, str]) -> Finding:
+def _server(broker: "RabbitMQBroker", server: tuple[str, str]) -> Finding:
     product, version = server
     said = f"{broker.name} is {product} {version} and lets user {broker.settings.username!r} in"
     if product == "RabbitMQ" and _numbers(version) < OLDEST:

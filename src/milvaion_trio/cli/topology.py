@@ -29,9 +29,9 @@ from milvaion_trio.ports import Queue, QueueState, Topology
 from milvaion_trio.runtime.declaration import topology_of
 
 if TYPE_CHECKING:  # it brings asyncio along, which no other command needs
-    from milvaion_trio.broker.aiopika import AioPikaBroker
-    from milvaion_trio.broker.aiopika.administration import Administration
-    from milvaion_trio.broker.aiopika.draining import Drained
+    from milvaion_trio.broker.rabbitmq import RabbitMQBroker
+    from milvaion_trio.broker.rabbitmq.administration import Administration
+    from milvaion_trio.broker.rabbitmq.draining import Drained
 
 __all__ = ["drain", "drop", "show"]
 
@@ -138,10 +138,10 @@ def _used(target: str | None, config: ConfigOption, given: SetOption) -> tuple[C
     return cluster, evolve(topology, queues=(*topology.queues, *queues))
 
 
-def _broker(cluster: Cluster, purpose: str) -> "AioPikaBroker":
-    from milvaion_trio.broker.aiopika import AioPikaBroker
+def _broker(cluster: Cluster, purpose: str) -> "RabbitMQBroker":
+    from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 
-    return AioPikaBroker(cluster.rabbitmq, client_name=f"milvaion-trio topology {purpose}")
+    return RabbitMQBroker(cluster.rabbitmq, client_name=f"milvaion-trio topology {purpose}")
 
 
 def _messages(count: int) -> str:
@@ -157,7 +157,7 @@ class _Found:
     queues: dict[str, QueueState | None]
 
 
-async def _look(broker: "AioPikaBroker", topology: Topology) -> _Found:
+async def _look(broker: "RabbitMQBroker", topology: Topology) -> _Found:
     names = dict.fromkeys(queue.name for queue in (*topology.queues, *LADDER.queues))
     async with broker.administering() as administration:
         exchanges = {
@@ -205,8 +205,8 @@ def _print_tables(cluster: Cluster, found: _Found) -> None:
 # --- draining -------------------------------------------------------------------------------------------------------
 
 
-async def _drain(broker: "AioPikaBroker") -> "Drained":
-    from milvaion_trio.broker.aiopika import draining
+async def _drain(broker: "RabbitMQBroker") -> "Drained":
+    from milvaion_trio.broker.rabbitmq import draining
 
     async with broker.publishing() as publisher, broker.administering() as administration:
         return await draining.drain(administration, publisher)
@@ -225,7 +225,7 @@ def _left(drained: "Drained") -> Iterator[str]:
 # --- dropping -------------------------------------------------------------------------------------------------------
 
 
-async def _drop(broker: "AioPikaBroker", *, yes: bool) -> int:
+async def _drop(broker: "RabbitMQBroker", *, yes: bool) -> int:
     """Delete all or nothing, as far as a broker that others use lets one; returns how many. If cancelled, some are.
 
     Without `yes`, only say how many there are, if nothing is in the way.

@@ -11,7 +11,7 @@ from attrs import AttrsInstance, fields, frozen
 from milvaion_trio.configuration.keys import Place, dotted
 from milvaion_trio.configuration.resolution import Resolved
 from milvaion_trio.model.settings import JobSettings, WorkerSettings
-from milvaion_trio.model.settings_rules import section_of, shown_name
+from milvaion_trio.model.settings_rules import is_usual, section_of, shown_name
 from milvaion_trio.runtime.registry import RegisteredJob
 
 __all__ = ["Effective", "effective_settings"]
@@ -38,7 +38,7 @@ class Effective:
 def effective_settings(resolved: Resolved, jobs: Iterable[RegisteredJob] = ()) -> list[Effective]:
     """All settings of a worker, then those of these jobs; without any, what is said about single jobs."""
     settings, prepared = resolved.settings, list(jobs)
-    found = list(_section(settings, WorkerSettings(), (), resolved.origins))
+    found = list(_section(settings, (), resolved.origins))
     for name, job in settings.jobs.items():
         if all(each.name.lower() != name.lower() for each in prepared):
             found += _said_of_job(name, job, resolved.origins)
@@ -47,18 +47,15 @@ def effective_settings(resolved: Resolved, jobs: Iterable[RegisteredJob] = ()) -
     return found
 
 
-def _section(
-    section: AttrsInstance, usual: AttrsInstance, place: Place, origins: Mapping[Place, str]
-) -> Iterator[Effective]:
+def _section(section: AttrsInstance, place: Place, origins: Mapping[Place, str]) -> Iterator[Effective]:
     for attribute in fields(type(section)):
         value: object = getattr(section, attribute.name)
-        default: object = getattr(usual, attribute.name)
         here = (*place, attribute.name)
         kind = section_of(attribute.type)
         if kind is not None and isinstance(value, kind):
-            yield from _section(value, default if isinstance(default, kind) else kind(), here, origins)
+            yield from _section(value, here, origins)
         elif attribute.name != "jobs" and (value is not None or kind is not None):
-            origin = origins.get(here, _DEFAULT if value == default else _CONSTRUCTOR)
+            origin = origins.get(here, _DEFAULT if is_usual(section, attribute.name) else _CONSTRUCTOR)
             yield Effective(".".join(here), _shown(section, attribute.name), origin)
 
 

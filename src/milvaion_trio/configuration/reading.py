@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Annotated, Final, TypeVar, get_args, get_origin
 
-from attrs import AttrsInstance, define, evolve, field, fields
+from attrs import AttrsInstance, define, field, fields
 
 from milvaion_trio.configuration.keys import ANY_JOB, Place
 from milvaion_trio.configuration.sources import Leaf, Source, merged
 from milvaion_trio.model.settings import JobSettings, WorkerSettings
-from milvaion_trio.model.settings_rules import fits, section_of, words_of
+from milvaion_trio.model.settings_rules import fits, is_usual, section_of, words_of
 
 __all__ = ["TRANSLATED", "Reading", "settings_over"]
 
@@ -153,4 +153,10 @@ def _assembled(base: WorkerSettings, values: Mapping[Place, object], sections: M
 
 
 def _changed(settings: A, changes: Mapping[str, object]) -> A:
-    return evolve(settings, **changes)  # type: ignore[misc] # mypy misses that the bound is every attrs class
+    """The same with changes. What depends on other fields, and nobody gave, does so anew: the port, say, on TLS."""
+    kept = {
+        attribute.name: getattr(settings, attribute.name)
+        for attribute in fields(type(settings))
+        if not (getattr(attribute.default, "takes_self", False) and is_usual(settings, attribute.name))
+    }
+    return type(settings)(**{**kept, **changes})

@@ -131,7 +131,8 @@ def _plain(annotation: object, *, is_translated: bool) -> Schema:
 
 def _default(attribute: "Attribute[object]") -> Schema:
     default = attribute.default
-    if default is NOTHING or default is None or callable(attribute.repr):
+    is_made = hasattr(default, "factory")  # from other settings, which no schema can say
+    if default is NOTHING or is_made or default in (None, ()) or callable(attribute.repr):
         return {}
     return {"default": default.value if isinstance(default, Enum) else default}
 

@@ -11,6 +11,7 @@ from attrs import fields
 from milvaion_trio.configuration.keys import find
 from milvaion_trio.configuration.resolution import Resolved
 from milvaion_trio.model.settings import RabbitMQSettings
+from milvaion_trio.model.settings_rules import is_usual
 
 __all__ = ["whence"]
 
@@ -19,15 +20,14 @@ _DEFAULT = "the default"
 
 def whence(text: str, resolved: Resolved) -> str:
     """A sentence that says it of each setting of RabbitMQ that the text names; nothing where it names none."""
-    usual, said = RabbitMQSettings(), resolved.settings.rabbitmq
+    said = resolved.settings.rabbitmq
     known = {attribute.name for attribute in fields(RabbitMQSettings)}
     sources: dict[str, list[str]] = {}
     for name in dict.fromkeys(re.findall(r"Worker:RabbitMQ:(\w+)", text)):
         place = find(("Worker", "RabbitMQ", name)).place
         if said is None or place[-1] not in known:
             continue
-        is_usual = getattr(said, place[-1]) == getattr(usual, place[-1])
-        origin = resolved.origins.get(place, _DEFAULT if is_usual else "the code")
+        origin = resolved.origins.get(place, _DEFAULT if is_usual(said, place[-1]) else "the code")
         sources.setdefault(origin, []).append(name)
     parts = [f"{' and '.join(names)} {_is(origin, len(names))}" for origin, names in sources.items()]
     return f" {', '.join(parts)}." if parts else ""

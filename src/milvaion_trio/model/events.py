@@ -15,6 +15,7 @@ __all__ = [
     "DeliveryRefused",
     "Event",
     "JobConcluded",
+    "JobLimitReached",
     "JobRetried",
     "JobReturned",
     "JobStarted",
@@ -51,6 +52,13 @@ class ShutdownBegan:
 
     hard: bool
     running: int
+
+
+@frozen
+class JobLimitReached:
+    """The process has begun as many jobs as it may (`max_jobs_per_process`). It leaves when these have ended."""
+
+    jobs: int
 
 
 @frozen
@@ -142,6 +150,7 @@ Event: TypeAlias = (
     WorkerReady
     | WorkerStopped
     | ShutdownBegan
+    | JobLimitReached
     | LinkUp
     | LinkDown
     | ReadinessChanged

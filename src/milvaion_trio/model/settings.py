@@ -12,6 +12,7 @@ from typing import Annotated, Self, TypeAlias, TypedDict
 
 from attrs import evolve, field, fields, frozen
 
+from milvaion_trio.model.broker_address import ADDRESS, ADDRESS_WORDS, BrokerAddress, parse_broker_address
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.redis_address import without_password
 from milvaion_trio.model.settings_rules import Form, Range, hidden, problems_of
@@ -34,6 +35,7 @@ WholeNumber: TypeAlias = Annotated[int, Range(0)]
 Seconds: TypeAlias = Annotated[float, Range(0)]
 Interval: TypeAlias = Annotated[float, Range(0.001)]
 Fraction: TypeAlias = Annotated[float, Range(0, 1)]
+ProcessCount: TypeAlias = Annotated[int, Range(0, 256)]  # with one digit too many it stays a mistake
 Port: TypeAlias = Annotated[int, Range(1, 65535)]
 Text: TypeAlias = Annotated[str, Form(r"[\s\S]+", "a text that is not empty")]
 HostName: TypeAlias = Annotated[
@@ -46,6 +48,10 @@ HostName: TypeAlias = Annotated[
 # WIRE.md 1.3: the API splits keys at `:` and its column has 100 characters; `*` and `#` are wildcards.
 GroupName: TypeAlias = Annotated[str, Form(r"[A-Za-z0-9._-]{1,100}", "1 to 100 of the characters A-Z a-z 0-9 . _ -")]
 Durability: TypeAlias = Annotated[str, Form("NORMAL|FULL", "NORMAL or FULL")]
+Address: TypeAlias = Annotated[str, Form(ADDRESS, ADDRESS_WORDS)]
+Reported: TypeAlias = Annotated[str, Form("all|none", "all or none")]
+Driver: TypeAlias = Annotated[str, Form("amqp|aio-pika", "amqp or aio-pika")]
+Authentication: TypeAlias = Annotated[str, Form("PLAIN|EXTERNAL", "PLAIN or EXTERNAL")]
 
 
 def _listed(value: Iterable[object] | None) -> object:
@@ -128,19 +134,51 @@ class RabbitMQSettings:
 
     host: HostName = "localhost"
     """Its name or address."""
-    port: Port = 5672
-    """Its port for AMQP."""
+    tls: bool = False
+    """Whether it is reached over TLS (amqps) instead of in plain text. Ours."""
+    port: Port = field()
+    """Its port for AMQP; over TLS it is 5671 unless given."""
+
+    @port.default
+    def _usual_port(self) -> int:
+        return 5671 if self.tls else 5672
+
+    further_hosts: tuple[Address, ...] = field(default=(), converter=_listed)
+    """Others of the same cluster, tried in turn when the first cannot be reached; on its port unless they name one.
+
+    Ours.
+    """
     username: str = "guest"
     """Who connects; needs the right to configure, write and read."""
     password: str = field(default="guest", repr=hidden)
     """Never shown."""
     virtual_host: Text = "/"
     """The virtual host, the same as the API's."""
+    authentication: Authentication = "PLAIN"
+    """PLAIN logs in by name and password, EXTERNAL by the certificate of this worker, without either. Ours."""
+    tls_ca_file: str = ""
+    """A file with the certificates that are trusted, in PEM form; empty for those of the system. Ours."""
+    tls_certificate_file: str = ""
+    """The file of this worker's own certificate, in PEM form, where RabbitMQ asks for one. Ours."""
+    tls_key_file: str = ""
+    """The file of the key to it; empty where the key stands in the file of the certificate. Ours."""
+    tls_key_password: str = field(default="", repr=hidden)
+    """What the key is encrypted with. Never shown. Ours."""
+    tls_server_name: str = ""
+    """The name that must be in RabbitMQ's certificate, where it is not the host's. Ours."""
     consumer_timeout: Seconds = 1800.0
     """Seconds after which this broker takes back a message that nobody acked, 0 for never. Ours.
 
     Only told here, set in the broker's own `consumer_timeout`; jobs that may run longer are warned about at start.
     """
+    driver: Driver = "amqp"
+    """What speaks AMQP: amqp is this package's own, on Trio; aio-pika the client of that name, on asyncio. Ours."""
+
+    @property
+    def addresses(self) -> tuple[BrokerAddress, ...]:
+        """Where to connect, in the order of trying."""
+        first = BrokerAddress(self.host, self.port)
+        return (first, *(parse_broker_address(text, self.port) for text in self.further_hosts))
 
 
 @frozen(kw_only=True)
@@ -185,6 +223,16 @@ class OfflineResilienceSettings:
 class ReportingSettings:
     """What is told about jobs. Ours."""
 
+    mode: Reported = "all"
+    """Which jobs are reported: all, or none, for work that nobody watches.
+
+    Without reports there are no statuses, logs and dead letters; retries, limits and acks last stay as they are.
+    """
+    running_after: Seconds = 0.0
+    """Seconds after which a job is reported as running; one that ends before is reported as ended only.
+
+    Its last status says when it began. Many short jobs cost half as much with 0.05.
+    """
     local_occurrences: bool = False
     """Whether occurrences of our own clients are reported too; a Milvaion API does not know them."""
 
@@ -209,6 +257,10 @@ class WorkerSettings:
     """Name of the worker group; all its processes share queues."""
     max_parallel_jobs: Count = 10
     """Jobs that run at the same time in this process."""
+    processes: ProcessCount = 0
+    """Processes that `milvaion-trio run` starts and keeps running, 0 to serve in its own. Ours."""
+    max_jobs_per_process: WholeNumber = 0
+    """Jobs after which a process leaves, for its supervisor to start another; 0 for no limit. Ours."""
     execution_timeout: Seconds = 300.0
     """Seconds a job may take unless it or its message says otherwise, 0 for ever."""
     startup_connection_timeout: Annotated[float, Range(-math.inf)] = 30.0

@@ -11,17 +11,19 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Union, get_args, get_origin
 
-from attrs import AttrsInstance, fields, frozen, has
+from attrs import NOTHING, AttrsInstance, fields, frozen, has
 
 __all__ = [
     "Form",
     "Range",
     "fits",
     "hidden",
+    "is_usual",
     "may_hold_password",
     "problems_of",
     "section_of",
     "shown_name",
+    "usual",
     "words_of",
 ]
 
@@ -76,6 +78,20 @@ def section_of(annotation: object) -> type[AttrsInstance] | None:
     """The class of settings that a field holds, alone or beside `None`; nothing for a field with a plain value."""
     kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and has(kind)]
     return kinds[0] if kinds and get_origin(annotation) in (None, Union, UnionType) else None
+
+
+def usual(settings: AttrsInstance, name: str) -> object:
+    """What a field holds unless it is given, which for some depends on the fields before them; `None` for nothing."""
+    default: object = getattr(fields(type(settings)), name).default
+    make = getattr(default, "factory", None)  # of `attrs.Factory`, which no type checker takes for a class
+    if make is None:
+        return None if default is NOTHING else default
+    return make(settings) if getattr(default, "takes_self", False) else make()
+
+
+def is_usual(settings: AttrsInstance, name: str) -> bool:
+    """Whether a field holds what it would hold if nobody had given it."""
+    return bool(getattr(settings, name) == usual(settings, name))
 
 
 def fits(value: object, annotation: object) -> bool:

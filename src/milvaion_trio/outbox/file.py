@@ -21,7 +21,7 @@ from attrs import define, field
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.outbox.store import Damaged, NewerSchema, Recovered, Store
 
-__all__ = ["OutboxFile"]
+__all__ = ["OutboxFile", "is_taken"]
 
 BOOT_BYTES: Final = 64
 """Of the lock file, for the boot that left it cleanly."""
@@ -196,6 +196,16 @@ class OutboxFile:
             error,
             f"It is kept as {name} and a" if "" in kept else "A",
         )
+
+
+def is_taken(path: Path) -> bool:
+    """Whether another process has this outbox now. Not to be asked by one that has it itself: it would lose it."""
+    with contextlib.suppress(FileNotFoundError), open(path.resolve().with_suffix(".lock"), "r+b") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+    return False
 
 
 def _made_where_missing(path: str, flags: int) -> int:

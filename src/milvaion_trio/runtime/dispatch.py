@@ -19,7 +19,8 @@ from milvaion_trio.runtime.consuming import consumed_again
 from milvaion_trio.runtime.consumptions import Consumption, Consumptions
 from milvaion_trio.runtime.declaration import topology_of
 from milvaion_trio.runtime.limits import Slots, Taken, take_both
-from milvaion_trio.runtime.readiness import OUTBOX, Readiness
+from milvaion_trio.runtime.quota import Quota
+from milvaion_trio.runtime.readiness import JOB_LIMIT, OUTBOX, Readiness
 from milvaion_trio.runtime.registry import RegisteredJob, Registry
 from milvaion_trio.runtime.runs import Runs
 from milvaion_trio.runtime.supervisor import SupervisedLink
@@ -44,6 +45,7 @@ class Dispatcher:
     registry: Registry
     runs: Runs
     worker_slots: Slots
+    quota: Quota
     readiness: Readiness
     consumptions: Consumptions
     received: int = field(default=0, init=False)
@@ -76,35 +78,37 @@ class Dispatcher:
         needed = topology_of((registered,))
         has_started = False
         lost: Consumer | None = None
-        while True:
-            if self.readiness.has(OUTBOX):  # what is started must be written down, so others may have the messages
-                has_started = True
-                task_status.started()
-                task_status = trio.TASK_STATUS_IGNORED
-                await self.readiness.wait_without(OUTBOX)
-            consumer = await consuming.get(other_than=lost)
-            try:
-                # What is wrong with a queue stops the start; later it stops nothing but this intake.
-                consume = consumer.consume if not has_started else partial(consumed_again, consumer, needed=needed)
-                async with consume(registered.queue, prefetch=slots.total) as deliveries:
+        with self.readiness.only_without(JOB_LIMIT):
+            while not self.quota.is_used_up:
+                if self.readiness.has(OUTBOX):  # what is started must be written down, so others may have the messages
                     has_started = True
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
-                    self.readiness.report(_part(registered), "")
-                    with self.consumptions.noted(registered.queue, slots.total, deliveries) as consumption:
-                        with self.readiness.only_without(OUTBOX):
-                            await self._take(consumption, slots, jobs)
-            except LinkLost:
-                lost = consumer
-                self.readiness.report(_part(registered), "it is not consumed")
-                continue
-            # A delivery waited in vain, or the outbox is in trouble: consume nothing until there is room, so that other
-            # workers get the messages.
-            await take_both(slots, self.worker_slots)
-            Taken(slots, self.worker_slots).give()
+                    await self.readiness.wait_without(OUTBOX)
+                consumer = await consuming.get(other_than=lost)
+                try:
+                    # What is wrong with a queue stops the start; later it stops nothing but this intake.
+                    consume = consumer.consume if not has_started else partial(consumed_again, consumer, needed=needed)
+                    async with consume(registered.queue, prefetch=slots.total) as deliveries:
+                        has_started = True
+                        task_status.started()
+                        task_status = trio.TASK_STATUS_IGNORED
+                        self.readiness.report(_part(registered), "")
+                        with self.consumptions.noted(registered.queue, slots.total, deliveries) as consumption:
+                            with self.readiness.only_without(OUTBOX):
+                                await self._take(consumption, slots, jobs)
+                except LinkLost:
+                    lost = consumer
+                    self.readiness.report(_part(registered), "it is not consumed")
+                    continue
+                # A delivery waited in vain, or the outbox is in trouble: consume nothing until there is room, so that
+                # other workers get the messages.
+                await take_both(slots, self.worker_slots)
+                Taken(slots, self.worker_slots).give()
+        task_status.started()  # in case that jobs of other queues used up the limit before this one was consumed
 
     async def _take(self, consumption: Consumption, slots: Slots, jobs: trio.Nursery) -> None:
-        """Dispatch deliveries; returns when one got no slot in time."""
+        """Dispatch deliveries; returns when one got no slot in time, or no job may begin any more."""
         deliveries = consumption.deliveries
         in_a_row = 0
         while True:
@@ -132,6 +136,11 @@ class Dispatcher:
             else:
                 slots.try_take()
                 self.worker_slots.try_take()
+            if self.quota.is_used_up:  # by others, while this one waited or in the same pass
+                Taken(slots, self.worker_slots, alone).give()
+                self._give_back(admission, delivery)
+                return
+            self.quota.take()
             run = self.runs.begin(admission, delivery, self.registry.resolve(admission.job.job_name_in_worker))
             taken = Taken(slots, self.worker_slots, alone)
             jobs.start_soon(self.runs.live, run, taken, name=f"job {run.registered.name}")

@@ -15,7 +15,7 @@ from milvaion_trio.model.events import ReadinessChanged
 from milvaion_trio.model.readiness import WorkerReadiness
 from milvaion_trio.runtime.observers import Observers
 
-__all__ = ["BLOCKED", "OUTBOX", "WORKER", "Readiness"]
+__all__ = ["BLOCKED", "JOB_LIMIT", "OUTBOX", "WORKER", "Readiness"]
 
 WORKER = "worker"
 """It starts or leaves."""
@@ -23,6 +23,8 @@ BLOCKED = "publishing blocked"
 """The broker does not read what is published."""
 OUTBOX = "outbox"
 """Reports cannot be written where they should be, so no work is taken on."""
+JOB_LIMIT = "job limit"
+"""The process has begun all the jobs that it may run."""
 
 
 @define(eq=False)

@@ -17,10 +17,12 @@ from milvaion_trio.model.error_text import error_text, error_type
 from milvaion_trio.model.errors import ReportsLost
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.outcome import Failed, Outcome, StopReason
+from milvaion_trio.model.settings import ReportingSettings
 from milvaion_trio.policy import lifecycle
 from milvaion_trio.policy.ledger import Ledger
 from milvaion_trio.ports import Delivery, Outbox
 from milvaion_trio.runtime.executor import Executor
+from milvaion_trio.runtime.late_starts import LateStarts
 from milvaion_trio.runtime.limits import Taken
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.registry import RegisteredJob
@@ -45,8 +47,8 @@ class Runs:
     executor: Executor
     observers: Observers
     now: Callable[[], Instant]
-    report_local: bool
-    """Whether occurrences that our own client made are reported like Milvaion's."""
+    reported: ReportingSettings
+    late_starts: LateStarts
     on_start: Callable[[Run], None]
     """Called when a run's code is about to run."""
     on_end: Callable[[Run], None]
@@ -58,7 +60,9 @@ class Runs:
 
     def is_reported(self, delivery: Delivery) -> bool:
         """Whether the API is told about the occurrence of this message: those of our own clients it does not know."""
-        return self.report_local or not headers.has_local_origin(delivery.message.headers)
+        if self.reported.mode == "none":
+            return False
+        return self.reported.local_occurrences or not headers.has_local_origin(delivery.message.headers)
 
     # --- taking a delivery on ---------------------------------------------------------------------------------------
 
@@ -132,7 +136,7 @@ class Runs:
         try:
             if run.run_number > 1:
                 self.reporter.redelivered(run)
-            self.reporter.started(run)
+            self.late_starts.begun(run)
             if self.observers:
                 self.observers.tell(events.JobStarted(name, run.occurrence_id, attempt_number, run.run_number))
             self.on_start(run)

@@ -101,8 +101,10 @@ async def _heartbeats_and_logs(house: House) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(house.job_heartbeats.beat)
         nursery.start_soon(house.reporter.logs.flush_regularly)
+        nursery.start_soon(house.runs.late_starts.tell)
         nursery.start_soon(house.stalls.watch)
         nursery.start_soon(house.declared.keep, house.consuming)
+        nursery.start_soon(house.dispatcher.quota.leave, house.runs, house.shutdown, house.observers)
         if house.readers is not None:
             nursery.start_soon(house.readers.watch)
         yield

@@ -1,7 +1,7 @@
-"""One connection through aio-pika: how it is opened, asked, lost and closed.
+"""A link through aio-pika: how it is opened, asked and closed.
 
-Separate from what publishers and consumers do with it. Whatever ends a channel in use ends the link: there is one way
-to recover, and it is the supervisor's (reopen, declare, consume). Losing is decided here, once, by the first reason.
+aio-pika keeps handshake, channels, declaring and heartbeats. Messages do not go through it: they are cut out of its
+stream (see `amqp.frames`), and what is published and acked is written directly.
 """
 
 import logging
@@ -14,76 +14,51 @@ import aiormq
 import trio
 from aio_pika.connection import make_url
 from attrs import define, field, frozen
+from pamqp.base import Frame
 from yarl import URL
 
 from milvaion_trio.bridge import Abandoned, Bridge, ByteStreams, open_bridge
-from milvaion_trio.broker.aiopika.connecting import connect_tcp, detach, foreign, refusal, silence
-from milvaion_trio.broker.aiopika.frames import (
-    HEARTBEAT,
-    BlockedEvent,
-    ChannelClosedEvent,
-    ConnectionClosedEvent,
-    Event,
-    Frames,
-)
+from milvaion_trio.broker.amqp.frames import HEARTBEAT, Frames
+from milvaion_trio.broker.link import NORMAL_END, Endpoint, Listener, Loss, Refused
+from milvaion_trio.broker.rabbitmq.connecting import connect_tcp, detach, foreign, refusal, silence
 from milvaion_trio.model.errors import LinkLost, LinkRefused, SettingsError
-from milvaion_trio.model.settings import RabbitMQSettings
+from milvaion_trio.model.headers import text
 
-__all__ = ["AioPikaLink", "Endpoint", "Refused", "open_link"]
+__all__ = ["open_link"]
 
 CLOSE_TIMEOUT = 3.0
 """Seconds for an orderly end. A black hole answers nothing; acks lost with it are only redeliveries."""
 ALIVE_AFTER = 1.0
 """Seconds between signs of life for aiormq, whose shortest patience is 6 s."""
-NORMAL_END = "this connection was closed"
+
+CODES = {
+    aiormq.exceptions.ChannelAccessRefused: 403,
+    aiormq.exceptions.ChannelNotFoundEntity: 404,
+    aiormq.exceptions.ChannelPreconditionFailed: 406,
+}
+
+for _name in ("aio_pika", "aiormq"):
+    # They log lost connections with tracebacks, which say nothing that our one line does not say.
+    if logging.getLogger(_name).level == logging.NOTSET:
+        logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 T = TypeVar("T")
-L = TypeVar("L", bound="AioPikaLink")
 
 _logger = logging.getLogger("milvaion_trio.broker")
 
 
-class Refused(Exception):
-    """The broker refused a question and closed the channel it was asked on; the link lives on."""
-
-    def __init__(self, error: aiormq.exceptions.ChannelClosed) -> None:
-        self.is_missing: bool = isinstance(error, aiormq.exceptions.ChannelNotFoundEntity)
-        self.is_forbidden: bool = isinstance(error, aiormq.exceptions.ChannelAccessRefused)
-        self.is_different: bool = isinstance(error, aiormq.exceptions.ChannelPreconditionFailed)
-        super().__init__(" ".join(str(part) for part in error.args))
-
-
-@frozen(kw_only=True)
-class Endpoint:
-    """Where to connect, and as whom."""
-
-    settings: RabbitMQSettings
-    heartbeat: int
-    """Seconds."""
-    connect_timeout: float
-    """Seconds for TCP and handshake together."""
-    client_name: str
-    """What the broker's operators see."""
-
-    @property
-    def address(self) -> str:
-        """Host and port."""
-        return f"{self.settings.host}:{self.settings.port}"
-
-
 @define(eq=False, repr=False)
 class AioPikaLink:
-    """A connection and what is known of it; `_hear` is where publishers and consumers listen."""
+    """Implements `broker.link.Link`."""
 
-    _endpoint: Endpoint
+    endpoint: Endpoint
+    _listener: Listener
     _bridge: Bridge
+    loss: Loss = field(factory=Loss, init=False)
     _connection: aio_pika.Connection = field(init=False)
     _streams: ByteStreams | None = field(default=None, init=False)
     _frames: Frames = field(factory=Frames, init=False)
-    _in_use: dict[int, str] = field(factory=dict, init=False)
-    """Channels whose end is the link's end, and what they are for."""
-    _gone: trio.Event = field(factory=trio.Event, init=False)
-    _why: str = field(default="", init=False)
+    _channels: dict[int, aiormq.Channel] = field(factory=dict, init=False)
     _questions: set[trio.CancelScope] = field(factory=set, init=False)
     """Calls that wait for the broker, which a lost link will never answer."""
     _handshake: trio.CancelScope = field(factory=trio.CancelScope, init=False)
@@ -93,30 +68,23 @@ class AioPikaLink:
     _last_data: float = field(factory=trio.current_time, init=False)
     _last_sign: float = field(default=0.0, init=False)
 
-    async def lost(self) -> str:
-        """Return when the connection is gone, and why. If cancelled, nothing changes."""
-        await self._gone.wait()
-        return self._why
+    def __attrs_post_init__(self) -> None:
+        self.loss.on_declared(self._leave_questions)
 
     @property
-    def is_gone(self) -> bool:
-        """Whether nothing goes through it any more."""
-        return self._gone.is_set()
+    def frame_max(self) -> int:
+        """Bytes, as negotiated."""
+        transport = self._connection.transport
+        assert transport is not None, "it is open"
+        frame_max: int = transport.connection.connection_tune.frame_max
+        return frame_max
 
-    def lose(self, why: str) -> None:
-        """End it; only the first reason counts."""
-        if self.is_gone:
-            return
-        self._why = why
-        self._gone.set()
-        for question in self._questions:
-            question.cancel("the link was lost")
-        self._after_loss(why)
-
-    def check(self) -> None:
-        """Raise `LinkLost` when it is gone."""
-        if self.is_gone:
-            raise LinkLost(self._why)
+    @property
+    def server(self) -> tuple[str, str]:
+        """The product and its version."""
+        transport = self._connection.transport
+        told = {} if transport is None else transport.connection.server_properties
+        return text(told.get("product")) or "a broker", text(told.get("version")) or "of unknown version"
 
     # --- opening and closing ----------------------------------------------------------------------------------------
 
@@ -125,27 +93,26 @@ class AioPikaLink:
 
         If cancelled, `close` cleans up.
         """
-        _url(self._endpoint)
-        with trio.move_on_after(self._endpoint.connect_timeout) as limit:
-            stream = await connect_tcp(self._endpoint.settings)
+        _url(self.endpoint)
+        with trio.move_on_after(self.endpoint.connect_timeout) as limit:
+            stream = await connect_tcp(self.endpoint.address.host, self.endpoint.address.port)
             try:
                 with self._handshake:
                     await self._bridge.call(self._shake_hands, stream)
-                    await self.ask(self._prepare)
             except LinkLost:
                 raise
             except Exception as error:
-                raise refusal(self._endpoint.settings, self._why, error) from error
+                raise refusal(self.endpoint.settings, self.endpoint.where, self.loss.why, error) from error
             finally:
                 stream.socket.close()  # no longer its own, unless asyncio was cancelled before it ran at all
         if self._handshake.cancelled_caught:
-            raise LinkRefused(self._why)
+            raise LinkRefused(self.loss.why)
         if limit.cancelled_caught:
-            raise silence(self._endpoint.settings, self._endpoint.connect_timeout)
+            raise silence(self.endpoint.where, self.endpoint.connect_timeout)
 
     async def close(self) -> None:
         """Send what is unsent, end the connection and give the socket back. Not cancelled, at most `CLOSE_TIMEOUT`."""
-        self.lose(NORMAL_END)
+        self.loss.declare(NORMAL_END)
         if self._streams is None:
             return
         # The socket, not the call: aiormq waits for 33 s, cancelled or not, until a peer has read everything.
@@ -155,13 +122,13 @@ class AioPikaLink:
                 await self._bridge.call(self._bridge.all_ended)  # aiormq would cancel it
                 await self._bridge.call(self._connection.close)
             except Exception as error:
-                _logger.debug("closing the connection to %s: %r", self._endpoint.address, error)
+                _logger.debug("closing the connection to %s: %r", self.endpoint.where, error)
         self._streams.abort()
 
     async def _shake_hands(self, stream: trio.SocketStream) -> None:
         """In asyncio: everything up to an open virtual host. If cancelled, nothing is left."""
         streams = await self._bridge.streams(detach(stream), self._feed, self._end)
-        connection = _connection(self._endpoint, streams)
+        connection = _connection(self.endpoint, streams)
         try:
             await connection.connect()
         except BaseException:
@@ -172,40 +139,29 @@ class AioPikaLink:
         connection.close_callbacks.add(self._closed)
         self._connection, self._streams = connection, streams
 
-    async def _prepare(self) -> None:
-        """In asyncio, on a new connection: whatever the kind of link needs at once. If cancelled, it is not used."""
+    # --- channels ---------------------------------------------------------------------------------------------------
 
-    # --- asking -----------------------------------------------------------------------------------------------------
+    async def open_channel(self) -> int:
+        """The number of a new one. If cancelled, it is closed."""
+        channel = await self._call(self._open_channel)
+        self._channels[channel.number] = channel
+        return int(channel.number)
 
-    async def ask(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
-        """Run an asyncio coroutine function that waits for the broker.
+    async def ask(self, channel: int, method: Frame) -> Frame:
+        """The broker's answer. If cancelled, aiormq closes the channel."""
+        return await self._call(self._channels[channel].rpc, method)
 
-        Raises `Refused` for an error that closed only the channel it used, `LinkLost` for anything else.
-        If cancelled, the broker may have done it.
+    def end_channel(self, channel: int) -> None:
+        """Close it to the end.
+
+        Cancelled after its `channel.close`, aiormq would send a second one, for which RabbitMQ ends the connection
+        ("expected 'channel.open'"), and the acks of that moment are lost.
         """
-        self.check()
-        with self._bounded(), self._foreign_errors():
-            return await self._bridge.call(function, *arguments)
-        raise LinkLost(self._why)  # the question was cancelled, because the link was lost
+        closing = self._channels.pop(channel, None)
+        if closing is not None and not closing.is_closed and not self.loss.is_final:
+            self._bridge.to_the_end(closing.close())
 
-    async def on_new_channel(self, function: Callable[[aiormq.Channel], Awaitable[T]]) -> T:
-        """As `ask`, on a channel of its own. If cancelled, the broker may have done it."""
-
-        async def on_channel() -> T:
-            channel = await self.open_channel()
-            try:
-                answer = await function(channel)
-            except Exception:
-                await self.close_channel(channel)  # noqa: ASYNC120  # asyncio's, which delivers a cancellation once
-                raise
-            # Not after a cancellation: aiormq has sent the close by then, and waiting for the answer takes 10 s where
-            # nobody answers.
-            await self.close_channel(channel)
-            return answer
-
-        return await self.ask(on_channel)
-
-    async def open_channel(self) -> aiormq.Channel:
+    async def _open_channel(self) -> aiormq.Channel:
         """In asyncio: a channel of aiormq's, without its confirms: we count ourselves. If cancelled, it is closed."""
         channel = await self._connection.channel(publisher_confirms=False)
         underlay = await channel.get_underlay_channel()
@@ -213,17 +169,20 @@ class AioPikaLink:
             raise TypeError(f"this version of aio-pika is not supported: a channel is a {type(underlay).__name__}")
         return underlay
 
-    async def close_channel(self, channel: aiormq.Channel) -> None:
-        """In asyncio: close it. If cancelled, it is closed all the same.
+    async def _call(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        """Run an asyncio coroutine function that waits for the broker.
 
-        Cancelled after its `channel.close`, aiormq would send a second one, for which RabbitMQ ends the connection
-        ("expected 'channel.open'"), and the acks of that moment are lost.
+        Raises `Refused` for an error that closed only the channel it used, `LinkLost` for anything else.
+        If cancelled, the broker may have done it.
         """
-        await self._bridge.to_the_end(channel.close())
+        self.loss.check()
+        with self._bounded(), self._foreign_errors():
+            return await self._bridge.call(function, *arguments)
+        raise LinkLost(self.loss.why)  # the question was cancelled, because the link was lost
 
     def write(self, data: bytes) -> None:
         """Send frames, behind all that was sent before; on a lost link this does nothing."""
-        if not self.is_gone and self._streams is not None:
+        if not self.loss.is_final and self._streams is not None:
             self._streams.write(data)
 
     @contextmanager
@@ -242,26 +201,31 @@ class AioPikaLink:
         try:
             yield
         except aiormq.exceptions.ChannelClosed as error:
-            if self.is_gone or isinstance(error, aiormq.exceptions.DuplicateConsumerTag) or error.args == (None, None):
-                raise LinkLost(self._why or f"a channel was closed: {error!r}") from error
-            raise Refused(error) from error
+            if (
+                self.loss.is_final
+                or isinstance(error, aiormq.exceptions.DuplicateConsumerTag)
+                or error.args == (None, None)
+            ):
+                raise LinkLost(self.loss.why or f"a channel was closed: {error!r}") from error
+            raise Refused(_code(error), " ".join(str(part) for part in error.args)) from error
         except (Abandoned, aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:
-            self.lose(f"the connection broke: {error.__cause__ or error!r}")
-            raise LinkLost(self._why) from error
+            self.loss.declare(f"the connection broke: {error.__cause__ or error!r}")
+            raise LinkLost(self.loss.why) from error
 
     # --- what comes from the broker ---------------------------------------------------------------------------------
 
     def _feed(self, data: bytes) -> bytes:
         self._last_data = trio.current_time()
         if not self._is_known and data:
-            if (why := foreign(self._endpoint.settings, data)) is not None:
-                self.lose(why)  # aiormq would wait for the rest of a frame until the time is up
+            if (why := foreign(self.endpoint.where, data)) is not None:
+                self.loss.declare(why)  # aiormq would wait for the rest of a frame until the time is up
                 self._handshake.cancel("it is not RabbitMQ that listens")
                 return b""
             self._is_known = True
         events, rest = self._frames.feed(data)
         for event in events:
-            self._hear(event)
+            self.loss.hear(event, self.endpoint.client_name)
+            self._listener.hear(event)
         # aiormq counts only the frames it sees, and the broker sends no heartbeats while it sends messages.
         # A large message alone may take longer to come than aiormq's patience.
         is_open = self._streams is not None
@@ -270,43 +234,40 @@ class AioPikaLink:
             return HEARTBEAT + rest
         return rest
 
-    def _hear(self, event: Event) -> None:
-        match event:
-            case ConnectionClosedEvent(why=why):
-                self.lose(f"RabbitMQ closed the connection: {why}")
-            case ChannelClosedEvent(channel, why) if channel in self._in_use:
-                self.lose(f"RabbitMQ closed the channel {self._in_use[channel]}: {why}")
-            case BlockedEvent(""):
-                _logger.info("RabbitMQ reads publishes again: %s", self._endpoint.client_name)
-            case BlockedEvent(why):
-                _logger.warning("RabbitMQ has stopped reading publishes (%s): %s", why, self._endpoint.client_name)
-
     def _end(self, error: Exception | None) -> None:
         """The socket is closed, whoever did it."""
         silent = trio.current_time() - self._last_data
-        if silent > 2 * self._endpoint.heartbeat > 0:
-            self.lose(f"nothing was heard from {self._endpoint.address} for {silent:.0f} s")
+        if silent > 2 * self.endpoint.heartbeat > 0:
+            self.loss.declare(f"nothing was heard from {self.endpoint.where} for {silent:.0f} s")
         else:
-            self.lose(f"the connection to {self._endpoint.address} broke" + (f": {error}" if error else ""))
+            self.loss.declare(f"the connection to {self.endpoint.where} broke" + (f": {error}" if error else ""))
 
     def _closed(self, _: object, error: BaseException | None) -> None:
         """Aio-pika's word for it. Usually the socket was quicker; not where it cannot be closed in peace."""
-        self.lose(f"the connection to {self._endpoint.address} was given up: {error!r}")
+        self.loss.declare(f"the connection to {self.endpoint.where} was given up: {error!r}")
 
-    def _after_loss(self, why: str) -> None:
-        """Tell those who wait; runs once."""
+    def _leave_questions(self, _: str) -> None:
+        for question in self._questions:
+            question.cancel("the link was lost")
 
 
 @asynccontextmanager
-async def open_link(make: Callable[[Bridge], L]) -> AsyncIterator[L]:
+async def open_link(endpoint: Endpoint, listener: Listener) -> AsyncIterator[AioPikaLink]:
     """A link for as long as the context is open. If cancelled, it is closed in an orderly way."""
     async with open_bridge(_tell) as bridge:
-        link = make(bridge)
+        link = AioPikaLink(endpoint, listener, bridge)
         try:
             await link.open()
             yield link
         finally:
             await link.close()  # noqa: ASYNC102  # shielded and bounded in there
+
+
+def _code(error: aiormq.exceptions.ChannelClosed) -> int:
+    for kind, code in CODES.items():
+        if isinstance(error, kind):
+            return code
+    return 0
 
 
 def _tell(problem: str) -> None:
@@ -343,14 +304,16 @@ def _url(endpoint: Endpoint) -> URL:
     """
     settings = endpoint.settings
     url = make_url(
-        host=settings.host,
-        port=settings.port,
+        host=endpoint.address.host,
+        port=endpoint.address.port,
         login=settings.username,
         password=settings.password,
         virtualhost=settings.virtual_host,
         heartbeat=endpoint.heartbeat,
     )
     problems = []
+    if settings.tls:  # rather not at all than in plain text
+        problems.append("aio-pika does not speak TLS here (Worker:RabbitMQ:Tls): set Worker:RabbitMQ:Driver to amqp.")
     if not settings.username or url.user != settings.username:
         problems.append(f"User {settings.username!r} cannot be used: it must not be empty (Worker:RabbitMQ:Username).")
     if not settings.password or url.password != settings.password:

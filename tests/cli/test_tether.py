@@ -1,0 +1,175 @@
+"""A process of `run --processes` does what its supervisor asks for, says that it is up, and does not outlive it."""
+
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from attrs import define, field
+from tests.support.commands import run_command
+from tests.support.processes import until
+
+from milvaion_trio import Worker
+from milvaion_trio.cli import tether as tethers
+from milvaion_trio.cli.tether import UP, Asked, Tether
+from milvaion_trio.model import events
+from milvaion_trio.model.events import Event
+
+
+PATIENCE = 10.0
+
+
+@asynccontextmanager
+async def bounded_nursery() -> AsyncIterator[trio.Nursery]:
+    """One that does not wait for ever."""
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            yield nursery
+
+
+@define(eq=False)
+class Supervised:
+    """A worker with a job that it enqueues itself, and the supervisor's end of its tether."""
+
+    ours: socket.socket
+    tether: Tether
+    exits: list[int]
+    seen: list[Event] = field(factory=list)
+    ends: trio.Event = field(factory=trio.Event)
+    began: trio.Event = field(factory=trio.Event)
+
+    async def serve(self, *, jobs: int = 1, burst: bool = False) -> None:
+        """Until it has left. If cancelled, its job is."""
+        worker = Worker("tests", observers=(self.seen.append,))
+
+        @worker.job()
+        async def work() -> None:
+            self.began.set()
+            await self.ends.wait()
+
+        @worker.lifespan
+        @asynccontextmanager
+        async def begin(worker: Worker) -> AsyncIterator[None]:
+            for _ in range(jobs):
+                await work.enqueue()
+            yield
+
+        with trio.fail_after(PATIENCE):
+            await self.tether.serve(worker, burst=burst)
+
+    def ask(self, what: Asked) -> None:
+        self.ours.send(bytes([what]))
+
+    @property
+    def told(self) -> list[str]:
+        """What befell the job."""
+        ends = (events.JobConcluded, events.JobReturned)
+        return [type(event).__name__ for event in self.seen if isinstance(event, ends)]
+
+    @property
+    def drains(self) -> bool:
+        return any(isinstance(event, events.ShutdownBegan) for event in self.seen)
+
+
+@pytest.fixture
+def supervised(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervised]:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(PATIENCE)
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    monkeypatch.setattr(tethers, "BETWEEN", 0.05)
+    monkeypatch.setattr(tethers, "LEAVING", 0.2)
+    tether = Tether(theirs)
+    thread = threading.Thread(target=tether.listen)
+    thread.start()
+    with ours, theirs:
+        yield Supervised(ours, tether, exits)
+        ours.close()
+        thread.join()
+
+
+async def test_it_says_when_it_takes_jobs_and_drains_when_asked(supervised: Supervised) -> None:
+    async with bounded_nursery() as nursery:
+        nursery.start_soon(supervised.serve)
+        await supervised.began.wait()
+        assert supervised.ours.recv(1) == UP
+
+        supervised.ask(Asked.DRAIN)
+        await until(lambda: supervised.drains)
+        supervised.ends.set()
+
+    assert supervised.told == ["JobConcluded"]
+
+
+async def test_signals_of_its_own_never_cancel(supervised: Supervised) -> None:
+    """However many come, from whoever signals all processes."""
+    async with bounded_nursery() as nursery:
+        nursery.start_soon(supervised.serve)
+        await supervised.began.wait()
+        for _ in range(5):
+            supervised.tether.drain(15, None)
+        await until(lambda: supervised.drains)
+        supervised.ends.set()
+
+    assert supervised.told == ["JobConcluded"]
+    assert supervised.exits == []
+
+
+async def test_it_cancels_its_jobs_when_asked_to_stop(supervised: Supervised) -> None:
+    async with bounded_nursery() as nursery:
+        nursery.start_soon(supervised.serve)
+        await supervised.began.wait()
+        supervised.ask(Asked.DRAIN)
+        supervised.ask(Asked.STOP)
+
+    assert supervised.told == ["JobReturned"]
+
+
+async def test_what_is_asked_before_it_serves_is_not_forgotten(supervised: Supervised) -> None:
+    supervised.tether.drain()
+
+    await supervised.serve()
+
+    assert supervised.told == []
+
+
+async def test_the_third_one_ends_it_at_once(supervised: Supervised) -> None:
+    """In the thread that listens, since the event loop may be blocked."""
+    supervised.ask(Asked.LEAVE)
+    with trio.fail_after(PATIENCE):
+        await until(lambda: supervised.exits)
+
+    assert supervised.exits == [130]
+
+
+async def test_it_leaves_when_its_supervisor_is_gone(supervised: Supervised) -> None:
+    """The job is cancelled and goes back; what does not leave is ended."""
+    async with bounded_nursery() as nursery:
+        nursery.start_soon(supervised.serve)
+        await supervised.began.wait()
+        supervised.ours.close()
+
+    assert supervised.told == ["JobReturned"]
+    with trio.fail_after(PATIENCE):
+        await until(lambda: supervised.exits)
+
+
+async def test_in_a_burst_it_leaves_when_nothing_is_left(supervised: Supervised) -> None:
+    supervised.ends.set()
+
+    await supervised.serve(jobs=3, burst=True)
+
+    assert supervised.told == ["JobConcluded"] * 3
+
+
+def test_anything_else_is_no_tether(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("")
+
+    ended = run_command("run", "shop:worker", "--process=1", f"--tether={os.sysconf('SC_OPEN_MAX') - 1}", cwd=tmp_path)
+
+    assert ended.code == 2
+    assert "--tether is how --processes talks to what it starts; leave it out." in ended.err

@@ -1,0 +1,79 @@
+"""A round of the comparison, on real servers: it gives figures or a reason, and no process outlives it."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from attrs import evolve
+from benchmarks.peers import processes
+from benchmarks.peers.roster import ECHO, Entry
+from benchmarks.peers.stage import Ground, RoundFailed
+from benchmarks.peers.throughput import throughput
+from tests.support.processes import is_alive
+from tests.support.servers import rabbitmq, redis
+
+HANGS = "import subprocess, sys, time; child = subprocess.Popen(['sleep', '600']); print(child.pid, flush=True); "
+
+
+@pytest.fixture
+def ground() -> Ground:
+    return Ground(rabbitmq(), redis(), patience=30.0)
+
+
+def broken(worker: str) -> Entry:
+    return evolve(ECHO, worker=("-c", worker))
+
+
+def test_a_round_counts_every_job_and_leaves_none(ground: Ground) -> None:
+    measured = throughput(ground, ECHO, 10_000)
+
+    assert measured["left_in_queue"] == 0
+    assert measured["jobs_per_second"] > 0
+    assert measured["worker_cpu_us"] > 0
+    assert measured["broker_cpu_us"] > 0
+    assert 1 < measured["resident_mb"] < 100
+
+
+def test_a_worker_that_ends_is_no_round_and_says_why(ground: Ground) -> None:
+    with pytest.raises(RoundFailed, match=r"the worker ended after 0 of 30 jobs; .*no such thing"):
+        throughput(ground, broken("raise SystemExit('no such thing')"), 300)
+
+
+def test_a_worker_that_hangs_is_ended_with_all_it_started(ground: Ground) -> None:
+    """Also what ignores the signal that asks it to leave."""
+    ground.patience = 4.0
+
+    with pytest.raises(RoundFailed, match="the time was over after 0 of 30 jobs") as failed:
+        throughput(ground, broken(HANGS + "time.sleep(600)"), 300)
+    child = int(str(failed.value).rpartition("; ")[2])
+    assert not is_alive(child)
+
+
+def test_a_program_that_cannot_enqueue_says_why(ground: Ground) -> None:
+    with pytest.raises(RoundFailed, match="No module named"):
+        throughput(ground, evolve(ECHO, program="missing"), 10)
+
+
+def test_a_family_is_all_that_a_process_started() -> None:
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    leader = subprocess.Popen([sys.executable, "-c", script])
+
+    assert processes.until(lambda: len(processes.family(leader.pid)) == 2, time.monotonic() + 30)
+    members = processes.family(leader.pid)
+    assert processes.cpu_seconds(members) > 0
+    assert processes.end([leader])
+    assert [pid for pid in members if is_alive(pid)] == []
+
+
+def test_who_does_not_leave_is_killed() -> None:
+    script = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(600)"
+    )
+    leader = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert leader.stdout is not None
+    assert leader.stdout.readline() == b"on\n"
+
+    with leader.stdout:
+        assert not processes.end([leader], patience=0.2)
+    assert leader.returncode == -9

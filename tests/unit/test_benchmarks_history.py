@@ -1,0 +1,115 @@
+"""Runs of the comparison are kept with every figure and shown with their spread, and say nothing of where they were."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from benchmarks.peers import tables
+from benchmarks.peers.figures import Figure
+from benchmarks.peers.history import HISTORY, Point, Row, Run, append, read
+from benchmarks.peers.machine import cpu_model
+from benchmarks.peers.roster import PEERS, roster
+
+RATE = "jobs_per_second"
+
+
+def row(name: str, rate: float, *, is_peer: bool, processes: int = 1) -> Row:
+    return Row(
+        name=name,
+        title=name.title(),
+        leaves_out="statuses",
+        is_peer=is_peer,
+        processes=processes,
+        throughput={RATE: Figure(rate, rate - 10, rate + 10, 5)},
+    )
+
+
+RUN = Run(
+    date="2026-11-22",
+    cpu="Some processor",
+    cores=2,
+    versions={"python": "3.11.7"},
+    rounds=5,
+    jobs=10_000,
+    rows=(
+        row("ours", 3000, is_peer=False),
+        row("slow", 1000, is_peer=True),
+        row("fast", 2000, is_peer=True),
+        row("pair", 4000, is_peer=True, processes=2),
+        Row(name="gone", title="Gone", leaves_out="all", is_peer=True, failures=("the worker ended",)),
+    ),
+    points=(Point(series="sleeping jobs", value=10_000, figures={"kb_per_job": Figure(9.5, 9, 10, 3)}),),
+    rest={"with Redis": {"rest_mb": Figure(60, 60, 60, 1)}},
+)
+
+
+def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
+    kept = tmp_path / "history.json"
+
+    append(RUN, kept)
+    append(evolve(RUN, date="2026-11-23"), kept)
+    assert read(kept) == [RUN, evolve(RUN, date="2026-11-23")]
+
+
+def test_a_figure_is_one_line_of_the_file(tmp_path: Path) -> None:
+    """So that a later run can be compared by reading the difference."""
+    kept = tmp_path / "history.json"
+
+    append(RUN, kept)
+    assert '"jobs_per_second": [3000.0, 2990.0, 3010.0, 5]' in kept.read_text()
+    assert json.loads(kept.read_text())[0]["date"] == RUN.date
+
+
+def test_a_history_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert read(tmp_path / "history.json") == []
+
+
+def test_what_is_in_the_repository_can_be_read_and_names_no_place() -> None:
+    """No path, no address, no name of a machine."""
+    text = HISTORY.read_text(encoding="utf-8") if HISTORY.exists() else "[]"
+
+    assert all(run.rows or run.points for run in read())
+    assert re.findall(r"https?:|[\w-]+\.(?:local|internal)\b|\d+\.\d+\.\d+\.\d+|/[a-z]+/[\w/.-]+", text) == []
+
+
+def test_the_processor_is_named_once() -> None:
+    assert cpu_model("processor: 0\nmodel name\t: Fast 9000\nprocessor: 1\nmodel name\t: Fast 9000\n") == "Fast 9000"
+
+
+def test_ratios_are_against_the_best_peer_with_as_many_processes() -> None:
+    by_name = {each.name: each for each in RUN.rows}
+
+    assert tables.against_best_peer(RUN, by_name["ours"]) == 1.5
+    assert tables.against_best_peer(RUN, by_name["slow"]) == 0.5
+    assert tables.against_best_peer(RUN, by_name["pair"]) == 1.0
+
+
+def test_a_worker_that_gave_no_figures_is_in_no_table_but_is_named_with_its_reason() -> None:
+    assert "Gone" not in tables.throughput(RUN)
+    assert "- Gone: the worker ended" in tables.whole(RUN)
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [
+        (Figure(2500, 2400, 2600, 5), "2,500 (2,400 to 2,600)"),
+        (Figure(12.34, 12, 13, 3), "12.3 (12.0 to 13.0)"),
+        (Figure(0.123, 0.1, 0.2, 1), "0.12"),
+        (None, ""),
+    ],
+)
+def test_a_figure_is_shown_with_its_spread(figure: Figure | None, text: str) -> None:
+    assert tables.shown(figure) == text
+
+
+def test_every_row_says_what_it_leaves_out_and_has_a_name_of_its_own() -> None:
+    entries = roster()
+
+    assert [entry.name for entry in entries if not entry.leaves_out] == []
+    assert len({entry.name for entry in entries}) == len({entry.title for entry in entries}) == len(entries)
+
+
+def test_nobody_but_a_peer_has_an_environment_of_its_own() -> None:
+    assert [entry.name for entry in roster() if bool(entry.peer) is not (entry in PEERS)] == []
