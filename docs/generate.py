@@ -17,10 +17,10 @@ from docs.drawings.occurrence_states import occurrence_states, steps_table
 from docs.drawings.throughput import throughput
 from docs.performance_reference import (
     facts,
-    failures,
     growth_tables,
     latency_table,
     ratios_list,
+    remarks_list,
     resting_table,
     throughput_table,
 )
@@ -57,7 +57,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "performance latency": latency_table,
     "performance growth": growth_tables,
     "performance rest": resting_table,
-    "performance failures": failures,
+    "performance remarks": remarks_list,
     **command_parts(),
 }
 """What is written into pages, by the name that stands there."""

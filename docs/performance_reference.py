@@ -8,11 +8,11 @@ from benchmarks.peers.history import Run, read
 
 __all__ = [
     "facts",
-    "failures",
     "growth_tables",
     "last_run",
     "latency_table",
     "ratios_list",
+    "remarks_list",
     "resting_table",
     "throughput_table",
 ]
@@ -84,11 +84,10 @@ def resting_table() -> str:
     return NOTHING if run is None else f"\n{tables.resting(run)}\n"
 
 
-def failures() -> str:
-    """Rounds that gave no figures, with the reason, as nothing is left out silently."""
+def remarks_list() -> str:
+    """Rounds that gave no figures, with the reason, and what else is odd: nothing is left out silently."""
     run = last_run()
     if run is None:
         return NOTHING
-    told = [f"- {row.title}: {failure}" for row in run.rows for failure in row.failures]
-    told += [f"- {point.value:,} {point.series}: {failure}" for point in run.points for failure in point.failures]
-    return "\n".join(["", *told, ""]) if told else "Every round of this run gave figures."
+    told = tables.remarks(run)
+    return f"\n{told}\n" if told else "Every round of this run gave figures, and nothing was odd."

@@ -69,7 +69,9 @@ def log_event(event: events.Event) -> None:
                 "cancelled" if hard else "may end",
             )
         case events.JobLimitReached(jobs):
-            _log.info("job limit reached: jobs=%d (max_jobs_per_process), the process leaves when they have ended", jobs)
+            _log.info(
+                "job limit reached: jobs=%d (max_jobs_per_process), the process leaves when they have ended", jobs
+            )
         case events.WorkerStopped(instance_id, unstoppable_jobs):
             if unstoppable_jobs:
                 _log.error(

@@ -19,16 +19,16 @@ from milvaion_trio.cli.tether import UP, Asked, Tether
 from milvaion_trio.model import events
 from milvaion_trio.model.events import Event
 
-
 PATIENCE = 10.0
 
 
 @asynccontextmanager
 async def bounded_nursery() -> AsyncIterator[trio.Nursery]:
     """One that does not wait for ever."""
-    with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as nursery:
-            yield nursery
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + PATIENCE
+        yield nursery
+    assert not nursery.cancel_scope.cancelled_caught, "it waits for ever"
 
 
 @define(eq=False)
@@ -96,7 +96,7 @@ async def test_it_says_when_it_takes_jobs_and_drains_when_asked(supervised: Supe
     async with bounded_nursery() as nursery:
         nursery.start_soon(supervised.serve)
         await supervised.began.wait()
-        assert supervised.ours.recv(1) == UP
+        assert await trio.to_thread.run_sync(supervised.ours.recv, 1) == UP
 
         supervised.ask(Asked.DRAIN)
         await until(lambda: supervised.drains)

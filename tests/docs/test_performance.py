@@ -78,7 +78,7 @@ def test_a_ratio_is_as_uncertain_as_both_its_parts() -> None:
 
 @pytest.mark.usefixtures("kept")
 def test_no_failure_is_left_out() -> None:
-    failures = performance_reference.failures()
+    failures = performance_reference.remarks_list()
 
     assert [each.title for each in RUN.rows if f"- {each.title}: {each.failures[0]}" not in failures] == []
 

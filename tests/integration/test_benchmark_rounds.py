@@ -3,10 +3,12 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from attrs import evolve
 from benchmarks.peers import processes
+from benchmarks.peers.environments import ROOT
 from benchmarks.peers.roster import ECHO, Entry
 from benchmarks.peers.stage import Ground, RoundFailed
 from benchmarks.peers.throughput import throughput
@@ -53,6 +55,25 @@ def test_a_worker_that_hangs_is_ended_with_all_it_started(ground: Ground) -> Non
 def test_a_program_that_cannot_enqueue_says_why(ground: Ground) -> None:
     with pytest.raises(RoundFailed, match="No module named"):
         throughput(ground, evolve(ECHO, program="missing"), 10)
+
+
+def test_a_worker_does_not_outlive_a_harness_that_is_killed(tmp_path: Path) -> None:
+    script = (
+        "from benchmarks.peers.stage import Stage; from benchmarks.peers.roster import ECHO; import attrs, sys, time;"
+        "from pathlib import Path; from types import SimpleNamespace;"
+        f"entry = attrs.evolve(ECHO, worker=('-c', 'import time; time.sleep(600)'));"
+        f"stage = Stage(entry, SimpleNamespace(url='', pid=1), Path(sys.executable), Path({str(tmp_path)!r}), 0.0);"
+        "stage.start(); print(stage.leaders[0].pid, flush=True); time.sleep(600)"
+    )
+    harness = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
+    assert harness.stdout is not None
+    with harness.stdout:
+        worker = int(harness.stdout.readline())
+
+    assert is_alive(worker)
+    harness.kill()
+    harness.wait()
+    assert processes.until(lambda: not is_alive(worker), time.monotonic() + 30)
 
 
 def test_a_family_is_all_that_a_process_started() -> None:

@@ -113,3 +113,25 @@ def test_every_row_says_what_it_leaves_out_and_has_a_name_of_its_own() -> None:
 
 def test_nobody_but_a_peer_has_an_environment_of_its_own() -> None:
     assert [entry.name for entry in roster() if bool(entry.peer) is not (entry in PEERS)] == []
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ({"left_in_queue": Figure(0, 0, 3, 5)}, "up to 3 jobs that had run were in the queue again"),
+        ({"killed": Figure(1, 1, 1, 2)}, "did not leave when it was asked to, in 2 rounds"),
+        ({"statuses_per_job": Figure(2, 1.5, 2, 5)}, "1.50 to 2.00 statuses for each job instead of 2"),
+    ],
+)
+def test_what_makes_a_figure_doubtful_is_told(figures: dict[str, Figure], words: str) -> None:
+    """A worker that reports less than it should is faster for it."""
+    doubtful = evolve(RUN.rows[0], is_reported=True, throughput={**RUN.rows[0].throughput, **figures})
+
+    assert f"- Ours: {words}." in tables.remarks(evolve(RUN, rows=(doubtful,)))
+
+
+def test_nothing_is_told_of_rounds_that_went_well() -> None:
+    figures = {"left_in_queue": Figure(0, 0, 0, 5), "statuses_per_job": Figure(2, 2, 2, 5)}
+    well = evolve(RUN.rows[0], is_reported=True, throughput={**RUN.rows[0].throughput, **figures})
+
+    assert tables.remarks(evolve(RUN, rows=(well,))) == ""

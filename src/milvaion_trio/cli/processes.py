@@ -140,6 +140,7 @@ class _Supervisor:
             if trio.current_time() - life.began >= STEADY:
                 short_lives = 0
             pause = retry_delay(FIRST_PAUSE, short_lives, cap=LONGEST_PAUSE, jitter=0.1, draw=random.random())
+            short_lives += 1
             _log.warning("%s %s, another one is started in %.1f s", who, life.end, pause)
             with trio.move_on_after(pause):
                 await self._leaving.wait()
