@@ -144,6 +144,15 @@ async def test_what_no_url_can_say_is_refused_and_not_changed(changed: dict[str,
             pass
 
 
+async def test_our_own_client_takes_such_names_as_they_are() -> None:
+    name = f"a%2F{servers.new_vhost()}"
+    servers.rabbitmq().control("add_vhost", name)
+    servers.rabbitmq().control("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+
+    async with RabbitMQBroker(settings(virtual_host=name)).publishing() as publisher:
+        assert await publisher.publish([Publication(Message(body=b""), "nobody")]) == [UNROUTABLE]
+
+
 async def test_a_virtual_host_that_is_not_for_this_user_is_named(vhost: str) -> None:
     servers.rabbitmq().control("clear_permissions", "-p", vhost, "guest")
 
@@ -200,6 +209,8 @@ async def test_the_name_has_no_secrets() -> None:
 
     assert broker.name == "amqp://rabbit:5672/jobs"
     assert RabbitMQBroker(RabbitMQSettings()).name == "amqp://localhost:5672/"
+    several = RabbitMQSettings(host="::1", tls=True, further_hosts=("rabbit2", "rabbit3:5000"))
+    assert RabbitMQBroker(several).name == "amqps://[::1]:5671,rabbit2:5671,rabbit3:5000/"
 
 
 def test_a_dead_link_is_noticed_by_the_heartbeat_of_the_design() -> None:

@@ -314,12 +314,11 @@ def _url(endpoint: Endpoint) -> URL:
     problems = []
     if settings.tls:  # rather not at all than in plain text
         problems.append("aio-pika does not speak TLS here (Worker:RabbitMQ:Tls): set Worker:RabbitMQ:Driver to amqp.")
-    if not settings.username or url.user != settings.username:
-        problems.append(f"User {settings.username!r} cannot be used: it must not be empty (Worker:RabbitMQ:Username).")
-    if not settings.password or url.password != settings.password:
+    if url.user != settings.username:
+        problems.append(f"User {settings.username!r} cannot be used with aio-pika (Worker:RabbitMQ:Username).")
+    if url.password != settings.password:
         problems.append(
-            f"The password of user {settings.username!r} cannot be used: it must not be empty "
-            "(Worker:RabbitMQ:Password)."
+            f"The password of user {settings.username!r} cannot be used with aio-pika (Worker:RabbitMQ:Password)."
         )
     if url.path[1:].replace("%2F", "/") != settings.virtual_host:
         problems.append(

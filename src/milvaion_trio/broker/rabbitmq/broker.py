@@ -13,7 +13,7 @@ from milvaion_trio.broker.rabbitmq.connecting import silence
 from milvaion_trio.broker.rabbitmq.consumer import RabbitMQConsumer
 from milvaion_trio.broker.rabbitmq.publisher import RabbitMQPublisher
 from milvaion_trio.model.broker_address import BrokerAddress
-from milvaion_trio.model.errors import LinkLost, LinkRefused
+from milvaion_trio.model.errors import LinkLost, LinkRefused, SettingsError
 from milvaion_trio.model.settings import RabbitMQSettings
 
 __all__ = ["CONNECT_TIMEOUT", "RabbitMQBroker"]
@@ -43,7 +43,8 @@ class RabbitMQBroker:
         settings = self.settings
         # A slash that is part of a name is told from the one before the name.
         name = "" if settings.virtual_host == "/" else quote(settings.virtual_host, safe="")
-        return f"amqp://{settings.host}:{settings.port}/{name}"
+        scheme, addresses = "amqps" if settings.tls else "amqp", ",".join(map(str, settings.addresses))
+        return f"{scheme}://{addresses}/{name}"
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[RabbitMQPublisher]:
@@ -79,7 +80,11 @@ class RabbitMQBroker:
             yield
 
     async def _first(self, stack: AsyncExitStack, user: RabbitMQPublisher | RabbitMQConsumer, purpose: str) -> Link:
-        """Raises what the last address raised, or who refused us. If cancelled, the stack closes what is open."""
+        """Raises `SettingsError` before trying, and then what the last address raised, or who refused us.
+
+        If cancelled, the stack closes what is open.
+        """
+        _check_login(self.settings)
         open_link = self._driver()
         failures = []
         for address in self.settings.addresses:
@@ -113,3 +118,17 @@ class RabbitMQBroker:
         from milvaion_trio.broker.amqp.link import open_link
 
         return open_link
+
+
+def _check_login(settings: RabbitMQSettings) -> None:
+    """Raise `SettingsError` for what no RabbitMQ lets in, as it is forgotten more often than meant."""
+    problems = []
+    if settings.authentication == "PLAIN" and not settings.username:
+        problems.append("User '' cannot be used: it must not be empty (Worker:RabbitMQ:Username).")
+    if settings.authentication == "PLAIN" and not settings.password:
+        problems.append(
+            f"The password of user {settings.username!r} cannot be used: it must not be empty "
+            "(Worker:RabbitMQ:Password)."
+        )
+    if problems:
+        raise SettingsError(problems)
