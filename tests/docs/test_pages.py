@@ -22,6 +22,7 @@ HOSTS = {
 
 FOREIGN_OPTIONS = {
     "--bind",  # Hypercorn
+    "--default-queue-type",  # rabbitmqctl
     "--faults",  # torture
     "--jobs",  # torture
     "--no-save",  # benchmarks.peers
