@@ -42,10 +42,12 @@ release-check: .venv/ready-to-release servers  ## wheel and sdist, tested as ins
 servers:                          ## RabbitMQ and Redis for the tests, where they may be installed
 	.ci/servers
 
-bench: .venv/ready-to-develop servers  ## figures of this machine: the embedded worker, the outbox on disk, and a worker on RabbitMQ
+bench: .venv/ready-to-develop servers  ## figures of this machine: the embedded worker, the outbox on disk, and the worker on RabbitMQ beside its peers
 	$(BIN)/python benchmarks/embedded.py
 	$(BIN)/python benchmarks/outbox.py
 	$(BIN)/python -m benchmarks.rabbitmq
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf .venv

@@ -19,7 +19,7 @@ import trio
 from tests.support.servers import HOST, RabbitMQServer
 
 from milvaion_trio import JobSettings, Worker, WorkerSettings
-from milvaion_trio.broker.aiopika import AioPikaBroker
+from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.cli.collector import suit_the_collector
 from milvaion_trio.client import Destination, dispatch_message
 from milvaion_trio.model import topology
@@ -32,13 +32,13 @@ from milvaion_trio.runtime.declaration import topology_of
 BATCH = 500
 
 
-async def fill(broker: AioPikaBroker, publications: list[Publication]) -> None:
+async def fill(broker: RabbitMQBroker, publications: list[Publication]) -> None:
     async with broker.publishing() as publisher:
         for first in range(0, len(publications), BATCH):
             await publisher.publish(publications[first : first + BATCH])
 
 
-async def bare(broker: AioPikaBroker, to: Destination, count: int) -> dict[str, float]:
+async def bare(broker: RabbitMQBroker, to: Destination, count: int) -> dict[str, float]:
     """The connection alone, with messages as large as those of the jobs."""
     message = dispatch_message(to, None).message
     async with broker.consuming() as consumer:
@@ -81,7 +81,7 @@ def one_round(port: int, vhost: str, jobs: int, in_flight: int) -> dict[str, flo
         pass
 
     async def main() -> dict[str, float]:
-        assert isinstance(worker.broker, AioPikaBroker)
+        assert isinstance(worker.broker, RabbitMQBroker)
         connection = await bare(worker.broker, to, jobs)
         worker.prepare()
         async with worker.broker.consuming() as consumer:

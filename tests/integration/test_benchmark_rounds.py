@@ -63,7 +63,7 @@ def test_a_worker_does_not_outlive_a_harness_that_is_killed(tmp_path: Path) -> N
         "from pathlib import Path; from types import SimpleNamespace;"
         f"entry = attrs.evolve(ECHO, worker=('-c', 'import time; time.sleep(600)'));"
         f"stage = Stage(entry, SimpleNamespace(url='', pid=1), Path(sys.executable), Path({str(tmp_path)!r}), 0.0);"
-        "stage.start(); print(stage.leaders[0].pid, flush=True); time.sleep(600)"
+        "stage.start(); print(stage.worker.pid, flush=True); time.sleep(600)"
     )
     harness = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
     assert harness.stdout is not None
@@ -83,7 +83,7 @@ def test_a_family_is_all_that_a_process_started() -> None:
     assert processes.until(lambda: len(processes.family(leader.pid)) == 2, time.monotonic() + 30)
     members = processes.family(leader.pid)
     assert processes.cpu_seconds(members) > 0
-    assert processes.end([leader])
+    assert processes.end(leader)
     assert [pid for pid in members if is_alive(pid)] == []
 
 
@@ -96,5 +96,5 @@ def test_who_does_not_leave_is_killed() -> None:
     assert leader.stdout.readline() == b"on\n"
 
     with leader.stdout:
-        assert not processes.end([leader], patience=0.2)
+        assert not processes.end(leader, patience=0.2)
     assert leader.returncode == -9

@@ -9,7 +9,7 @@ from attrs import evolve
 from benchmarks.peers import tables
 from benchmarks.peers.figures import Figure
 from benchmarks.peers.history import HISTORY, Point, Row, Run, append, read
-from benchmarks.peers.machine import cpu_model
+from benchmarks.peers.machine import cpu_model, without_places
 from benchmarks.peers.roster import PEERS, roster
 
 RATE = "jobs_per_second"
@@ -72,6 +72,21 @@ def test_what_is_in_the_repository_can_be_read_and_names_no_place() -> None:
 
     assert all(run.rows or run.points for run in read())
     assert re.findall(r"https?:|[\w-]+\.(?:local|internal)\b|\d+\.\d+\.\d+\.\d+|/[a-z]+/[\w/.-]+", text) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ('File "/srv/me/x-1/lib/saq/types.py", line 8', 'File "types.py", line 8'),
+        ("FileNotFoundError: '/tmp'", "FileNotFoundError: 'tmp'"),
+        ("connection to 127.0.0.1:5672 refused", "connection to the server refused"),
+        ("celery@build-host.example ready", "celery ready"),
+        ("1 of 2 jobs/s, 3.11.7", "1 of 2 jobs/s, 3.11.7"),
+    ],
+)
+def test_what_a_program_said_is_kept_without_where_it_was(said: str, kept: str) -> None:
+    """Its last words are the reason why a row has no figures, and they are published."""
+    assert without_places(said) == kept
 
 
 def test_the_processor_is_named_once() -> None:

@@ -1,0 +1,131 @@
+"""What becomes of the cost of a job as something grows: jobs in flight, their data, the backlog. Our worker alone.
+
+Each point is a worker of its own, and the points of a series are played in turn, round by round.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from benchmarks.peers import processes
+from benchmarks.peers.figures import steady_rate
+from benchmarks.peers.latency import SETTLING, at_rest
+from benchmarks.peers.roster import Entry
+from benchmarks.peers.stage import Ground, RoundFailed, Stage
+from benchmarks.peers.stores import RabbitMQStore
+from benchmarks.peers.throughput import between
+
+from milvaion_trio.model import topology
+
+__all__ = ["SERIES", "rest"]
+
+SLEEP_QUEUE: Final = topology.queue_name(topology.routing_pattern("bench", "Sleep"))
+BESIDE: Final = 100
+"""Jobs in flight of those that are counted."""
+LIVE: Final = (0.4, 0.9)
+"""What is counted of jobs that are enqueued while the worker runs: they all lie there when the first two fifths ran."""
+MOST_COUNTED: Final = 10_000
+"""Of a backlog."""
+MOST_BYTES: Final = 64_000_000
+"""Of one round's payloads."""
+
+IN_FLIGHT: Final = (100, 1_000, 10_000)
+PAYLOADS: Final = (100, 1_000, 16_000, 64_000, 256_000)
+BACKLOGS: Final = (1_000, 10_000, 100_000)
+SLEEPERS: Final = (10_000,)
+RESTING: Final = 10.0
+
+Round = Callable[[Ground, Entry, int, int], dict[str, float]]
+"""Plays one point: the entry, the value that grows, the jobs of a round."""
+
+
+def in_flight(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, float]:
+    """A hundred jobs that do nothing at a time, among so many that sleep. Raises `RoundFailed`."""
+    sleepers = value - BESIDE
+    with ground.stage(entry, sleepers=sleepers) as stage:
+        if sleepers:
+            _put_to_sleep(stage, sleepers)
+            stage.fill(0)
+            stage.start()
+            stage.until(sleepers)
+            time.sleep(SETTLING)
+            stage.fill(jobs)
+        else:
+            stage.fill(jobs)
+            stage.start()
+        measured = between(stage, sleepers, jobs, *LIVE)
+        measured["jobs_per_second"] = steady_rate(sorted(stage.marks())[sleepers : sleepers + jobs], *LIVE)
+        stage.kill()  # given back one by one, the sleepers would keep the broker busy far into the next point
+    return measured
+
+
+def payload(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, float]:
+    """Jobs with so many characters of data. Raises `RoundFailed`."""
+    jobs = max(200, min(jobs, MOST_BYTES // value))
+    with ground.stage(entry) as stage:
+        stage.length = value
+        return _worked_off(stage, jobs, jobs)
+
+
+def backlog(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, float]:
+    """The beginning of a backlog of so many. Raises `RoundFailed`."""
+    with ground.stage(entry) as stage:
+        return _worked_off(stage, value, min(value, jobs, MOST_COUNTED))
+
+
+def sleeping(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, float]:
+    """So many jobs that sleep: memory of each, and seconds until a worker that was told to leave has left.
+
+    Then it has cancelled and given back each of them; the broker may need longer to put them back into their queue.
+    Raises `RoundFailed`, also when one of them does not come back.
+    """
+    with ground.stage(entry, sleepers=value) as stage:
+        stage.fill(1)
+        _put_to_sleep(stage, 0)
+        before = at_rest(stage, 1.0)["rest_mb"]
+        _put_to_sleep(stage, value)
+        stage.until(value + 1)
+        time.sleep(SETTLING)
+        resident = processes.resident_megabytes(stage.family)
+        told = time.monotonic()
+        if not stage.end():
+            raise RoundFailed("it did not leave by itself")
+        left = time.monotonic() - told
+        store = stage.store
+        assert isinstance(store, RabbitMQStore)
+        if not processes.until(lambda: store.reported(SLEEP_QUEUE) == value, stage.deadline, interval=0.1):
+            raise RoundFailed(f"only {store.reported(SLEEP_QUEUE)} of {value} jobs came back into their queue")
+        return {
+            "resident_mb": resident,
+            "kb_per_job": (resident - before) * 1024 / value,
+            "left_seconds": left,
+            "back_seconds": time.monotonic() - told,
+        }
+
+
+SERIES: Final[Mapping[str, tuple[Round, Sequence[int]]]] = {
+    "jobs in flight": (in_flight, IN_FLIGHT),
+    "bytes of data": (payload, PAYLOADS),
+    "jobs in the queue": (backlog, BACKLOGS),
+    "sleeping jobs": (sleeping, SLEEPERS),
+}
+"""What grows, how a point is played, and the points."""
+
+
+def rest(ground: Ground, entry: Entry, has_redis: bool) -> dict[str, float]:
+    """What a worker takes that has nothing to do, and how soon the first job runs. Raises `RoundFailed`."""
+    with ground.stage(entry, redis_port=ground.redis.port if has_redis else 0) as stage:
+        stage.fill(1)
+        return at_rest(stage, RESTING)
+
+
+def _put_to_sleep(stage: Stage, count: int) -> None:
+    stage.store.fill(count, lambda number: stage.enqueue(number, BENCH_JOB="Sleep"), SLEEP_QUEUE)
+
+
+def _worked_off(stage: Stage, queued: int, counted: int) -> dict[str, float]:
+    stage.fill(queued)
+    stage.start()
+    measured = between(stage, 0, counted)
+    measured["jobs_per_second"] = steady_rate(sorted(stage.marks())[:counted])
+    return measured

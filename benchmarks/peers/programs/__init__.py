@@ -1,0 +1,1 @@
+"""What runs under measurement, each in the environment of its own library."""

@@ -1,0 +1,28 @@
+"""Celery: acknowledged late, results ignored, no remote control traffic beyond its defaults."""
+
+import os
+
+from benchmarks.peers.programs.marking import URL, count_and_text, mark
+from celery import Celery
+
+app = Celery("bench", broker=URL)
+app.conf.update(
+    task_acks_late=True,
+    task_ignore_result=True,
+    task_default_queue="bench",
+    worker_prefetch_multiplier=int(os.environ.get("BENCH_MULTIPLIER", "100")),
+    broker_connection_retry_on_startup=True,
+)
+
+
+def work(text: str) -> None:
+    """Do nothing."""
+    mark()
+
+
+noop = app.task(name="noop")(work)
+
+if __name__ == "__main__":
+    count, text = count_and_text()
+    for _ in range(count):
+        noop.delay(text)
