@@ -291,6 +291,9 @@ class Outbox(Protocol):
         Until `conclude` or `returned`. If cancelled, it may be noted.
         """
 
+    def begun(self, attempt: AttemptKey) -> None:
+        """Note that the attempt's code runs, without making it wait: a death in the next moment is not counted."""
+
     def returned(self, attempt: AttemptKey) -> None:
         """Its message went back to its queue by intent: no death from now on is this attempt's."""
 

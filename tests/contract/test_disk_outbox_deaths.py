@@ -9,7 +9,11 @@ from tests.support.reports import B, Reception, attempt
 from tests.support.stored import conclude, left_by_a_kill, opened, rows_of, written
 from trio.testing import wait_all_tasks_blocked
 
+from milvaion_trio.model.headers import AttemptKey
+from milvaion_trio.outbox.batch import Batch
 from milvaion_trio.outbox.disk import DiskOutbox
+from milvaion_trio.outbox.journal import SOON
+from milvaion_trio.outbox.store import CONCLUDED, Mark, Store
 from milvaion_trio.outbox.store import RUNNING as RUNS
 
 
@@ -23,6 +27,34 @@ async def test_a_start_that_did_not_end_is_a_death_for_the_next_process(path: Pa
         assert outbox.deaths(attempt()) == 1
         assert outbox.deaths(attempt(B)) == 0
         assert outbox.deaths(attempt(retry_count=1)) == 0
+
+
+async def test_a_start_that_nobody_waits_for_is_counted_a_moment_later(path: Path) -> None:
+    """`SOON`, without anything else to write. Sabotage: never hand it over."""
+    async with opened(path) as outbox:
+        outbox.begun(attempt())
+        await trio.sleep(3 * SOON)
+        left = left_by_a_kill(path)
+
+    async with opened(left) as outbox:
+        assert outbox.deaths(attempt()) == 1
+
+
+async def test_of_what_ends_at_once_only_the_end_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One mark instead of two. Sabotage: hand each over by itself."""
+    told: list[dict[AttemptKey, Mark]] = []
+    write = Batch.write_to
+
+    def watched(batch: Batch, store: Store) -> None:
+        told.append(dict(batch.marks))
+        write(batch, store)
+
+    monkeypatch.setattr(Batch, "write_to", watched)
+    async with opened(path) as outbox:
+        outbox.begun(attempt())
+        await outbox.conclude(attempt(), [])
+
+    assert [marks for marks in told if marks] == [{attempt(): CONCLUDED}]
 
 
 async def test_deaths_add_up_until_the_conclusion(path: Path) -> None:

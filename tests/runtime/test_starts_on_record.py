@@ -52,6 +52,39 @@ async def test_no_code_of_a_job_runs_before_its_start_is_on_record(
     assert outbox.of(occurrence) == ["started", "concluded"]
 
 
+async def test_a_job_that_nobody_is_told_of_does_not_wait_for_its_start_on_record(
+    worker: Worker, outbox: RememberingOutbox, runs: list[int], autojump_clock: MockClock
+) -> None:
+    """A commit would be most of what it costs. Its message comes again if the process dies, and then it waits."""
+    outbox.writable = trio.Event()
+    async with under_test(worker, local_occurrences=False) as kit:
+        occurrence = kit.enqueue("work")
+        await kit.run_until_idle()
+
+    assert runs == [1]
+    assert outbox.of(occurrence) == ["begun", "concluded"]
+
+
+async def test_its_message_that_came_before_waits_all_the_same(
+    worker: Worker, outbox: RememberingOutbox, runs: list[int], autojump_clock: MockClock
+) -> None:
+    """It may be the one that kills. Sabotage: look only at whether it is reported."""
+    async with under_test(worker, local_occurrences=False) as kit:
+        broker = kit.broker
+        occurrence = kit.enqueue("work")
+        await trio.sleep(1)
+        kit.stop()
+        await kit.stopped()
+    second = Worker("tests", observers=())
+    for registered in worker.registry.jobs:
+        second.registry.add(registered.definition)
+    async with under_test(second, broker=broker, local_occurrences=False) as kit:
+        await kit.run_until_idle()
+
+    assert runs == [1, 2]
+    assert outbox.of(occurrence) == ["begun", "returned", "started", "concluded"]
+
+
 async def test_a_cancel_that_comes_before_the_start_is_on_record_keeps_the_job_from_running(
     worker: Worker, outbox: RememberingOutbox, runs: list[int], autojump_clock: MockClock
 ) -> None:

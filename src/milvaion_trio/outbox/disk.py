@@ -153,12 +153,20 @@ class DiskOutbox:
 
     async def started(self, attempt: AttemptKey) -> None:
         """Write that it runs, and return when that is done, or cannot be. If cancelled, it may be written."""
-        self._check_open()
-        self._running.add(attempt)
-        self._concluded.withdraw(attempt)  # another one of the same name, whose stamp a .NET worker dropped
+        self._runs(attempt)
         batch = self._journal.mark(attempt, RUNNING)
         if self._journal.trouble is None:
             await batch.tried.wait()
+
+    def begun(self, attempt: AttemptKey) -> None:
+        """Write that it runs, with what is written next; of one that has ended by then only the end is written."""
+        self._runs(attempt)
+        self._journal.mark_soon(attempt, RUNNING)
+
+    def _runs(self, attempt: AttemptKey) -> None:
+        self._check_open()
+        self._running.add(attempt)
+        self._concluded.withdraw(attempt)  # another one of the same name, whose stamp a .NET worker dropped
 
     def returned(self, attempt: AttemptKey) -> None:
         """Write that it no longer runs, unless it is concluded: then only the ack is missing."""

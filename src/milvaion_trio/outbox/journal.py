@@ -33,6 +33,8 @@ CALM: Final = 60.0
 """Seconds without trouble after which the next one is a new one."""
 SLOW: Final = 3.0
 """Seconds in which a disk has to write a batch, which takes milliseconds. One that hangs is noticed in twice that."""
+SOON: Final = 0.05
+"""Seconds that something may wait for company: far less than a process needs to be started again."""
 LEAVE_TIMEOUT: Final = 0.5
 """Seconds to write what is left, on leaving: it comes on top of the budgets of a shutdown, 29 of Kubernetes' 30."""
 
@@ -74,6 +76,7 @@ class Journal:
     trouble: Exception | None = field(default=None, init=False)
     """Why the file cannot be written."""
     _troubled: trio.Event = field(factory=trio.Event, init=False)
+    _something_soon: trio.Event = field(factory=trio.Event, init=False)
     _handed_over: trio.Event = field(factory=trio.Event, init=False)
     _retry: float = field(default=RETRY, init=False)
     _mended_at: float = field(default=-math.inf, init=False)
@@ -92,6 +95,7 @@ class Journal:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._mend_when_troubled)
                     nursery.start_soon(self._notice_a_hang)
+                    nursery.start_soon(self._hand_over_soon)
                     try:
                         yield recovered
                     finally:
@@ -111,6 +115,11 @@ class Journal:
         batch.marks[attempt] = mark
         self._hand_over()
         return batch
+
+    def mark_soon(self, attempt: AttemptKey, mark: Mark) -> None:
+        """Write the last word on an attempt with whatever is written next, after `SOON` at the latest."""
+        self._gathering.marks[attempt] = mark
+        self._something_soon.set()
 
     def add(self, rows: Sequence[Row], marks: Mapping[AttemptKey, Mark] | None = None) -> None:
         """Write rows, and in the same transaction the last words on attempts."""
@@ -240,6 +249,14 @@ class Journal:
             self._is_mending = True
             self._writer.submit(partial(self._write_again, self._writing, self.trouble), self._written)
         await self._writing.tried.wait()
+
+    async def _hand_over_soon(self) -> None:
+        """Write what was to be written soon and had no company. Runs until cancelled."""
+        while True:
+            await self._something_soon.wait()
+            await trio.sleep(SOON)
+            self._something_soon = trio.Event()
+            self._hand_over()
 
     async def _notice_a_hang(self) -> None:
         """Let all go on in memory while a disk does not even say that it cannot write. Runs until cancelled."""

@@ -89,6 +89,9 @@ class MemoryOutbox:
         """Return when no row of the occurrence is pending. If cancelled, nothing changes."""
         await self._courier.settled(attempt.occurrence_id)
 
+    def begun(self, attempt: AttemptKey) -> None:
+        """Nothing of it would outlive the process."""
+
     async def started(self, attempt: AttemptKey) -> None:
         """Nothing to note: a process that dies takes this outbox with it. There is no wait that could be cancelled."""
 

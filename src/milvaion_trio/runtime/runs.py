@@ -140,7 +140,7 @@ class Runs:
             if self.observers:
                 self.observers.tell(events.JobStarted(name, run.occurrence_id, attempt_number, run.run_number))
             self.on_start(run)
-            outcome = await self.executor.execute(run, self.outbox.started)
+            outcome = await self.executor.execute(run, self._on_record(run))
             elapsed = trio.current_time() - run.started_clock
             ended_at = self.now()
         finally:
@@ -178,6 +178,17 @@ class Runs:
         self._settled(run)
         if self.observers:
             self._tell_conclusion(run, conclusion, elapsed)
+
+    def _on_record(self, run: Run) -> Callable[[headers.AttemptKey], Awaitable[None]] | None:
+        """What the job's code waits for: that a death from now on would be counted.
+
+        Not where nobody is told of the job, and this is its first run: its start costs a commit, and of a death in the
+        next moment only one is not counted, as the message then comes again.
+        """
+        if run.reported or run.run_number > 1 or run.delivery.redelivered:
+            return self.outbox.started
+        self.outbox.begun(run.attempt)
+        return None
 
     def _conclude(self, run: Run, outcome: Outcome, ended_at: Instant) -> lifecycle.Conclusion:
         return lifecycle.conclude(
