@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
+from tests.support.brokers import DRIVERS
 
 from torture.report import rows
 from torture.runner import run_in_trio
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     runner.add_argument("--faults", type=int)
     runner.add_argument("--short", action="store_true", help="as small as in the tests")
     runner.add_argument("--sabotage", help="a defect to order, see list")
+    runner.add_argument("--driver", choices=DRIVERS, default=DRIVERS[0], help="what workers speak AMQP with")
     runner.add_argument("--processes", type=int, default=2, help="of the simulation (T24), whose jobs are seeds")
     runner.add_argument("--report", type=Path, metavar="FILE", help="where to write the report as JSON")
     table = commands.add_parser("table", help="reports as rows of a table in Markdown")
@@ -79,7 +81,7 @@ def _play(told: argparse.Namespace) -> int:
     size = scenario.short if told.short else scenario.full
     changes = {name: value for name in ("jobs", "faults") if (value := getattr(told, name)) is not None}
     seed = secrets.randbelow(10**6) if told.seed is None else told.seed
-    ran = run_in_trio(scenario, evolve(size, **changes), seed, told.sabotage)
+    ran = run_in_trio(scenario, evolve(size, **changes), seed, told.sabotage, told.driver)
     if not _told(ran.report, told.report):
         print(ran.logs, file=sys.stderr)
         wanted = scenario.sabotages.get(told.sabotage or "", frozenset())

@@ -67,14 +67,14 @@ def strict_decoder() -> None:
     """Read the properties of messages with pamqp, as the client library would do it."""
     header = importlib.import_module("pamqp.header")
 
-    def make(complete: Callable[..., Any]) -> Callable[..., Any]:
-        def wrong(channel: int, content: Any, data: bytes) -> Any:
+    def make(message: Callable[..., Any]) -> Callable[..., Any]:
+        def wrong(data: bytes, body: bytes) -> Any:
             header.ContentHeader().unmarshal(data)
-            return complete(channel, content, data)
+            return message(data, body)
 
         return wrong
 
-    replace(f"{AMQP}.frames:_complete", make)
+    replace(f"{AMQP}.decoding:message", make)
 
 
 def no_ping() -> None:

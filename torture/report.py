@@ -34,6 +34,7 @@ def report(
     jobs: int,
     seconds: float,
     sabotage: str | None,
+    driver: str,
     evidence: Evidence,
     violations: list[Violation],
     facts: dict[str, Any],
@@ -52,6 +53,7 @@ def report(
         "seed": seed,
         "jobs": jobs,
         "sabotage": sabotage,
+        "driver": driver,
         "passed": not violations,
         "faults": kinds,
         "lost": len(lost(evidence)),
@@ -98,7 +100,8 @@ def rows(files: Iterable[Path]) -> str:
             "none" if one["recovery_median"] is None else f"{one['recovery_median']} s / {one['recovery_most']} s"
         )
         name = one["scenario"] + (f" with {one['sabotage']}" if one["sabotage"] else "")
-        versions = ", ".join(f"{what} {which}" for what, which in one["versions"].items() if what != "system")
+        driver = f"driver {one['driver']}, " if "driver" in one else ""  # a simulation has none
+        versions = driver + ", ".join(f"{what} {which}" for what, which in one["versions"].items() if what != "system")
         lines.append(
             f"| {name} | {one['jobs']:,} | {faults} | {one['lost']} | {one['duplicated']} "
             f"| {one['raw_duplicates']} ({one['unconfirmed_at_lost_links']}) | {one['extra_runs']} | {recovery} "

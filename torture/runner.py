@@ -17,6 +17,7 @@ from attrs import evolve, frozen
 from tests.support import servers
 from tests.support.api_model import ApiSettings
 from tests.support.api_model.server import api_server
+from tests.support.brokers import DRIVERS
 from tests.support.cluster import Cluster
 from tests.support.servers import HOST, RABBITMQ, RabbitMQServer, RedisServer
 
@@ -55,9 +56,11 @@ class Ran:
         return {violation.invariant for violation in self.violations}
 
 
-def run_in_trio(scenario: Scenario, size: Size, seed: int, sabotage: str | None = None) -> Ran:
+def run_in_trio(
+    scenario: Scenario, size: Size, seed: int, sabotage: str | None = None, driver: str = DRIVERS[0]
+) -> Ran:
     """`run`, for those who are not in Trio."""
-    return trio.run(run, scenario, size, seed, sabotage)
+    return trio.run(run, scenario, size, seed, sabotage, driver)
 
 
 async def run(
@@ -65,15 +68,17 @@ async def run(
     size: Size,
     seed: int,
     sabotage: str | None = None,
+    driver: str = DRIVERS[0],
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> Ran:
     """Play a scenario and judge it. The seed is told first.
 
     If cancelled, workers are killed and servers of this run's own are ended.
     """
-    say(f"{scenario.id} seed={seed} jobs={size.jobs} faults={size.faults} sabotage={sabotage or 'none'}")
+    how = f"sabotage={sabotage or 'none'} driver={driver}"
+    say(f"{scenario.id} seed={seed} jobs={size.jobs} faults={size.faults} {how}")
     began = trio.current_time()
-    async with _playing(scenario, size, seed, sabotage) as play:
+    async with _playing(scenario, size, seed, sabotage, driver) as play:
         gave_up = await _play(scenario, play)
         resources = resources_of(play)
         with trio.move_on_after(END):
@@ -93,6 +98,7 @@ async def run(
         jobs=len(evidence.expected),
         seconds=trio.current_time() - began,
         sabotage=sabotage,
+        driver=driver,
         evidence=evidence,
         violations=violations,
         facts={**play.facts, "doubtful_dispatches": len(play.doubtful)},
@@ -121,7 +127,7 @@ async def _until_read(play: Play) -> None:
 
 
 @asynccontextmanager
-async def _playing(scenario: Scenario, size: Size, seed: int, sabotage: str | None) -> AsyncIterator[Play]:
+async def _playing(scenario: Scenario, size: Size, seed: int, sabotage: str | None, driver: str) -> AsyncIterator[Play]:
     folder = Path(tempfile.mkdtemp(prefix="mtrio-torture-"))
     try:
         async with AsyncExitStack() as stack:
@@ -145,6 +151,7 @@ async def _playing(scenario: Scenario, size: Size, seed: int, sabotage: str | No
                 redis_port=redis.port,
                 vhost=vhost,
                 cancel_channel=here.channel,
+                driver=driver,
                 sabotages=[sabotage] if sabotage else [],
             )
             workers = WorkerProcesses(folder, effects, told)

@@ -31,6 +31,8 @@ class Told:
     password: str = "guest"
     vhost: str
     cancel_channel: str
+    driver: str = "amqp"
+    """What it speaks AMQP with."""
     disk: bool = True
     """Whether the outbox is on disk."""
     max_parallel: int = 4

@@ -46,6 +46,7 @@ def _settings() -> WorkerSettings:
             username=TOLD.username,
             password=TOLD.password,
             virtual_host=TOLD.vhost,
+            driver=TOLD.driver,
         ),
         redis=RedisSettings(
             connection_string=f"{TOLD.host}:{TOLD.redis_port}", cancellation_channel=TOLD.cancel_channel

@@ -23,7 +23,7 @@ from attrs import define, field
 if sys.version_info >= (3, 14):
     raise ImportError(
         "The asyncio bridge needs trio-asyncio, which cannot be imported on Python 3.14 or newer "
-        "(python-trio/trio-asyncio#160). Use Python 3.11 to 3.13 for RabbitMQ."
+        "(python-trio/trio-asyncio#160). Use Python 3.11 to 3.13 for jobs on asyncio and for the driver aio-pika."
     )
 
 # On 3.12 and 3.13 it names asyncio's child watchers, which are deprecated there (python-trio/trio-asyncio#152): nothing

@@ -1,4 +1,4 @@
-"""What is special about RabbitMQ through aio-pika: how it fails, what it says then, and what passes through it.
+"""What is special about RabbitMQ, with either driver: how it fails, what it says then, and what passes through it.
 
 The promises that every transport makes are in `test_broker_contract`.
 """

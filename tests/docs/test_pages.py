@@ -27,6 +27,7 @@ FOREIGN_OPTIONS = {
     "--jobs",  # torture
     "--no-save",  # benchmarks.peers
     "--only",  # benchmarks.peers
+    "--part",  # benchmarks.peers
     "--port",  # uvicorn
     "--report",  # torture
     "--rounds",  # benchmarks.peers

@@ -6,7 +6,7 @@ when, and fails for what RabbitMQ ends a connection for.
 
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeAlias
 
 import trio
@@ -20,7 +20,7 @@ from milvaion_trio.broker.link import Endpoint
 from milvaion_trio.model.broker_address import BrokerAddress
 from milvaion_trio.model.settings import RabbitMQSettings
 
-__all__ = ["BEAT", "ENDPOINT", "Heard", "Method", "ScriptedBroker", "connected", "made"]
+__all__ = ["BEAT", "CountingStream", "ENDPOINT", "Heard", "Method", "ScriptedBroker", "connected", "made"]
 
 Method: TypeAlias = tuple[int, int]
 
@@ -61,6 +61,7 @@ class ScriptedBroker:
     """When, on which channel, what; a heartbeat is (8, 0), a content header (2, 0), a piece of a body (3, 0)."""
     channels: set[int] = field(factory=set, init=False)
     """Those that are open."""
+    _sending: trio.Lock = field(factory=trio.Lock, init=False)
     _news: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
 
     async def serve(self) -> None:
@@ -77,7 +78,7 @@ class ScriptedBroker:
                 data = data[size:]
             try:
                 more = await self.stream.receive_some()
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             if not more:
                 return
@@ -85,10 +86,9 @@ class ScriptedBroker:
 
     async def say(self, data: bytes) -> None:
         """Send this, whoever hears it. If cancelled, a part of it may have been sent."""
-        try:
-            await self.stream.send_all(data)
-        except trio.BrokenResourceError:
-            pass
+        async with self._sending:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.stream.send_all(data)
 
     async def until_another(self, method: Method) -> None:
         """Return once that comes from now on. If cancelled, nothing changes."""
@@ -106,7 +106,7 @@ class ScriptedBroker:
         method: Method = struct.unpack_from(">HH", payload) if kind == 1 else (kind, 0)
         self.came.append((trio.current_time(), channel, method))
         self._news.unpark_all()
-        if channel:
+        if channel and method != (20, 41):
             assert (channel in self.channels) is (method != (20, 10)), f"RabbitMQ ends connections for {method}"
         if method in self.silent_about:
             return
@@ -125,6 +125,35 @@ class ScriptedBroker:
             await self.say(amqp_peer.frame(1, channel, ANSWERS[method]))
 
 
+@define(eq=False)
+class CountingStream(trio.abc.Stream):
+    """Remembers what left in which call, and holds it up."""
+
+    stream: trio.abc.Stream
+    sent: list[bytes] = field(factory=list)
+    held: trio.Event | None = None
+    """When it sends again."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """As the stream that it wraps. If cancelled, a part of it may have been sent."""
+        self.sent.append(bytes(data))
+        if self.held is not None:
+            await self.held.wait()
+        await self.stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As the stream that it wraps. If cancelled, nothing changes."""
+        await self.stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """As the stream that it wraps. If cancelled, what came is still there."""
+        return await self.stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        """As the stream that it wraps. If cancelled, it is closed without waiting."""
+        await self.stream.aclose()
+
+
 def made(stream: trio.abc.Stream, listener: Heard | None = None, login: Login | None = None) -> Connection:
     """A connection that is not open yet."""
     return Connection(stream, Protocol(login or amqp_peer.login()), ENDPOINT, listener or Heard())
@@ -135,13 +164,15 @@ async def connected(
     connection: Connection, broker: ScriptedBroker, *, is_open: bool = True
 ) -> AsyncIterator[trio.Nursery]:
     """Both run; closed at the end. If cancelled, it is closed as well."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(broker.serve)
-        nursery.start_soon(connection.run)
-        try:
-            if is_open:
-                await connection.open()
-            yield nursery
-        finally:
-            await connection.close()
-            nursery.cancel_scope.cancel()
+    # Who waits for ever is found at once, as time is virtual.
+    with trio.fail_after(1_000_000):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(broker.serve)  # noqa: ASYNC113  # both ends wait for the other
+            nursery.start_soon(connection.run)
+            try:
+                if is_open:
+                    await connection.open()
+                yield nursery
+            finally:
+                await connection.close()  # noqa: ASYNC102  # shielded and bounded in there
+                nursery.cancel_scope.cancel()

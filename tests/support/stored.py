@@ -118,6 +118,7 @@ async def written(outbox: DiskOutbox) -> None:
     """Return when all that was handed over so far is in the file, or cannot be. If cancelled, nothing changes."""
     await outbox.started(BARRIER)
     outbox.returned(BARRIER)
+    await trio.lowlevel.checkpoint()  # in which the journal hands it over
     await trio.lowlevel.checkpoint()
 
 

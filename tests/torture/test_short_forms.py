@@ -20,6 +20,19 @@ async def test_no_invariant_is_violated(scenario: Scenario) -> None:
     assert ran.violations == [], ran.logs
 
 
+@pytest.mark.parametrize(
+    "name", ["T01", pytest.param("T04", marks=pytest.mark.long), pytest.param("T09", marks=pytest.mark.long)]
+)
+async def test_no_invariant_is_violated_with_the_other_driver(name: str) -> None:
+    """aio-pika's connections are used, die and fall silent as well."""
+    scenario = scenario_named(name)
+
+    ran = await run(scenario, scenario.short, seed=1, driver="aio-pika")
+
+    assert ran.report["driver"] == "aio-pika"
+    assert ran.violations == [], ran.logs
+
+
 @pytest.mark.long
 async def test_every_crash_point_is_passed_and_survived() -> None:
     """By one outcome each; `python -m torture run T02` plays every outcome."""

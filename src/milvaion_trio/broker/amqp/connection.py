@@ -21,6 +21,7 @@ from milvaion_trio.broker.amqp.events import (
     ProtocolError,
 )
 from milvaion_trio.broker.amqp.protocol import Protocol
+from milvaion_trio.broker.amqp.states import State
 from milvaion_trio.broker.link import NORMAL_END, Endpoint, Listener, Loss, Refused
 from milvaion_trio.broker.rabbitmq.connecting import foreign
 from milvaion_trio.model.errors import LinkLost
@@ -59,13 +60,15 @@ class Connection:
     _listener: Listener
     loss: Loss = field(factory=Loss, init=False)
     _questions: dict[int, _Question] = field(factory=dict, init=False)
+    _closed: set[int] = field(factory=set, init=False)
+    """Channels that the broker has closed and that have not been opened again."""
     _opened: trio.Event = field(factory=trio.Event, init=False)
     """Open, or lost on the way there."""
     _ended: trio.Event = field(factory=trio.Event, init=False)
+    """Nothing more is to be sent or heard, as agreed or because it is of no use. The loss may come long before."""
     _writer: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
     _life: trio.CancelScope = field(factory=lambda: trio.CancelScope(shield=True), init=False)
     _last_read: float = field(factory=trio.current_time, init=False)
-    _last_written: float = field(factory=trio.current_time, init=False)
     failure: BaseException | None = field(default=None, init=False)
     """What the stream raised, for those who can tell a refused certificate from a closed door."""
     is_stranger: bool = field(default=False, init=False)
@@ -87,12 +90,18 @@ class Connection:
 
     async def run(self) -> None:
         """Read, write and beat until `close` has ended. Cancellation from outside does not reach it: close first."""
-        with self._life:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write)
-                nursery.start_soon(self._keep_alive)
-                await self._read()
-                await trio.sleep_forever()  # what is lost is closed by whoever opened it
+        try:
+            with self._life:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._keep_alive)
+                    await self._read()
+                    await trio.sleep_forever()  # what is lost is closed by whoever opened it
+        except Exception:
+            # A defect of ours, and one link must not end the program: whoever uses it opens a new one.
+            _logger.exception("the connection to %s could not be handled and is given up", self.endpoint.where)
+        finally:
+            self._give_up(f"the connection to {self.endpoint.where} was given up by this worker")
 
     async def open(self) -> None:
         """Shake hands; raises `LinkLost` when the connection is lost over it. If cancelled, close it."""
@@ -103,16 +112,18 @@ class Connection:
 
     async def close(self) -> None:
         """Send what is unsent, end the connection and close the stream. Not cancelled, at most `CLOSE_TIMEOUT`."""
-        is_alive = not self.loss.is_final and self._opened.is_set()
-        self.loss.declare(NORMAL_END)
-        if is_alive:
-            with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
-                self._protocol.end()
-                self._wake()
-                await self._ended.wait()
-        self._life.cancel("the connection is closed")
-        with trio.CancelScope(shield=True):
-            await trio.aclose_forcefully(self._stream)
+        is_open = self._opened.is_set() and not self._ended.is_set()
+        try:
+            self.loss.declare(NORMAL_END)
+            if is_open:
+                with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                    self._protocol.end()  # nothing where the broker was first; then only our agreement is to be sent
+                    self._wake()
+                    await self._ended.wait()
+        finally:
+            self._life.cancel("the connection is closed")
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self._stream)  # noqa: ASYNC102  # waits for nothing
 
     # --- what others do with it -------------------------------------------------------------------------------------
 
@@ -131,17 +142,22 @@ class Connection:
             raise LinkLost(f"no channel can be opened: {error}") from error
         try:
             await self._answer(question)
+        except Refused as refused:
+            raise LinkLost(f"RabbitMQ opens no channel: {refused}") from refused
         except BaseException:
             self.end_channel(channel)
             raise
+        self._closed.discard(channel)
         return channel
 
     async def ask(self, channel: int, method: Frame) -> Frame:
         """The broker's answer. Raises `Refused` or `LinkLost`. If cancelled, nobody waits for it any more."""
         self.loss.check()
+        if channel in self._closed:  # between two questions, so that the reason was nobody's answer
+            raise LinkLost(f"RabbitMQ closed the channel on which {method.name} was to be asked")
         try:
             question = self._protocol.ask(channel, method)
-        except ProtocolError as error:  # a text too long for AMQP, or a channel that the broker has just closed
+        except ProtocolError as error:  # a text too long for AMQP
             raise ValueError(str(error)) from error
         return await self._answer(question)
 
@@ -182,12 +198,12 @@ class Connection:
                 is_known = True
                 if (why := foreign(self.endpoint.where, data)) is not None:
                     self.is_stranger = True
-                    self.loss.declare(why)
+                    self._give_up(why)
                     return
             try:
                 events = self._protocol.feed(data)
             except ProtocolError as error:
-                self.loss.declare(f"what came from {self.endpoint.where} is not AMQP as it should be: {error}")
+                self._give_up(f"what came from {self.endpoint.where} is not AMQP as it should be: {error}")
                 return
             for event in events:
                 self._hear(event)
@@ -196,10 +212,7 @@ class Connection:
 
     async def _write(self) -> None:
         while True:
-            try:
-                data = self._protocol.output()
-            except ProtocolError:
-                return  # what came was no AMQP; the reader has said so
+            data = self._protocol.output()
             if not data:
                 await self._writer.park()
                 continue
@@ -211,13 +224,15 @@ class Connection:
                     await self.loss.wait()
                 self._break(error)
                 return
-            self._last_written = trio.current_time()
+            if self._protocol.state is State.CLOSED and not self._protocol.has_output:
+                self._ended.set()  # our agreement, which was the last to be said
 
     async def _keep_alive(self) -> None:
         """Say that we live, and notice when the broker has said nothing for two heartbeats.
 
         Silence is counted in looks, not by the clock: after something has held up the whole loop for long, what the
-        broker said meanwhile is only not read yet.
+        broker said meanwhile is only not read yet. We beat at every look, as what was written since the one before may
+        have been written right behind it.
         """
         await self._opened.wait()
         heartbeat = self._protocol.heartbeat
@@ -228,10 +243,10 @@ class Connection:
             seen = self._last_read
             if misses == MOST_MISSES:
                 silent = trio.current_time() - seen
-                self.loss.declare(f"nothing was heard from {self.endpoint.where} for {silent:.0f} s")
-            if self.loss.is_final:
+                self._give_up(f"nothing was heard from {self.endpoint.where} for {silent:.0f} s")
+            if self._ended.is_set():
                 return
-            if trio.current_time() - self._last_written >= heartbeat / 2 and not self._protocol.has_output:
+            if not self._protocol.has_output:  # a broker that reads nothing must not be sent ever more
                 self._protocol.beat()
                 self._wake()
 
@@ -248,7 +263,8 @@ class Connection:
                 self._opened.set()
             case EndedEvent():
                 self._ended.set()
-            case ChannelClosedEvent(why=why, code=code, questions=questions):
+            case ChannelClosedEvent(channel=channel, why=why, code=code, questions=questions):
+                self._closed.add(channel)
                 for question in questions:
                     if (waiting := self._questions.get(question)) is not None:
                         waiting.refusal = Refused(code, why)
@@ -259,8 +275,11 @@ class Connection:
     def _break(self, error: BaseException | None) -> None:
         self.failure = self.failure or error
         cause = error.__cause__ if error is not None else None
-        self.loss.declare(f"the connection to {self.endpoint.where} broke" + (f": {cause}" if cause else ""))
+        self._give_up(f"the connection to {self.endpoint.where} broke" + (f": {cause}" if cause else ""))
+
+    def _give_up(self, why: str) -> None:
         self._ended.set()
+        self.loss.declare(why)
 
     def _wake(self) -> None:
         self._writer.unpark()

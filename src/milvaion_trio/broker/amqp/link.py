@@ -41,7 +41,7 @@ async def open_link(endpoint: Endpoint, listener: Listener) -> AsyncIterator[Lin
                 try:
                     await connection.open()
                 except LinkLost as error:
-                    await connection.close()  # noqa: ASYNC102  # shielded and bounded in there
+                    await connection.close()  # noqa: ASYNC102,ASYNC120  # shielded and bounded in there
                     raise _refusal(endpoint, connection, error) from error
                 except BaseException:
                     await connection.close()  # noqa: ASYNC102  # shielded and bounded in there
@@ -67,15 +67,17 @@ async def _stream(endpoint: Endpoint) -> trio.abc.Stream:
     stream = await connect_tcp(address.host, address.port)
     if context is None:
         return stream
-    # Closed in peace only by AMQP: what TLS says at the end waits for a peer that may be gone.
-    secured = trio.SSLStream(
-        stream, context, server_hostname=settings.tls_server_name or address.host, https_compatible=True
-    )
+    name = settings.tls_server_name or address.host
     try:
+        # Closed in peace only by AMQP: what TLS says at the end waits for a peer that may be gone.
+        secured = trio.SSLStream(stream, context, server_hostname=name, https_compatible=True)
         await secured.do_handshake()
     except (trio.BrokenResourceError, OSError) as error:
         await trio.aclose_forcefully(stream)
         raise tls_refusal(settings, endpoint.where, error) from error
+    except (ValueError, TypeError) as error:  # the latter for a zero in it
+        await trio.aclose_forcefully(stream)
+        raise LinkRefused(f"{name!r} can be nobody's name in TLS (Worker:RabbitMQ:TlsServerName): {error}") from error
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
