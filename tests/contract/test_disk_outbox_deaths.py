@@ -9,7 +9,6 @@ from tests.support.reports import B, Reception, attempt
 from tests.support.stored import conclude, left_by_a_kill, opened, rows_of, written
 from trio.testing import wait_all_tasks_blocked
 
-from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.outbox.batch import Batch
 from milvaion_trio.outbox.disk import DiskOutbox
 from milvaion_trio.outbox.journal import SOON
@@ -42,7 +41,7 @@ async def test_a_start_that_nobody_waits_for_is_counted_a_moment_later(path: Pat
 
 async def test_of_what_ends_at_once_only_the_end_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One mark instead of two. Sabotage: hand each over by itself."""
-    told: list[dict[AttemptKey, Mark]] = []
+    told: list[dict[object, Mark]] = []
     write = Batch.write_to
 
     def watched(batch: Batch, store: Store) -> None:

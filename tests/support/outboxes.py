@@ -30,7 +30,7 @@ class RememberingOutbox(MemoryOutbox):
     writable: trio.Event | None = field(default=None, init=False)
     """Where set to an event, starts wait for it, as for a slow disk."""
     noted: list[tuple[str, OccurrenceId]] = field(factory=list, init=False)
-    """What it was told about starts, in order: `begun`, `started`, `returned` or `concluded`, and of which occurrence."""
+    """What it was told, in order: `begun`, `started`, `returned` or `concluded`, and of which occurrence."""
 
     _forgotten: set[AttemptKey] = field(factory=set, init=False)
 
