@@ -41,11 +41,11 @@ async def test_a_start_that_nobody_waits_for_is_counted_a_moment_later(path: Pat
 
 async def test_of_what_ends_at_once_only_the_end_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One mark instead of two. Sabotage: hand each over by itself."""
-    told: list[dict[object, Mark]] = []
+    told: list[list[tuple[object, Mark]]] = []
     write = Batch.write_to
 
     def watched(batch: Batch, store: Store) -> None:
-        told.append(dict(batch.marks))
+        told.append(list(batch.marks.items()))
         write(batch, store)
 
     monkeypatch.setattr(Batch, "write_to", watched)
@@ -53,7 +53,7 @@ async def test_of_what_ends_at_once_only_the_end_is_written(path: Path, monkeypa
         outbox.begun(attempt())
         await outbox.conclude(attempt(), [])
 
-    assert [marks for marks in told if marks] == [{attempt(): CONCLUDED}]
+    assert [marks for marks in told if marks] == [[(attempt(), CONCLUDED)]]
 
 
 async def test_deaths_add_up_until_the_conclusion(path: Path) -> None:
