@@ -1,5 +1,6 @@
 """How much of a job is reported: `reporting.mode` and `reporting.running_after`."""
 
+import pytest
 import trio
 from attrs import evolve
 from tests.support.workers import at, job_message
@@ -8,6 +9,8 @@ from trio.testing import MockClock
 from milvaion_trio import PermanentFailure, Worker
 from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.model.settings import ReportingSettings
+from milvaion_trio.runtime.late_starts import LateStarts
+from milvaion_trio.runtime.run import Run
 from milvaion_trio.testing import WorkerUnderTest, under_test
 
 RUNNING, COMPLETED = OccurrenceStatus.RUNNING, OccurrenceStatus.COMPLETED
@@ -56,6 +59,33 @@ async def test_a_job_that_goes_on_is_reported_as_running(worker: Worker, autojum
     assert sent_at == [1.6]
     assert told(kit) == [RUNNING, COMPLETED]
     assert kit.statuses[0].start_time == kit.statuses[1].start_time
+
+
+async def test_what_ended_is_not_kept_until_it_would_have_been_told(
+    worker: Worker, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither it nor a timer for it. Sabotage: keep it, or never wait for the next again."""
+    made: list[LateStarts] = []
+    begun = LateStarts.begun
+
+    def noted(starts: LateStarts, run: Run) -> None:
+        made.append(starts)
+        begun(starts, run)
+
+    monkeypatch.setattr(LateStarts, "begun", noted)
+
+    @reporting(worker, ReportingSettings(running_after=60)).job()
+    async def work() -> None: ...
+
+    async with under_test(worker) as kit:
+        kit.dispatch(job_message("work"))
+        await kit.run_until_idle()
+        held = dict(made[0]._held)
+        await trio.sleep(100)
+        waits = not made[0]._some.is_set()
+
+    assert held == {}
+    assert waits
 
 
 async def test_by_default_running_is_said_at_once(worker: Worker, autojump_clock: MockClock) -> None:

@@ -33,6 +33,7 @@ __all__ = [
 Count: TypeAlias = Annotated[int, Range(1)]
 WholeNumber: TypeAlias = Annotated[int, Range(0)]
 Seconds: TypeAlias = Annotated[float, Range(0)]
+HoldBack: TypeAlias = Annotated[float, Range(0, 60)]  # Milvaion gives up what is queued for ten minutes
 Interval: TypeAlias = Annotated[float, Range(0.001)]
 Fraction: TypeAlias = Annotated[float, Range(0, 1)]
 ProcessCount: TypeAlias = Annotated[int, Range(0, 256)]  # with one digit too many it stays a mistake
@@ -228,7 +229,7 @@ class ReportingSettings:
 
     Without reports there are no statuses, logs and dead letters; retries, limits and acks last stay as they are.
     """
-    running_after: Seconds = 0.0
+    running_after: HoldBack = 0.0
     """Seconds after which a job is reported as running; one that ends before is reported as ended only.
 
     Its last status says when it began. Many short jobs cost half as much with 0.05.

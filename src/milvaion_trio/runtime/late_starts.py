@@ -4,13 +4,11 @@ Separate from the reporter, which turns what happens into rows: here is decided 
 its Running would have carried, so what is not said in time need not be said (DESIGN.md 7).
 """
 
-from collections import deque
-
 import trio
 from attrs import define, field
 
 from milvaion_trio.runtime.reporting import Reporter
-from milvaion_trio.runtime.run import Phase, Run
+from milvaion_trio.runtime.run import Run
 
 __all__ = ["LateStarts"]
 
@@ -21,7 +19,8 @@ class LateStarts:
 
     _delay: float
     _reporter: Reporter
-    _held: deque[tuple[float, Run]] = field(factory=deque, init=False)
+    _held: dict[Run, float] = field(factory=dict, init=False)
+    """When each is due, in that order; only runs whose code still runs."""
     _some: trio.Event = field(factory=trio.Event, init=False)
 
     def begun(self, run: Run) -> None:
@@ -29,8 +28,12 @@ class LateStarts:
         if not self._delay:
             self._reporter.started(run)
             return
-        self._held.append((trio.current_time() + self._delay, run))
+        self._held[run] = trio.current_time() + self._delay
         self._some.set()
+
+    def ended(self, run: Run) -> None:
+        """The run's code has ended: there is nothing left to tell, and the run is not kept."""
+        self._held.pop(run, None)
 
     async def tell(self) -> None:
         """Tell of those that are due, at most half a delay late: one look for many. Runs until cancelled."""
@@ -38,9 +41,8 @@ class LateStarts:
             await self._some.wait()
             await trio.sleep(self._delay / 2)
             now = trio.current_time()
-            while self._held and self._held[0][0] <= now:
-                _, run = self._held.popleft()
-                if run.phase is Phase.RUNNING:
-                    self._reporter.started(run)
+            for run in [run for run, due in self._held.items() if due <= now]:
+                del self._held[run]
+                self._reporter.started(run)
             if not self._held:
                 self._some = trio.Event()

@@ -145,6 +145,7 @@ class Runs:
             ended_at = self.now()
         finally:
             self.on_end(run)
+            self.late_starts.ended(run)
             if run.left_behind:
                 taken.no_longer_alone()  # nobody knows for how long
                 run.code_ended = taken.give

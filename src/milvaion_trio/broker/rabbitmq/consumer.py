@@ -39,8 +39,8 @@ class RabbitMQConsumer:
     """Set once it is open; what comes before is heard all the same."""
     _consumptions: dict[int, RabbitMQDeliveries] = field(factory=dict, init=False)
     """By channel; stopped ones stay until their deliveries are settled."""
-    _started: set[int] = field(factory=set, init=False)
-    """Channels whose end is the link's end; another's is only the refusal of its consumer."""
+    _starting: dict[int, str | None] = field(factory=dict, init=False)
+    """Channels whose end is no more than the refusal of their consumer, and why they ended; others' is the link's."""
     _stopped: set[int] = field(factory=set, init=False)
     _numbers: Iterator[int] = field(factory=count, init=False)
     _has_ladder: bool = field(default=False, init=False)
@@ -101,6 +101,7 @@ class RabbitMQConsumer:
         channel = await self.link.open_channel()
         # Known before the broker is asked: the first messages come along with its answer.
         self._consumptions[channel] = deliveries = RabbitMQDeliveries(queue, channel, self.link.write)
+        self._starting[channel] = None
         try:
             await self.link.ask(channel, commands.Basic.Qos(prefetch_count=prefetch))
             await self.link.ask(channel, _Consume(queue=queue, consumer_tag=tag))
@@ -108,7 +109,10 @@ class RabbitMQConsumer:
             del self._consumptions[channel]
             self.link.end_channel(channel)
             raise
-        self._started.add(channel)
+        finally:
+            ended = self._starting.pop(channel)
+        if ended is not None:  # right behind the broker's yes
+            self.link.loss.declare(f"RabbitMQ closed the channel that consumes {queue!r}: {ended}")
         return deliveries
 
     async def _stop(self, deliveries: RabbitMQDeliveries, tag: str) -> None:
@@ -128,7 +132,6 @@ class RabbitMQConsumer:
         """Close the channels of stopped consumers that nobody needs any more."""
         for channel in [one for one in self._stopped if not self._consumptions[one].unsettled]:
             self._stopped.discard(channel)
-            self._started.discard(channel)
             del self._consumptions[channel]
             self.link.end_channel(channel)
 
@@ -144,7 +147,9 @@ class RabbitMQConsumer:
                 # Also one that comes right behind the broker's yes, when nobody has heard that yet.
                 queue = self._consumptions[channel].queue
                 self.link.loss.declare(f"RabbitMQ ended the consumer of {queue!r}: was the queue deleted?")
-            case ChannelClosedEvent(channel=channel, why=why) if channel in self._started:
+            case ChannelClosedEvent(channel=channel, why=why) if channel in self._starting:
+                self._starting[channel] = why
+            case ChannelClosedEvent(channel=channel, why=why) if channel in self._consumptions:
                 queue = self._consumptions[channel].queue
                 self.link.loss.declare(f"RabbitMQ closed the channel that consumes {queue!r}: {why}")
             case OversizedEvent(channel=channel, size=size) if channel in self._consumptions:
