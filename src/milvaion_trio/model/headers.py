@@ -81,6 +81,8 @@ def occurrence_id(message: Message) -> OccurrenceId | None:
 def retry_count(headers: Mapping[str, HeaderValue]) -> int:
     """How many retries came before; 0 when absent or unreadable. Four or more bytes are a little-endian int32."""
     value = headers.get(RETRY_COUNT)
+    if value is None:  # of every first attempt
+        return 0
     if isinstance(value, bytes | bytearray):
         value = int.from_bytes(value[:4], "little", signed=True) if len(value) >= 4 else 0
     return _count(value, RETRY_COUNT_LIMIT)
@@ -102,7 +104,7 @@ def has_local_origin(headers: Mapping[str, HeaderValue]) -> bool:
 
 def text(value: HeaderValue) -> str | None:
     """A header as text: long strings arrive as `bytes` from some clients; other types are no text."""
-    if isinstance(value, str):
+    if value is None or isinstance(value, str):
         return value
     if isinstance(value, bytes | bytearray):
         try:
@@ -126,6 +128,6 @@ def passed_on(headers: Mapping[str, HeaderValue]) -> dict[str, HeaderValue]:
 
 
 def _count(value: HeaderValue, limit: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if value is None or isinstance(value, bool) or not isinstance(value, int):
         return 0
     return min(max(value, 0), limit)

@@ -41,13 +41,13 @@ class Instant:
     kind: str = "Z"
     """The suffix: `Z` for UTC, `+hh:mm` or `-hh:mm` for a local time, `""` for a date that does not say."""
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
+    @staticmethod
+    def parse(text: str) -> "Instant":
         """Read what System.Text.Json reads (WIRE.md 0.1); digits past the seventh are cut.
 
         Raises `ValueError`.
         """
-        return cls(*_parsed(text))
+        return _parsed(text)
 
     @classmethod
     def from_unix_ns(cls, ns: int) -> Self:
@@ -114,18 +114,23 @@ def _offset_minutes(suffix: str) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _parsed(text: str) -> tuple[int, str]:
+def _parsed(text: str) -> Instant:
     match = _FORM.fullmatch(text)
     if match is None:
         raise ValueError(f"{text[:40]!r} is no ISO 8601 date like 2026-04-02T09:15:30.1234567Z")
     whole, fraction, suffix, day = match.groups("")
-    since = datetime.fromisoformat(whole or day) - _YEAR_ONE
-    ticks = (since.days * 86_400 + since.seconds) * _SECOND
+    ticks = _ticks(whole or day)
     if fraction:
-        ticks += int(f"{fraction[:7]:0<7}")
+        ticks += int(fraction[:7].ljust(7, "0"))
     if suffix not in ("", "Z") and not 0 <= ticks - _offset_minutes(suffix) * _MINUTE < _END:
         raise ValueError(f"{text!r} lies outside the years 1 to 9999 in UTC")
-    return ticks, suffix
+    return Instant(ticks, suffix)
+
+
+@lru_cache(maxsize=1024)
+def _ticks(second: str) -> int:
+    since = datetime.fromisoformat(second) - _YEAR_ONE
+    return (since.days * 86_400 + since.seconds) * _SECOND
 
 
 @lru_cache(maxsize=1024)

@@ -91,6 +91,7 @@ def _twice(names: Iterable[str]) -> str:
     return f"the name {name[:40]!r} stands twice in one object"
 
 
+@lru_cache(maxsize=1024)  # most numbers of a message are flags, counts and versions, and this is called for each
 def _integer(digits: str) -> int:
     # The length first: int() refuses, or takes long over, thousands of digits.
     if len(digits) > 20 or not INT64_MIN <= (value := int(digits)) <= INT64_MAX:

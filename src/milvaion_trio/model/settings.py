@@ -138,14 +138,17 @@ class RabbitMQSettings:
     tls: bool = False
     """Whether it is reached over TLS (amqps) instead of in plain text. Ours."""
     port: Port = field()
-    """Its port for AMQP; over TLS it is 5671 unless given."""
+    """Its port for AMQP; over TLS it is 5671 unless given.
+
+    Where code gives the usual port and a file or variable switches TLS on or off, the other usual one is taken.
+    """
 
     @port.default
     def _usual_port(self) -> int:
         return 5671 if self.tls else 5672
 
     further_hosts: tuple[Address, ...] = field(default=(), converter=_listed)
-    """Others of the same cluster, tried in turn when the first cannot be reached; on its port unless they name one.
+    """Others of the same cluster, tried in turn where the first lets nobody in; on its port unless they name one.
 
     Ours.
     """

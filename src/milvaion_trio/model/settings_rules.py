@@ -50,8 +50,11 @@ def hidden(value: object) -> str:
 
 
 def may_hold_password(value: object) -> bool:
-    """Whether it looks like the part of a URL before the host: somebody may have put one where a name belongs."""
-    return isinstance(value, str) and re.search(r":[^\s]*@", value) is not None
+    """Whether it looks like the part of a URL before the host: somebody may have put one where a name belongs.
+
+    Also anywhere in a list, or in whatever else was given instead of a text.
+    """
+    return re.search(r":.*@", value if isinstance(value, str) else repr(value), re.DOTALL) is not None
 
 
 def shown_name(name: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from milvaion_trio.model.errors import InvalidMessage
-from milvaion_trio.model.ids import InstanceId, OccurrenceId, parse_guid
+from milvaion_trio.model.ids import InstanceId, JobId, OccurrenceId, WorkerId, parse_guid
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.json_text import quote, read
 from milvaion_trio.model.messages import (
@@ -29,6 +29,7 @@ from milvaion_trio.model.messages import (
     WorkerMetadata,
     WorkerRegistration,
 )
+from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.model.sanitise import MAX_EXCEPTION, MAX_RESULT, clean_text
 from milvaion_trio.model.wire_fields import Casing
 from milvaion_trio.model.wire_reading import decoder, member_of, message_reader
@@ -64,6 +65,7 @@ __all__ = [
     "encode_logs",
     "encode_registration",
     "encode_status",
+    "status_body",
 ]
 
 
@@ -131,25 +133,55 @@ def encode_job(job: JobMessage, casing: Casing = Casing.PASCAL) -> bytes:
 
 
 def encode_status(status: StatusUpdate, dialect: Dialect = Dialect.V1_1) -> bytes:
-    """A status update with both generations' name of the occurrence; in 1.0 its `WorkerId` is the instance's.
+    """A status update with both generations' name of the occurrence; in 1.0 its `WorkerId` is the instance's."""
+    return status_body(
+        dialect,
+        status.occurrence_id,
+        status.job_id,
+        status.worker_id,
+        status.instance_id,
+        status.status,
+        status.message_timestamp,
+        status.start_time,
+        status.end_time,
+        status.duration_ms,
+        status.result,
+        status.exception,
+    )
 
-    Written by hand and not from the table, because every job sends two: it is three times as fast.
+
+def status_body(
+    dialect: Dialect,
+    occurrence_id: OccurrenceId,
+    job_id: JobId,
+    worker_id: WorkerId,
+    instance_id: InstanceId,
+    status: OccurrenceStatus | int,
+    sent: Instant,
+    start: Instant | None = None,
+    end: Instant | None = None,
+    duration_ms: int | None = None,
+    result: str | None = None,
+    exception: str | None = None,
+) -> bytes:
+    """The same of values that are in no `StatusUpdate`.
+
+    Every job sends two: written from the table instead of by hand each takes three times as long, and the object
+    around its values a third as long as their text.
     """
-    occurrence_id = identifier_text(status.occurrence_id)
-    instance_id = identifier_text(status.instance_id)
-    worker_id = worker_id_text(status.worker_id if dialect is Dialect.V1_1 else status.instance_id)
-    start, end, sent = status.start_time, status.end_time, status.message_timestamp
+    occurrence = identifier_text(occurrence_id)
+    instance = identifier_text(instance_id)
+    worker = worker_id_text(worker_id if dialect is Dialect.V1_1 else instance_id)
     sent_text = sent.text
     # A status is mostly sent at the moment it tells of, so that the same date need not be written twice.
     start_text = "null" if start is None else f'"{sent_text}"' if start is sent else f'"{start.text}"'
     end_text = "null" if end is None else f'"{sent_text}"' if end is sent else f'"{end.text}"'
-    duration = "null" if status.duration_ms is None else status.duration_ms
-    result = "null" if status.result is None else quote(clean_text(status.result, MAX_RESULT))
-    exception = "null" if status.exception is None else quote(clean_text(status.exception, MAX_EXCEPTION))
     return (
-        f'{{"OccurrenceId":{occurrence_id},"CorrelationId":{occurrence_id},"JobId":{identifier_text(status.job_id)},'
-        f'"WorkerId":{worker_id},"InstanceId":{instance_id},"Status":{int(status.status)},"StartTime":{start_text},'
-        f'"EndTime":{end_text},"DurationMs":{duration},"Result":{result},"Exception":{exception},'
+        f'{{"OccurrenceId":{occurrence},"CorrelationId":{occurrence},"JobId":{identifier_text(job_id)},'
+        f'"WorkerId":{worker},"InstanceId":{instance},"Status":{int(status)},"StartTime":{start_text},'
+        f'"EndTime":{end_text},"DurationMs":{"null" if duration_ms is None else duration_ms},'
+        f'"Result":{"null" if result is None else quote(clean_text(result, MAX_RESULT))},'
+        f'"Exception":{"null" if exception is None else quote(clean_text(exception, MAX_EXCEPTION))},'
         f'"MessageTimestamp":"{sent_text}"}}'
     ).encode()
 

@@ -4,7 +4,8 @@ One cattrs converter knows how to read each type; it is asked while the readers 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, get_args
+from types import NoneType
+from typing import Any, TypeAlias, TypeVar, get_args
 
 import attrs
 import cattrs
@@ -19,6 +20,8 @@ from milvaion_trio.model.wire_values import ABSENT, READY, VALUE_READERS, Misfit
 __all__ = ["decoder", "member_of", "message_reader"]
 
 T = TypeVar("T")
+_Member: TypeAlias = tuple[str, tuple[type, ...], Reader]
+"""The attribute, the types of values that need no reader, and the reader of all others."""
 
 
 def decoder(kind: type[T], what: str) -> Callable[[bytes], T]:
@@ -61,8 +64,10 @@ def _tuple_reader(kind: Any) -> Reader:
     read_item = _CONVERTER.get_structure_hook(get_args(kind)[0])
 
     def read_items(value: Any, _: Any) -> Any:
+        if value is None or value == []:
+            return ()
         items = []
-        for index, item in enumerate([] if value is None else checked(value, list, "an array")):
+        for index, item in enumerate(checked(value, list, "an array")):
             try:
                 items.append(read_item(item, None))
             except Misfit as misfit:
@@ -74,14 +79,11 @@ def _tuple_reader(kind: Any) -> Reader:
 
 def _class_reader(kind: Any) -> Reader:
     """A reader that looks each member up as it comes; a name in an unusual case costs a second look."""
-    members: dict[str, tuple[str, Any, Reader]] = {}
-    for field in attrs.fields(kind):
-        reader = int64_or_null if field.name == "duration_ms" else _CONVERTER.get_structure_hook(field.type)
-        members[pascal_name(field.name)] = (field.name, READY.get(field.type), reader)
+    members = {pascal_name(field.name): _member(field.name, field.type) for field in attrs.fields(kind)}
     has_old_name = kind in (StatusUpdate, LogRecord)
     if has_old_name:
-        members["CorrelationId"] = ("correlation_id", None, VALUE_READERS[OccurrenceId])
-    folded: dict[str, tuple[str, Any, Reader]] = {}
+        members["CorrelationId"] = ("correlation_id", (), VALUE_READERS[OccurrenceId])
+    folded: dict[str, _Member] = {}
     if kind not in (WorkerMetadata, JobConfig):  # the one place where .NET insists on the case (WIRE.md 3.6)
         members |= {camel_name(name): member for name, member in members.items()}
         folded = {name.lower(): member for name, member in members.items()}
@@ -92,13 +94,13 @@ def _class_reader(kind: Any) -> Reader:
         unknown = 0
         name = ""
         try:
-            for name, item in checked(value, dict, "an object").items():
+            for name, item in (value if type(value) is dict else checked(value, dict, "an object")).items():
                 member = members.get(name) or folded.get(name.lower())
                 if member is None:
                     unknown += 1
                     continue
                 attribute, ready, reader = member
-                found[attribute] = item if type(item) is ready else reader(item, None)
+                found[attribute] = item if type(item) in ready else reader(item, None)
         except Misfit as misfit:
             raise misfit.within(f".{name}" if name else "") from None
         if len(found) + unknown != len(value):
@@ -108,6 +110,15 @@ def _class_reader(kind: Any) -> Reader:
         return kind(**(found if absent.keys() <= found.keys() else absent | found))
 
     return read_object
+
+
+def _member(attribute: str, kind: Any) -> _Member:
+    if attribute == "duration_ms":
+        return attribute, (), int64_or_null
+    ready = READY.get(kind, ())
+    if is_nullable(kind) and kind not in _EXACT_READERS:  # null is ready, and what else there is needs no second reader
+        return attribute, (*ready, NoneType), _CONVERTER.get_structure_hook(get_args(kind)[0])
+    return attribute, ready, _CONVERTER.get_structure_hook(kind)
 
 
 def _metadata_text(value: Any, _: Any) -> Any:

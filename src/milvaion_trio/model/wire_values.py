@@ -128,5 +128,11 @@ ABSENT: Final[dict[Any, Any]] = {
 }
 """.NET's defaults, for fields that have none of their own."""
 
-READY: Final[dict[Any, type]] = {str: str, str | None: str, WorkerId: str, InstanceId: str, bool: bool}
+READY: Final[dict[Any, tuple[type, ...]]] = {
+    str: (str,),
+    str | None: (str,),
+    WorkerId: (str,),
+    InstanceId: (str,),
+    bool: (bool,),
+}
 """Values of these types need no reader: most members are texts, and a call for each would cost more than the rest."""

@@ -14,7 +14,7 @@ from milvaion_trio.model.errors import InvalidMessage, JobNotRegistered
 from milvaion_trio.model.headers import AttemptKey, attempt_key, occurrence_id
 from milvaion_trio.model.ids import JobId, OccurrenceId, parse_guid
 from milvaion_trio.model.json_text import read
-from milvaion_trio.model.messages import JobMessage
+from milvaion_trio.model.messages import EMPTY_GUID, JobMessage
 from milvaion_trio.model.wire import decode_job
 from milvaion_trio.policy.ledger import Ledger
 
@@ -160,7 +160,7 @@ def admit(
         if salvaged is None:
             return Quarantine(invalid.problem)
         job, problem = salvaged, invalid.problem
-    if parse_guid(job.id) is None:
+    if job.id == EMPTY_GUID:
         return Quarantine("There is no job id: the body's Id is absent or the empty guid.")
     reason = ledger.cancelled(attempt)
     if reason is not None:

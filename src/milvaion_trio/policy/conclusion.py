@@ -4,6 +4,9 @@ The forms are Milvaion's (WIRE.md 3.1 and 3.5), the sentences our own.
 The runtime adds what it alone knows: ids, times, and the message to copy.
 """
 
+from functools import lru_cache
+from typing import Final
+
 from attrs import frozen
 
 from milvaion_trio.model.headers import SNOOZE_LIMIT
@@ -93,8 +96,7 @@ def conclude(
     """
     match outcome:
         case Completed(result):
-            text = f"{job_name} finished without a return value" if result is None else result
-            return Conclusion(event=OccurrenceEvent.RETURN, status=_after(OccurrenceEvent.RETURN), result=text)
+            return _without_result(job_name) if result is None else _returned(result)
         case Cancelled(reason, raised):
             return _cancelled(f"{job_name} was cancelled: {reason}", raised)
         case Interrupted():
@@ -136,6 +138,15 @@ def conclude_refusal(refusal: Refuse) -> Conclusion:
 def conclude_cancelled_before_start(cancelled: CancelledBeforeStart) -> Conclusion:
     """A message whose occurrence was cancelled before: Cancelled, without a start time or duration."""
     return _cancelled(f"{cancelled.job.job_name_in_worker} was cancelled before it started: {cancelled.reason}", None)
+
+
+@lru_cache(maxsize=1024)  # many jobs never return anything
+def _without_result(job_name: str) -> Conclusion:
+    return _returned(f"{job_name} finished without a return value")
+
+
+def _returned(result: str) -> Conclusion:
+    return Conclusion(event=OccurrenceEvent.RETURN, status=_RETURNED, result=result)
 
 
 def _cancelled(sentence: str, raised: str | None) -> Conclusion:
@@ -211,6 +222,9 @@ def _after(event: OccurrenceEvent) -> OccurrenceStatus | None:
     """
     status = transition(OccurrenceStatus.RUNNING, event)
     return None if status is OccurrenceStatus.RUNNING else status
+
+
+_RETURNED: Final = _after(OccurrenceEvent.RETURN)  # the way of nearly all jobs, and members of an enum hash slowly
 
 
 def _with_raised(sentence: str, raised: str | None) -> str:

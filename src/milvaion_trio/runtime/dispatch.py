@@ -18,7 +18,7 @@ from milvaion_trio.ports import Consumer, Delivery
 from milvaion_trio.runtime.consuming import consumed_again
 from milvaion_trio.runtime.consumptions import Consumption, Consumptions
 from milvaion_trio.runtime.declaration import topology_of
-from milvaion_trio.runtime.limits import Slots, Taken, take_both
+from milvaion_trio.runtime.limits import Slots, Taken, take_both, try_take_both
 from milvaion_trio.runtime.quota import Quota
 from milvaion_trio.runtime.readiness import JOB_LIMIT, OUTBOX, Readiness
 from milvaion_trio.runtime.registry import RegisteredJob, Registry
@@ -124,7 +124,7 @@ class Dispatcher:
                 self.runs.answer(admission, delivery, jobs)
                 continue
             alone = admission.is_suspect
-            if alone or not (slots.has_room and self.worker_slots.has_room):
+            if alone or not try_take_both(slots, self.worker_slots):
                 if not await self._wait_for_slots(admission, delivery, slots):
                     return
                 # While it waited, a cancel may have come, or the same message again over a new connection.
@@ -133,9 +133,6 @@ class Dispatcher:
                     Taken(slots, self.worker_slots, alone).give()
                     self.runs.answer(admission, delivery, jobs)
                     continue
-            else:
-                slots.try_take()
-                self.worker_slots.try_take()
             if self.quota.is_used_up:  # by others, while this one waited or in the same pass
                 Taken(slots, self.worker_slots, alone).give()
                 self._give_back(admission, delivery)

@@ -10,7 +10,7 @@ process may have died (RELIABILITY.md 2.4).
 import trio
 from attrs import define
 
-__all__ = ["Slots", "Taken", "take_both"]
+__all__ = ["Slots", "Taken", "take_both", "try_take_both"]
 
 
 class Slots:
@@ -74,7 +74,8 @@ class Slots:
         self.taken -= 1
         if alone:
             self.is_alone = False
-        self._hand_out()
+        if self._waiting:
+            self._hand_out()
         if self.taken == 1:
             self._left_alone.unpark_all()
 
@@ -83,6 +84,15 @@ class Slots:
             first = next(iter(self._waiting))
             self.try_take(alone=self._waiting.pop(first))
             trio.lowlevel.reschedule(first)
+
+
+def try_take_both(job: Slots, worker: Slots) -> bool:
+    """Take a slot of the job and one of the worker, if both are free."""
+    if not (job.has_room and worker.has_room):
+        return False
+    job.taken += 1
+    worker.taken += 1
+    return True
 
 
 async def take_both(job: Slots, worker: Slots, *, alone: bool = False) -> None:

@@ -15,9 +15,9 @@ from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.identity import Identity
 from milvaion_trio.model.ids import OccurrenceId, WorkerId
 from milvaion_trio.model.instant import Instant
-from milvaion_trio.model.messages import DeadLetter, JobMessage, LogEntry, LogLevel, StatusUpdate
+from milvaion_trio.model.messages import DeadLetter, JobMessage, LogEntry, LogLevel
 from milvaion_trio.model.occurrence import OccurrenceStatus
-from milvaion_trio.model.wire import encode_dead_letter, encode_status
+from milvaion_trio.model.wire import encode_dead_letter, status_body
 from milvaion_trio.policy.admission import DEATHS_ALLOWED
 from milvaion_trio.policy.lifecycle import Conclusion, SystemLog
 from milvaion_trio.policy.system_logs import probation_log, redelivery_log
@@ -52,9 +52,11 @@ class Reporter:
         if not run.reported:
             return
         at = run.started_at
-        update = self._status(run.occurrence_id, run.job, OccurrenceStatus.RUNNING, at, start_time=at)
         suffix = "running" if run.run_number == 1 else f"running:{run.run_number}"
-        self._outbox.add(self._status_report(ReportKind.RUNNING, update, f"{label(run.attempt)}:{suffix}"))
+        message_id = f"{label(run.attempt)}:{suffix}"
+        self._outbox.add(
+            self._status(ReportKind.RUNNING, message_id, run.occurrence_id, run.job, OccurrenceStatus.RUNNING, at, at)
+        )
 
     def redelivered(self, run: Run) -> None:
         """Log entries for a run that may not be the first one of its attempt (WIRE.md 3.3)."""
@@ -68,16 +70,14 @@ class Reporter:
         """A bare Running status: the occurrence is alive (WIRE.md 3.2)."""
         if not run.reported:
             return
-        update = self._status(run.occurrence_id, run.job, OccurrenceStatus.RUNNING, self._now())
-        self._outbox.add(self._status_report(ReportKind.HEARTBEAT, update, self._next_id("heartbeat")))
+        self._outbox.add(self._heartbeat(run.occurrence_id, run.job, self._identity.worker_id))
 
     def waiting(self, occurrence_id: OccurrenceId, job: JobMessage) -> Publication:
         """A heartbeat for an occurrence that waits for its retry, to be published right away; late it is worthless.
 
         Every worker of ours sends those of all others, so it names the group that the job belongs to.
         """
-        update = self._in_the_name_of(job, self._status(occurrence_id, job, OccurrenceStatus.RUNNING, self._now()))
-        return self._status_report(ReportKind.HEARTBEAT, update, self._next_id("heartbeat")).publication
+        return self._heartbeat(occurrence_id, job, self._group_of(job)).publication
 
     def log(
         self, run: Run, level: LogLevel, message: str, data: dict[str, object] | None, *, category: str = "UserCode"
@@ -128,20 +128,22 @@ class Reporter:
                 self.system_log(occurrence_id, line)
             reports.extend(self.logs.rest_of(occurrence_id))
             if conclusion.status is not None:
-                update = self._status(
+                final = self._status(
+                    ReportKind.FINAL,
+                    f"{label(attempt)}:final",
                     occurrence_id,
                     job,
                     conclusion.status,
                     ended_at,
-                    start_time=started_at,
-                    end_time=ended_at,
+                    started_at,
+                    ended_at,
                     duration_ms=None if elapsed is None else round(elapsed * 1000),
                     result=conclusion.result,
                     exception=conclusion.exception,
+                    # What comes by the hop queue is of any group.
+                    worker_id=self._group_of(job) if delivery.queue == topology.HOP_QUEUE else None,
                 )
-                if delivery.queue == topology.HOP_QUEUE:  # of any group
-                    update = self._in_the_name_of(job, update)
-                reports.append(self._status_report(ReportKind.FINAL, update, f"{label(attempt)}:final"))
+                reports.append(final)
             if conclusion.dead_letter is not None:
                 reports.append(self._dead_letter(attempt, job, conclusion))
         if conclusion.retry is not None:
@@ -170,45 +172,49 @@ class Reporter:
 
     # --- the messages -----------------------------------------------------------------------------------------------
 
-    def _in_the_name_of(self, job: JobMessage, update: StatusUpdate) -> StatusUpdate:
-        """The status with the group that the job belongs to, where the message says so."""
-        return evolve(update, worker_id=WorkerId(job.worker_id)) if job.worker_id else update
+    def _group_of(self, job: JobMessage) -> WorkerId:
+        """The worker group that the job belongs to: where its message does not say so, this one."""
+        return WorkerId(job.worker_id) if job.worker_id else self._identity.worker_id
+
+    def _heartbeat(self, occurrence_id: OccurrenceId, job: JobMessage, worker_id: WorkerId) -> Report:
+        message_id, running = self._next_id("heartbeat"), OccurrenceStatus.RUNNING
+        return self._status(
+            ReportKind.HEARTBEAT, message_id, occurrence_id, job, running, self._now(), worker_id=worker_id
+        )
 
     def _status(
         self,
+        kind: ReportKind,
+        message_id: str,
         occurrence_id: OccurrenceId,
         job: JobMessage,
         status: OccurrenceStatus,
         at: Instant,
-        *,
         start_time: Instant | None = None,
         end_time: Instant | None = None,
+        *,
         duration_ms: int | None = None,
         result: str | None = None,
         exception: str | None = None,
-    ) -> StatusUpdate:
-        return StatusUpdate(
-            occurrence_id=occurrence_id,
-            job_id=job.id,
-            worker_id=self._identity.worker_id,
-            instance_id=self._identity.instance_id,
-            status=status,
-            start_time=start_time,
-            end_time=end_time,
-            duration_ms=duration_ms,
-            result=result,
-            exception=exception,
-            message_timestamp=at,
+        worker_id: WorkerId | None = None,
+    ) -> Report:
+        identity = self._identity
+        body = status_body(
+            identity.dialect,
+            occurrence_id,
+            job.id,
+            worker_id or identity.worker_id,
+            identity.instance_id,
+            status,
+            at,
+            start_time,
+            end_time,
+            duration_ms,
+            result,
+            exception,
         )
-
-    def _status_report(self, kind: ReportKind, update: StatusUpdate, message_id: str) -> Report:
-        message = Message(
-            body=encode_status(update, self._identity.dialect),
-            message_id=message_id,
-            correlation_id=update.occurrence_id,
-            content_type=CONTENT_TYPE,
-        )
-        return Report(kind, Publication(message, topology.STATUS_QUEUE), update.occurrence_id)
+        message = Message(body=body, message_id=message_id, correlation_id=occurrence_id, content_type=CONTENT_TYPE)
+        return Report(kind, Publication(message, topology.STATUS_QUEUE), occurrence_id)
 
     def _dead_letter(self, attempt: AttemptKey, job: JobMessage, conclusion: Conclusion) -> Report:
         facts = conclusion.dead_letter
