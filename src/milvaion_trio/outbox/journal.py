@@ -1,6 +1,7 @@
 """What goes into the outbox file, and when: eagerly, in batches, and again for as long as it cannot be written.
 
-While one batch is being written the next one gathers: no timer, and the busier the worker the larger the batches.
+While one batch is being written the next one gathers, and what comes in one pass of the scheduler goes together: the
+busier the worker, the larger the batches.
 Separate from the outbox, which knows what rows mean; here they only get into the file, or are known not to be there.
 """
 
@@ -77,6 +78,7 @@ class Journal:
     """Why the file cannot be written."""
     _troubled: trio.Event = field(factory=trio.Event, init=False)
     _something_soon: trio.Event = field(factory=trio.Event, init=False)
+    _gathered: trio.Event = field(factory=trio.Event, init=False)
     _handed_over: trio.Event = field(factory=trio.Event, init=False)
     _retry: float = field(default=RETRY, init=False)
     _mended_at: float = field(default=-math.inf, init=False)
@@ -93,6 +95,7 @@ class Journal:
             try:
                 recovered = await self._first_opened()
                 async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._hand_over_gathered)
                     nursery.start_soon(self._mend_when_troubled)
                     nursery.start_soon(self._notice_a_hang)
                     nursery.start_soon(self._hand_over_soon)
@@ -113,7 +116,7 @@ class Journal:
         """Write the last word on an attempt; the batch it is written with."""
         batch = self._gathering
         batch.marks[attempt] = mark
-        self._hand_over()
+        self._gather()
         return batch
 
     def mark_soon(self, attempt: AttemptKey, mark: Mark) -> None:
@@ -127,12 +130,12 @@ class Journal:
         self._gathering.rows.extend(rows)
         if self._goes_on_in_memory:
             self._owner.unstored(rows)
-        self._hand_over()
+        self._gather()
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Remove rows."""
         self._gathering.forgotten.extend(numbers)
-        self._hand_over()
+        self._gather()
 
     def unwritten(self) -> dict[int, Row]:
         """The rows that are known here and not in the file, as far as anybody can tell."""
@@ -168,6 +171,20 @@ class Journal:
     def _goes_on_in_memory(self) -> bool:
         """Whether rows need not be stored to be sent. In order: not before it is known what became of earlier ones."""
         return self.trouble is not None and (self._writing is None or self._is_mending)
+
+    def _gather(self) -> None:
+        if self._writing is None and self.trouble is None:
+            self._gathered.set()
+
+    async def _hand_over_gathered(self) -> None:
+        """Hand over in the next pass, with all that came in the same one: half as many transactions.
+
+        Runs until cancelled; what is not handed over then, `_leave` hands over.
+        """
+        while True:
+            await self._gathered.wait()
+            self._gathered = trio.Event()
+            self._hand_over()
 
     def _hand_over(self) -> None:
         if self._writing is None and self.trouble is None and self._gathering:

@@ -5,6 +5,7 @@ sent and by their order, not by message ids: those may be absent, and equal on p
 """
 
 from collections.abc import Callable
+from itertools import takewhile
 
 from attrs import define, field, frozen
 
@@ -83,7 +84,7 @@ class Confirms:
         if not multiple:
             self._settle(number, is_stored=is_stored)
             return
-        for waiting in [one for one in self._waiting if one <= number]:
+        for waiting in list(takewhile(lambda one: one <= number, self._waiting)):
             self._settle(waiting, is_stored=is_stored)
 
     def lost(self) -> None:
