@@ -39,13 +39,17 @@ LONGEST: Final = 0.08
 """Seconds that a process has at most, from its first conclusion to its death."""
 KILLS_PER_FILE: Final = 40
 """A fresh file after so many: looking through one takes longer the more it holds."""
+WHOLE: Final = "."
 PATIENCE: Final = 20.0
 """Seconds for a process to open the file and to conclude something."""
 
 
 @define(eq=False)
 class Lines:
-    """The effects file: one system call for a line, so that a kill tears none."""
+    """The effects file: one system call for some lines. A kill may tear the last one, so each has a beginning and an end.
+
+    What a torn one would have said is unsaid: its process did nothing more.
+    """
 
     path: Path
     _file: int = field(init=False)
@@ -55,7 +59,7 @@ class Lines:
 
     def write(self, what: str, names: Sequence[str]) -> None:
         """Say this of all of them."""
-        os.write(self._file, "".join(f"{what} {name}\n" for name in names).encode())
+        os.write(self._file, "".join(f"\n{what} {name} {WHOLE}" for name in names).encode())
 
     def close(self) -> None:
         """For the process that reads."""
@@ -142,8 +146,9 @@ def look(path: Path, effects: Path) -> Iterator[tuple[str, str]]:
     """What the file and the effects file contradict each other in."""
     said: dict[str, set[str]] = {"open": set(), "concluded": set(), "sent": set()}
     for line in effects.read_text().splitlines():
-        what, _, name = line.partition(" ")
-        said[what].add(name)
+        match line.split(" "):
+            case [what, name, end] if end == WHOLE:
+                said[what].add(name)
     looked_at = path.with_name("looked-at.db")  # or the next process would find its write-ahead log put in order
     for part in ("", "-wal"):
         looked_at.with_name(looked_at.name + part).unlink(missing_ok=True)

@@ -69,8 +69,10 @@ def log_event(event: events.Event) -> None:
                 "cancelled" if hard else "may end",
             )
         case events.JobLimitReached(jobs):
-            _log.info(
-                "job limit reached: jobs=%d (max_jobs_per_process), the process leaves when they have ended", jobs
+            _log.warning(
+                "job limit reached: jobs=%d (max_jobs_per_process); this worker leaves when they have ended, and does "
+                "not start again by itself",
+                jobs,
             )
         case events.WorkerStopped(instance_id, unstoppable_jobs):
             if unstoppable_jobs:

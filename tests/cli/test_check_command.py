@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from attrs import evolve
 from tests.support import servers
 from tests.support.amqp import ChannelClosed, Client, connect
 from tests.support.api_model.server import api_server
@@ -230,12 +231,39 @@ async def test_servers_that_never_answer_take_a_bounded_time(
 ) -> None:
     monkeypatch.setattr(server_checks, "PATIENCE", 0.3)
 
-    findings = await found(at(vhost, port=silent_port, redis=RedisSettings(connection_string=f"{HOST}:{silent_port}")))
+    worker = at(vhost, port=silent_port, redis=RedisSettings(connection_string=f"{HOST}:{silent_port}"))
+    worker.settings = evolve(worker.settings, startup_connection_timeout=0.3)
+
+    findings = await found(worker)
 
     (broker,), (redis,) = findings[Area.BROKER], findings[Area.REDIS]
     assert (broker.verdict, redis.verdict) == (FAILED, WARNING)
-    assert "did not answer within 0.3 s: is it RabbitMQ that listens there" in broker.text
+    assert broker.text.startswith(f"{HOST}:{silent_port} did not answer as RabbitMQ does within 0.3 s; is it well, ")
     assert redis.text.startswith(f"Redis at {HOST}:{silent_port} did not answer within 0.3 s. Jobs run without it")
+
+
+async def test_a_silent_host_leaves_time_for_the_next(vhost: str, silent_port: int) -> None:
+    """With the usual limits: all hosts share what one connection may take."""
+    findings = await found(at(vhost, port=silent_port, further_hosts=[f"{HOST}:{servers.rabbitmq().port}"]))
+
+    assert findings[Area.BROKER][0].verdict is OK
+    assert findings[Area.BROKER][0].text.startswith(f"RabbitMQ at {HOST}:{servers.rabbitmq().port} is ")
+
+
+async def test_a_broker_that_falls_silent_later_takes_a_bounded_time(
+    vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> bool:
+        await trio.sleep_forever()
+        return False
+
+    monkeypatch.setattr(server_checks, "PATIENCE", 0.3)
+    monkeypatch.setattr(Administration, "has", never)
+
+    findings = await found(at(vhost))
+
+    assert [finding.verdict for finding in findings[Area.BROKER]] == [OK, FAILED]
+    assert " let the worker in, and then did not answer for 0.3 s: is it well?" in findings[Area.BROKER][1].text
 
 
 async def test_a_broker_too_old_for_delays_fails(vhost: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,13 @@ from tests.support.servers import HOST, free_port
 from tests.support.settings_files import write_settings
 
 import milvaion_trio
+from milvaion_trio.broker.rabbitmq.publisher import RabbitMQPublisher
 from milvaion_trio.cli import cluster
 from milvaion_trio.cli.cluster import Cluster, find_cluster
 from milvaion_trio.cli.control import Cancel, Enqueue
 from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.model import topology
+from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.transports import signals_for
 
 VECTORS = Path(__file__).parents[1] / "wire" / "vectors"
@@ -242,6 +244,33 @@ async def test_a_broker_that_takes_nothing_more_is_not_waited_for_for_ever(
     assert found is not None
 
     with pytest.raises(CommandFailed, match=r"did not confirm the message within 0\.1 s; .* Nobody knows whether"):
+        await enqueued(found)
+
+
+async def test_a_connection_that_never_was_is_not_told_as_a_message_nobody_confirmed(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connecting has its own limits, and then nothing was enqueued, for sure."""
+
+    async def never(*_: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(RabbitMQPublisher, "prepare", never)
+    monkeypatch.setattr(cluster, "PATIENCE", 0.01)
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", 0.5)
+    found = find_cluster(config)
+    assert found is not None
+
+    with pytest.raises(CommandFailed, match=r" did not answer as RabbitMQ does within 0\.5 s.* Nothing was enqueued\."):
+        await enqueued(found)
+
+
+async def test_a_password_does_not_leave_where_tls_was_forgotten(tmp_path: Path) -> None:
+    """No worker was there to look at the settings before."""
+    found = find_cluster(write_settings(tmp_path, "/", rabbitmq={"TlsCaFile": "ca.pem", "Port": free_port()}))
+    assert found is not None
+
+    with pytest.raises(SettingsError, match="Worker:RabbitMQ:TlsCaFile is given, but no TLS"):
         await enqueued(found)
 
 

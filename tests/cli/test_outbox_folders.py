@@ -16,8 +16,9 @@ from tests.support.disks import disk_outbox
 from tests.support.reports import FINAL, attempt, report
 from tests.support.settings_files import write_settings
 
-from milvaion_trio.cli import outbox_folders
-from milvaion_trio.cli.outbox_folders import left_behind, of_all, of_process
+from milvaion_trio.cli import lifeline, outbox_folders
+from milvaion_trio.cli.failures import CommandFailed
+from milvaion_trio.cli.outbox_folders import left_behind, of_all, of_process, wait_for_leaving
 from milvaion_trio.model.settings import OfflineResilienceSettings, RabbitMQSettings, WorkerSettings
 from milvaion_trio.transports import outbox_place
 
@@ -68,7 +69,7 @@ async def test_those_that_no_process_has_any_more_are_found(settings: WorkerSett
 def test_a_process_that_leaves_is_waited_for_and_one_that_stays_is_not(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A supervisor that was killed may be started again before its processes have left."""
+    """A supervisor that was killed may be started again before its processes have left. Who is told to leave, does."""
     monkeypatch.setattr(outbox_folders, "LEAVING", 1.0)
     lock = trio.run(leave_behind, settings, 1, 0).with_suffix(".lock")
     program = (
@@ -81,19 +82,24 @@ def test_a_process_that_leaves_is_waited_for_and_one_that_stays_is_not(
         assert other.stdin is not None
         assert other.stdout is not None
         other.stdout.readline()
-        stayed = waited(settings)
+        began = time.monotonic()
+        with pytest.raises(CommandFailed, match="belongs to another worker that runs"):
+            wait_for_leaving(settings, lambda: False)
+        stayed = time.monotonic() - began
+        asked = iter([False, False, True])
+        wait_for_leaving(settings, lambda: next(asked))
         threading.Timer(0.2, other.stdin.close).start()
-        left = waited(settings)
+        began = time.monotonic()
+        wait_for_leaving(settings, lambda: False)
+        left = time.monotonic() - began
 
     assert stayed >= 1.0
-    assert 0.2 <= left < 1.0
+    assert 0.1 <= left < 1.0
+    assert next(asked, None) is None
 
 
-def waited(settings: WorkerSettings) -> float:
-    """Seconds that were waited."""
-    began = time.monotonic()
-    outbox_folders.wait_for_leaving(settings)
-    return time.monotonic() - began
+def test_it_is_waited_as_long_as_a_process_without_its_supervisor_may_live() -> None:
+    assert outbox_folders.LEAVING > lifeline.BETWEEN + lifeline.LEAVING
 
 
 async def test_all_of_them_are_listed_and_those_that_are_free_are_sent(tmp_path: Path) -> None:

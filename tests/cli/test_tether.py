@@ -1,6 +1,7 @@
 """A process of `run --processes` does what its supervisor asks for, says that it is up, and does not outlive it."""
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -9,15 +10,16 @@ from pathlib import Path
 
 import pytest
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 from tests.support.commands import run_command
 from tests.support.processes import until
 
 from milvaion_trio import Worker
 from milvaion_trio.cli import tether as tethers
-from milvaion_trio.cli.tether import UP, Asked, Tether
+from milvaion_trio.cli.tether import UP, Asked, Tether, tethered
+from milvaion_trio.logs import log_event
 from milvaion_trio.model import events
-from milvaion_trio.model.events import Event
+from milvaion_trio.model.events import Event, Observer
 
 PATIENCE = 10.0
 
@@ -42,9 +44,12 @@ class Supervised:
     ends: trio.Event = field(factory=trio.Event)
     began: trio.Event = field(factory=trio.Event)
 
-    async def serve(self, *, jobs: int = 1, burst: bool = False) -> None:
+    async def serve(
+        self, *, jobs: int = 1, limit: int = 0, burst: bool = False, observers: tuple[Observer, ...] = ()
+    ) -> None:
         """Until it has left. If cancelled, its job is."""
-        worker = Worker("tests", observers=(self.seen.append,))
+        worker = Worker("tests", observers=(self.seen.append, *observers))
+        worker.settings = evolve(worker.settings, max_jobs_per_process=limit)
 
         @worker.job()
         async def work() -> None:
@@ -164,6 +169,45 @@ async def test_in_a_burst_it_leaves_when_nothing_is_left(supervised: Supervised)
     await supervised.serve(jobs=3, burst=True)
 
     assert supervised.told == ["JobConcluded"] * 3
+
+
+async def test_the_limit_of_jobs_is_no_warning_here(supervised: Supervised, caplog: pytest.LogCaptureFixture) -> None:
+    """The supervisor starts another process."""
+    caplog.set_level("INFO", "milvaion_trio")
+    supervised.ends.set()
+
+    await supervised.serve(jobs=3, limit=2, observers=(log_event,))
+
+    assert supervised.tether.is_spent
+    assert [each.levelname for each in caplog.records if "job limit reached: jobs=2" in each.message] == ["INFO"]
+    assert len([each for each in caplog.records if "job completed" in each.message]) == 2, (
+        "the other lines are the same"
+    )
+
+
+def test_what_jobs_start_does_not_have_the_tether(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would hold the socket open, and could say that the process is up."""
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    monkeypatch.setattr(tethers, "BETWEEN", 0.0)
+    monkeypatch.setattr(tethers, "LEAVING", 0.0)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours, theirs = socket.socketpair()
+    theirs.set_inheritable(True)
+    number = theirs.detach()
+    try:
+        tether = tethered(number)
+        assert not os.get_inheritable(number)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        ours.close()
+        for thread in threading.enumerate():
+            if thread.name == "tether":
+                thread.join(PATIENCE)
+    tether._link.close()
+    assert tether.is_to_leave
+    assert exits == [130]
 
 
 def test_anything_else_is_no_tether(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.support.reports import FINAL, report
 
 from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.model.envelope import Message, Publication
-from milvaion_trio.model.errors import LinkLost, SettingsError
+from milvaion_trio.model.errors import LinkLost, LinkRefused, SettingsError
 from milvaion_trio.model.settings import RabbitMQSettings
 from milvaion_trio.model.topology import HOP_QUEUE
 from milvaion_trio.outbox.memory import MemoryOutbox
@@ -161,6 +161,27 @@ async def test_a_virtual_host_that_is_not_for_this_user_is_named(vhost: str) -> 
     )
 
 
+@pytest.mark.parametrize("whose", ["vhost", "user"])
+async def test_a_limit_of_connections_is_named_and_passes(vhost: str, whose: str) -> None:
+    """It is no matter of rights, and another connection may be closed at any time."""
+    control, user = servers.rabbitmq().control, f"few-{vhost}"
+    control("add_user", user, PASSWORD)
+    control("set_permissions", "-p", vhost, user, ".*", ".*", ".*")
+    scope = ("set_vhost_limits", "-p", vhost) if whose == "vhost" else ("set_user_limits", user)
+    control(*scope, '{"max-connections": 0}')
+    broker = RabbitMQBroker(settings(virtual_host=vhost, username=user, password=PASSWORD))
+
+    with pytest.raises(LinkLost) as caught:
+        async with broker.publishing():
+            pass
+
+    assert not isinstance(caught.value, LinkRefused)
+    assert "connection limit (0) is reached; close some, or raise the limit" in str(caught.value)
+    control(*scope, '{"max-connections": 1}')
+    async with broker.consuming():
+        pass
+
+
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"AMQP\x00\x01\x00\x00", b""])
 async def test_a_server_that_is_no_rabbitmq_is_given_up(greeting: bytes) -> None:
     """At once if it says something else, after a limit if it says nothing."""
@@ -176,6 +197,17 @@ async def test_a_server_that_is_no_rabbitmq_is_given_up(greeting: bytes) -> None
         nursery.cancel_scope.cancel()
 
     assert "127.0.0.1:" in reason
+
+
+async def test_silent_hosts_share_the_time_of_one_attempt(proxy: Proxy, driver: str) -> None:
+    """With the whole of it for each, whoever waits would have given up before the last one is asked."""
+    proxy.on_passage = hold_both
+    several = settings(port=proxy.port, further_hosts=[f"localhost:{proxy.port}"], driver=driver)
+
+    reason = await why_not(RabbitMQBroker(several, connect_timeout=0.5))
+
+    assert reason.startswith(f"none of 2 hosts can be used: 127.0.0.1:{proxy.port} did not answer as RabbitMQ does ")
+    assert reason.count(" within 0.25 s; ") == 2
 
 
 async def test_connecting_is_cancelled_at_once(proxy: Proxy) -> None:

@@ -4,22 +4,27 @@ Against a real broker, with listeners of every bad kind beside the good one.
 """
 
 import contextlib
+import logging
 import shutil
 from collections.abc import AsyncIterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 import trio
 from attrs import evolve
+from tests.support.amqp_script import ENDPOINT, Heard
 from tests.support.certificates import KEY_PASSWORD, WORKER
 from tests.support.cluster import Cluster, cluster, serving
 from tests.support.servers import HOST, free_port
 from tests.support.tls_servers import TlsRabbitMQServer, tls_rabbitmq
 
+from milvaion_trio import Client
+from milvaion_trio.broker.aiopika import open_link as through_aio_pika
+from milvaion_trio.broker.amqp.link import open_link
 from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.model.errors import LinkLost, LinkRefused, SettingsError
-from milvaion_trio.model.settings import RabbitMQSettings
+from milvaion_trio.model.settings import RabbitMQSettings, WorkerSettings
 
 DEMANDED = ("{verify, verify_peer}", "{fail_if_no_peer_cert, true}")
 """Nobody without a certificate is let in."""
@@ -220,7 +225,7 @@ async def test_a_driver_without_tls_does_not_go_on_in_plain_text(server: TlsRabb
     """As a client does, which has no worker that would be looked at before."""
     port = server.tls_port if is_tls_there else server.port
 
-    with pytest.raises(SettingsError, match="aio-pika does not speak TLS here"):
+    with pytest.raises(SettingsError, match=r"over TLS \(Worker:RabbitMQ:Tls\), which aio-pika does not do here"):
         await lets_in(evolve(over_tls(server), port=port, driver="aio-pika"))
 
 
@@ -269,8 +274,14 @@ async def test_a_broker_that_asks_for_no_certificate(server: TlsRabbitMQServer) 
 
 async def test_a_kind_of_login_that_is_not_taken(server: TlsRabbitMQServer) -> None:
     """That by certificate, where there is none: in plain text."""
-    text = await refused(evolve(as_worker(server), tls=False, port=server.port))
+    settings = evolve(as_worker(server), tls=False, port=server.port)
+    endpoint = evolve(ENDPOINT, settings=settings, address=settings.addresses[0])
 
+    with pytest.raises(LinkRefused) as caught:  # of the link, as the broker does not even try
+        async with open_link(endpoint, Heard()):
+            pass
+
+    text = str(caught.value)
     assert text.startswith(f"RabbitMQ at {HOST}:{server.port} does not take logins of the kind EXTERNAL")
 
 
@@ -286,7 +297,8 @@ async def test_a_wrong_password_over_tls_is_a_wrong_password(server: TlsRabbitMQ
 @pytest.mark.parametrize("tls", [False, True])
 async def test_the_next_host_is_used_when_the_first_is_dead(server: TlsRabbitMQServer, tls: bool) -> None:
     port = server.tls_port if tls else server.port
-    settings = evolve(over_tls(server), port=free_port(), tls=tls, further_hosts=[f"{HOST}:{port}"])
+    one = over_tls(server) if tls else RabbitMQSettings(host=HOST)
+    settings = evolve(one, port=free_port(), further_hosts=[f"{HOST}:{port}"])
 
     assert await lets_in(settings) == "RabbitMQ"
 
@@ -309,4 +321,99 @@ async def test_the_certificate_of_the_host_that_is_tried_is_looked_at(server: Tl
     by_address = evolve(over_tls(server), host=HOST, port=free_port(), further_hosts=[f"localhost:{port}"])
 
     assert await lets_in(by_name) == "RabbitMQ"
-    assert "is for another name" in await refused(by_address)
+    with pytest.raises(LinkLost, match="is for another name"):
+        await lets_in(by_address)
+
+
+@pytest.mark.parametrize("bad", ["expired", "renamed", "no TLS", "old TLS", "no name"])
+async def test_one_host_that_refuses_does_not_stop_the_others(
+    server: TlsRabbitMQServer, bad: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is wrong with one of them need not be with the next; and somebody hears of it."""
+    good = evolve(over_tls(server), further_hosts=[f"{HOST}:{server.tls_port}"])
+    match bad:
+        case "no TLS":
+            settings = evolve(good, port=server.port)
+        case "old TLS":
+            settings = evolve(good, port=other_port("server", "{versions, ['tlsv1.1']}"))
+        case "no name":
+            settings = evolve(good, host="rabbit..example")
+        case _:
+            settings = evolve(good, port=other_port(bad))
+
+    assert await lets_in(settings) == "RabbitMQ"
+
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warning.startswith(f"RabbitMQ at {HOST}:{server.tls_port} carries milvaion-trio administration, as others ")
+
+
+async def test_where_all_hosts_refuse_it_is_final(server: TlsRabbitMQServer) -> None:
+    """Each for its own reason."""
+    first, second = other_port("expired"), other_port("renamed")
+
+    text = await refused(evolve(over_tls(server), port=first, further_hosts=[f"{HOST}:{second}"]))
+
+    assert f"{HOST}:{first} is out of date" in text
+    assert f"{HOST}:{second} is for another name" in text
+
+
+async def test_a_wrong_password_is_tried_once(server: TlsRabbitMQServer, caplog: pytest.LogCaptureFixture) -> None:
+    """It is as wrong at the other hosts."""
+    settings = evolve(over_tls(server), password="wrong", further_hosts=[f"{HOST}:{free_port()}"])
+
+    text = await refused(settings)
+
+    assert text.startswith(f"RabbitMQ at {HOST}:{server.tls_port} refused the login of user 'guest'")
+
+
+# --- what is never sent ---------------------------------------------------------------------------------------------
+
+
+FORGOTTEN: list[dict[str, str]] = [
+    {"tls_ca_file": "ca.pem"},
+    {"tls_certificate_file": "worker.pem"},
+    {"tls_server_name": "rabbit.example"},
+    {"authentication": "EXTERNAL"},
+    {"authentication": "EXTERNAL", "driver": "aio-pika"},
+    {"tls_ca_file": "ca.pem", "driver": "aio-pika"},
+]
+
+
+async def connect(settings: RabbitMQSettings, kind: str) -> None:
+    if kind == "client":
+        connection = Client.from_settings(WorkerSettings(rabbitmq=settings))
+    else:
+        connection = getattr(RabbitMQBroker(settings), kind)()
+    async with connection:
+        pass
+
+
+@pytest.mark.parametrize("said", FORGOTTEN, ids=lambda said: " ".join(said))
+@pytest.mark.parametrize("kind", ["publishing", "consuming", "administering", "client"])
+async def test_nothing_is_sent_where_tls_was_forgotten(said: dict[str, str], kind: str) -> None:
+    """By whoever connects: a password must not leave in plain text because one line is missing in a file."""
+    accepted = 0
+
+    async def count(_: trio.SocketStream) -> None:
+        nonlocal accepted
+        accepted += 1
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, count, 0, host=HOST))
+        base = RabbitMQSettings(host=HOST, port=listener.socket.getsockname()[1], password="s3cret")
+        settings = evolve(base, **said)  # type: ignore[arg-type] # all texts
+        with pytest.raises(SettingsError, match=r"Worker:RabbitMQ:Tls\b"):
+            await connect(settings, kind)
+        nursery.cancel_scope.cancel()
+
+    assert accepted == 0
+
+
+async def test_aio_pika_sends_no_password_instead_of_a_certificate() -> None:
+    """It knows no other login, and would do so without a word."""
+    settings = RabbitMQSettings(host=HOST, authentication="EXTERNAL", driver="aio-pika", password="s3cret")
+    endpoint = evolve(ENDPOINT, settings=settings, address=settings.addresses[0])
+
+    with pytest.raises(SettingsError, match="aio-pika logs in by name and password only, and not by EXTERNAL"):
+        async with through_aio_pika(endpoint, Heard()):
+            pass

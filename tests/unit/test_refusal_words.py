@@ -50,6 +50,23 @@ def test_a_vhost_that_is_down_is_no_refusal() -> None:
 
 
 @pytest.mark.parametrize(
+    "limit",
+    [
+        "access to vhost 'v' refused for user 'guest': connection limit (0) is reached",
+        "connection refused for user 'guest': user connection limit (0) is reached",
+        "connection refused: node connection limit (1) is reached",
+    ],
+)
+def test_a_limit_that_is_reached_is_no_missing_permission(limit: str) -> None:
+    """It passes when somebody else closes a connection; rights change nothing."""
+    lost = refusal(RabbitMQSettings(), "rabbit:5672", f"530 NOT_ALLOWED - {limit}", OSError())
+
+    assert not isinstance(lost, LinkRefused)
+    assert f": {limit}; close some, or raise the limit: rabbitmqctl set_vhost_limits, " in str(lost)
+    assert "set_permissions" not in str(lost)
+
+
+@pytest.mark.parametrize(
     ("data", "says"),
     [
         (b"AMQP\x00\x01\x00\x00", "speaks another version of AMQP than 0-9-1"),

@@ -1,6 +1,7 @@
 """A settings value that exists is valid, and making one reports every mistake at once."""
 
 import math
+from typing import Any
 
 import attrs
 import pytest
@@ -208,6 +209,27 @@ def test_a_password_of_the_wrong_type_is_not_shown_either() -> None:
         WorkerSettings(rabbitmq=RabbitMQSettings(password=123456))  # type: ignore[arg-type] # the mistake under test
 
     assert "123456" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"further_hosts": ("amqp://user:s3cret@rabbit2:5672",)},
+        {"further_hosts": ["rabbit2", "amqp://user:s3cret@rabbit3"]},
+        {"further_hosts": {"amqp://user:s3cret@rabbit2": 1}},
+        {"host": "amqp://user:my s3cret@rabbit2"},
+        {"host": b"amqp://user:s3cret@rabbit2"},
+        {"port": "amqp://user:s3cret@rabbit2"},
+    ],
+    ids=str,
+)
+def test_a_password_in_the_wrong_place_is_not_shown(wrong: dict[str, Any]) -> None:
+    """Whole URLs are pasted where a host alone belongs, and errors end up in logs."""
+    with pytest.raises(SettingsError) as caught:
+        WorkerSettings(rabbitmq=RabbitMQSettings(**wrong))
+
+    assert f"rabbitmq.{next(iter(wrong))} is not shown here; it must be " in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_settings_of_single_jobs_cannot_be_changed_afterwards() -> None:

@@ -21,7 +21,7 @@ from milvaion_trio.model import headers, topology
 from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, NotPublished, SettingsError
 from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.ids import OccurrenceId
-from milvaion_trio.model.messages import Cancellation
+from milvaion_trio.model.messages import Cancellation, JobMessage
 from milvaion_trio.model.settings import RabbitMQSettings, WorkerSettings
 from milvaion_trio.runtime.definition import nearest
 from milvaion_trio.transports import broker_for, signals_for
@@ -58,8 +58,7 @@ class Cluster:
         Raises `CommandFailed` or `NotPublished`. If cancelled, it may have been published.
         """
         try:
-            with trio.move_on_after(CONNECT_TIMEOUT + PATIENCE):
-                return await self._enqueue(request, group)
+            done = await self._enqueue(request, group)
         except BrokerUnreachable as error:
             reason = error.last_error.rstrip(".?")
             raise CommandFailed(
@@ -69,34 +68,44 @@ class Cluster:
             raise CommandFailed(f"{lost}; nobody knows whether it was enqueued.") from lost
         except BaseExceptionGroup as group_of_errors:
             raise sole(group_of_errors) from None
+        if done is not None:
+            return done
         raise CommandFailed(
             f"{self.name} did not confirm the message within {PATIENCE:g} s; is there a memory or disk alarm? Nobody "
             "knows whether it was enqueued."
         )
 
-    async def _enqueue(self, request: Enqueue | Publish, group: str | None) -> Done:
+    async def _enqueue(self, request: Enqueue | Publish, group: str | None) -> Done | None:
+        """Nothing where no confirm came in time. If cancelled, it may have been published."""
         job = None
         if isinstance(request, Publish) and request.exchange is None:
             job = message_file.job_message(request)
         group_of_job = group or (job.worker_id if job is not None else None)
         client = Client.from_settings(self.settings, worker_id=group_of_job, connect_timeout=CONNECT_TIMEOUT)
-        async with client:
-            if isinstance(request, Enqueue):
-                try:
-                    occurrence_id = await client.enqueue(request.job, request.data, delay=request.delay)
-                except NotPublished as error:
-                    raise NotPublished(f"{error}{self._nearest(request.job)}") from error
-                return Done(occurrence_id=occurrence_id, note=UNKNOWN_THERE)
-            if job is None:
-                publication = message_file.publication(request)
-                await client.publish(publication, None if publication.exchange else publication.routing_key)
-                return Done(occurrence_id=headers.occurrence_id(publication.message), note=AS_IT_IS)
-            to = client.destination(job.job_name_in_worker)
-            if group is None and job.routing_pattern:
-                to = Destination(worker_id=to.worker_id, job_name=to.job_name, pattern=job.routing_pattern)
-            publication = message_file.dispatched(request, job, to, origin="client")
-            occurrence_id = await client.publish(publication, topology.queue_name(to.pattern))
+        async with client:  # which has a limit of its own for connecting
+            with trio.move_on_after(PATIENCE):
+                return await self._published(client, request, job, group)
+        return None
+
+    async def _published(
+        self, client: Client, request: Enqueue | Publish, job: JobMessage | None, group: str | None
+    ) -> Done:
+        if isinstance(request, Enqueue):
+            try:
+                occurrence_id = await client.enqueue(request.job, request.data, delay=request.delay)
+            except NotPublished as error:
+                raise NotPublished(f"{error}{self._nearest(request.job)}") from error
             return Done(occurrence_id=occurrence_id, note=UNKNOWN_THERE)
+        if job is None:
+            publication = message_file.publication(request)
+            await client.publish(publication, None if publication.exchange else publication.routing_key)
+            return Done(occurrence_id=headers.occurrence_id(publication.message), note=AS_IT_IS)
+        to = client.destination(job.job_name_in_worker)
+        if group is None and job.routing_pattern:
+            to = Destination(worker_id=to.worker_id, job_name=to.job_name, pattern=job.routing_pattern)
+        publication = message_file.dispatched(request, job, to, origin="client")
+        occurrence_id = await client.publish(publication, topology.queue_name(to.pattern))
+        return Done(occurrence_id=occurrence_id, note=UNKNOWN_THERE)
 
     def _nearest(self, job: str) -> str:
         """The job of the settings that may have been meant; only they are known here, and not all of them."""

@@ -78,7 +78,7 @@ def dev(
     worker.broker = broker = EmbeddedBroker()
     worker.signals = LocalSignals()
     reporting = evolve(worker.settings.reporting, local_occurrences=True)
-    worker.settings = evolve(worker.settings, rabbitmq=None, redis=None, reporting=reporting)
+    worker.settings = evolve(worker.settings, rabbitmq=None, redis=None, reporting=reporting, max_jobs_per_process=0)
     console = error_console() if messages else output_console()
     trio.run(partial(_serve, worker, broker, console, messages=messages, socket=socket))
     return ExitCode.DONE

@@ -6,20 +6,25 @@ moves no file. Only what lies in folders of numbers that are no longer started w
 """
 
 import contextlib
+import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from attrs import evolve
 
+from milvaion_trio.cli import lifeline
+from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.transports import outbox_place
 
 __all__ = ["left_behind", "of_all", "of_process", "wait_for_leaving"]
 
-LEAVING = 3.0
-"""Seconds: a process without a supervisor cancels its jobs after half a second; few take long to clean up."""
+LEAVING = lifeline.BETWEEN + lifeline.LEAVING + 1.0
+"""Seconds: as long as a process without a supervisor may live, and one for its end."""
+
+_log = logging.getLogger("milvaion_trio")
 
 _FOLDER = re.compile(r"process-([1-9][0-9]{0,3})")
 
@@ -42,18 +47,27 @@ def of_all(settings: WorkerSettings) -> list[tuple[int, WorkerSettings]]:
     ]
 
 
-def wait_for_leaving(settings: WorkerSettings) -> None:
-    """Give a process that has this outbox a moment to leave: its supervisor may have been killed just now.
+def wait_for_leaving(settings: WorkerSettings, is_enough: Callable[[], bool]) -> None:
+    """Give a process that has this outbox time to leave: its supervisor may have been killed just now.
 
-    One that stays is told of when the outbox is opened. It blocks.
+    Raises `CommandFailed` when it stays: it may still drain, so that another try is worth it. Returns too when it is
+    enough. It blocks.
     """
     if settings.rabbitmq is None or not settings.offline_resilience.enabled:
         return
     from milvaion_trio.outbox.file import is_taken  # imports sqlite3
 
-    end = time.monotonic() + LEAVING
+    place, end, has_told = outbox_place(settings), time.monotonic() + LEAVING, False
     with contextlib.suppress(OSError):  # which the opening tells of, too
-        while is_taken(outbox_place(settings)) and time.monotonic() < end:
+        while is_taken(place) and not is_enough():
+            if not has_told:
+                _log.info("another process has the outbox %s; it may be leaving, and has %.0f s for it", place, LEAVING)
+                has_told = True
+            if time.monotonic() >= end:
+                raise CommandFailed(
+                    f"The outbox {place.absolute()} belongs to another worker that runs. Give each a folder of its own "
+                    "(Worker:OfflineResilience:LocalStoragePath)."
+                )
             time.sleep(0.05)
 
 

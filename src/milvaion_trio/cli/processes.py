@@ -15,9 +15,9 @@ import subprocess
 from collections.abc import AsyncIterator
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
-from milvaion_trio.cli.failures import ExitCode
+from milvaion_trio.cli.failures import CommandFailed, ExitCode
 from milvaion_trio.cli.reload import COMMAND_LINE, LAST_PATIENCE
 from milvaion_trio.cli.tether import ANOTHER_WANTED, UP, Asked
 from milvaion_trio.model.exception_groups import sole
@@ -47,13 +47,17 @@ _log = logging.getLogger("milvaion_trio")
 def keep_running(settings: WorkerSettings, *, burst: bool) -> int:
     """Keep `settings.processes` processes of this command line running until told to leave.
 
-    With `burst` until they have left by themselves. Returns the worst of their last exit codes.
+    With `burst` until they have left by themselves. Returns the worst of their last exit codes. Raises `CommandFailed`
+    when the system denies what supervising needs.
     """
     supervisor = _Supervisor(settings, burst)
     try:
         return trio.run(supervisor.run)
-    except BaseExceptionGroup as group:
-        raise sole(group) from None
+    except (OSError, BaseExceptionGroup) as raised:
+        error = sole(raised)
+        if isinstance(error, OSError):
+            raise CommandFailed(f"The supervisor could not go on, and its processes are gone: {error}.") from error
+        raise error from None
 
 
 @define(eq=False)
@@ -65,21 +69,32 @@ class _Life:
     began: float
     was_up: bool = False
 
-    @property
-    def code(self) -> int:
-        """How it ended, as shells say it: 128 and the signal, if it was one."""
+    def end(self, number: int) -> "_End":
+        """How it ended."""
         code = self.process.returncode
         assert code is not None
-        return code if code >= 0 else 128 - code
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        words = f"ended with exit code {code}" if code >= 0 else f"was ended by {name}"
+        return _End(
+            who=f"process {number} (pid {self.process.pid})",
+            code=code if code >= 0 else 128 - code,
+            how=words if self.was_up else f"{words} before it was up",
+            was_up=self.was_up,
+            lasted=trio.current_time() - self.began,
+        )
 
-    @property
-    def end(self) -> str:
-        """The same in words."""
-        code = self.process.returncode
-        assert code is not None
-        if code >= 0:
-            return f"ended with exit code {code}"
-        return f"was ended by {signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'}"
+
+@frozen(kw_only=True)
+class _End:
+    """How a process ended, or that it could not be started."""
+
+    who: str
+    code: int
+    """As shells say it: 128 and the signal, if it was one."""
+    how: str
+    """The same in words."""
+    was_up: bool = False
+    lasted: float = 0.0
 
 
 @define(eq=False)
@@ -121,27 +136,27 @@ class _Supervisor:
         """
         failed_starts = short_lives = 0
         while not self._leaving.is_set():
-            life = await self._live(number)
-            code, who = life.code, f"process {number} (pid {life.process.pid})"
-            if self._leaving.is_set() or (self._is_burst and code == ExitCode.DONE):
-                self._code = max(self._code, code)
+            end = await self._live(number)
+            if self._leaving.is_set() or (self._is_burst and end.code == ExitCode.DONE):
+                if end.code != ANOTHER_WANTED:  # which is not wanted any more
+                    self._code = max(self._code, end.code)
                 break
-            if code == ANOTHER_WANTED:
-                _log.info("%s has run its jobs, another one is started", who)
+            if end.code == ANOTHER_WANTED:
+                _log.info("%s has run its jobs, another one is started", end.who)
                 failed_starts = short_lives = 0
                 continue
-            failed_starts = 0 if life.was_up else failed_starts + 1
-            if not self._up and self._is_hopeless(code, failed_starts):
+            failed_starts = 0 if end.was_up else failed_starts + 1
+            if not self._up and self._is_hopeless(end.code, failed_starts):
                 tries = "" if failed_starts == 1 else f", {failed_starts} times in a row"
-                _log.error("%s %s before it was up%s; no process runs, so this one leaves too", who, life.end, tries)
-                self._code = max(self._code, code)
+                _log.error("%s %s%s; no process runs, so this one leaves too", end.who, end.how, tries)
+                self._code = max(self._code, end.code)
                 self._ask(Asked.DRAIN)
                 break
-            if trio.current_time() - life.began >= STEADY:
+            if end.lasted >= STEADY:
                 short_lives = 0
             pause = retry_delay(FIRST_PAUSE, short_lives, cap=LONGEST_PAUSE, jitter=0.1, draw=random.random())
             short_lives += 1
-            _log.warning("%s %s, another one is started in %.1f s", who, life.end, pause)
+            _log.warning("%s %s, another one is started in %.1f s", end.who, end.how, pause)
             with trio.move_on_after(pause):
                 await self._leaving.wait()
         self._has_gone_ahead.set()
@@ -153,15 +168,14 @@ class _Supervisor:
 
     # --- one process ------------------------------------------------------------------------------------------------
 
-    async def _live(self, number: int) -> _Life:
+    async def _live(self, number: int) -> _End:
         """Run a process to its end. If cancelled, it is killed."""
-        ours, theirs = socket.socketpair()
-        with theirs, contextlib.ExitStack() as undo:
-            undo.callback(ours.close)
-            process = await self._started(number, theirs)
-            undo.pop_all()
-        with trio.socket.from_stdlib_socket(ours) as link:
-            life = _Life(process, link, trio.current_time())
+        try:
+            life = await self._begun(number)
+        except (OSError, RuntimeError) as error:  # no memory, file numbers or threads now, or no interpreter
+            return _End(who=f"process {number}", code=ExitCode.FAILED, how=f"could not be started: {error}")
+        process = life.process
+        with life.link:
             _log.info("process %d started: pid %d", number, process.pid)
             try:
                 async with trio.open_nursery() as nursery:
@@ -175,7 +189,16 @@ class _Supervisor:
                     process.kill()
                     with trio.move_on_after(LAST_PATIENCE, shield=True):
                         await process.wait()
-        return life
+        return life.end(number)
+
+    async def _begun(self, number: int) -> _Life:
+        """Start a process. If cancelled, there is none."""
+        ours, theirs = socket.socketpair()
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
+            process = await self._started(number, theirs)
+            undo.pop_all()
+        return _Life(process, trio.socket.from_stdlib_socket(ours), trio.current_time())
 
     async def _started(self, number: int, link: socket.socket) -> trio.Process:
         name, *arguments = COMMAND_LINE.get()

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Annotated
 
 import trio
+from attrs import evolve
 from cyclopts import Parameter
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
@@ -114,6 +115,12 @@ def run(
         )
     if worker.settings.processes and lifeline is None:
         return _supervise(worker, burst=burst)
+    if worker.settings.max_jobs_per_process and (burst or lifeline is not None):
+        _log.warning(
+            "Worker:MaxJobsPerProcess has no effect with %s: nobody would run the jobs that are left",
+            "--burst without --processes" if lifeline is None else "--reload",
+        )
+        worker.settings = evolve(worker.settings, max_jobs_per_process=0)
     if isinstance(worker.broker, EmbeddedBroker):
         text = "This worker runs on the embedded broker: its queues are in this process and end with it."
         if log_format == "text":
@@ -141,7 +148,9 @@ def _supervise(worker: Worker, *, burst: bool) -> int:
 def _serve_tethered(worker: Worker, tether: Tether, process: int, *, burst: bool) -> int:
     """Serve as one of several processes; returns the exit code that tells the supervisor why it ended."""
     worker.settings = of_process(worker.settings, process)
-    wait_for_leaving(worker.settings)
+    wait_for_leaving(worker.settings, lambda: tether.is_to_leave)
+    if tether.is_to_leave:
+        return ExitCode.DONE
     suit_the_collector()
     trio.run(partial(tether.serve, worker, burst=burst))
     return ANOTHER_WANTED if tether.is_spent else ExitCode.DONE

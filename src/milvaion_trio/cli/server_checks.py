@@ -54,26 +54,28 @@ async def _look_at_broker(worker: Worker, found: list[Finding]) -> None:
     if not isinstance(broker, RabbitMQBroker):
         found.append(Finding(Area.BROKER, _WARNING, f"{broker.name} is given in the code, and was not looked at"))
         return
-    with trio.move_on_after(PATIENCE) as limit:
+    with trio.CancelScope() as limit:
         try:
-            async with broker.administering() as administration:
-                found.append(_server(broker, administration.server))
+            async with broker.administering() as administration:  # which has a limit of its own, for all hosts
+                limit.deadline = trio.current_time() + PATIENCE
+                found.append(_server(broker, administration))
                 await _look_at_topology(administration, worker, found, limit)
                 limit.deadline = trio.current_time() + PATIENCE
                 found += _milvaion(await states_of(administration), broker.settings.virtual_host)
         except LinkLost as lost:
             found.append(Finding(Area.BROKER, _FAILED, str(lost)))
     if limit.cancelled_caught:
-        text = (
-            f"{broker.name} did not answer within {PATIENCE:g} s: is it RabbitMQ that listens there "
-            "(Worker:RabbitMQ:Host, Worker:RabbitMQ:Port), and is it well?"
-        )
+        text = f"{broker.name} let the worker in, and then did not answer for {PATIENCE:g} s: is it well?"
         found.append(Finding(Area.BROKER, _FAILED, text))
 
 
-def _server(broker: "RabbitMQBroker", server: tuple[str, str]) -> Finding:
-    product, version = server
-    said = f"{broker.name} is {product} {version} and lets user {broker.settings.username!r} in"
+def _server(broker: "RabbitMQBroker", administration: "Administration") -> Finding:
+    product, version = administration.server
+    settings = broker.settings
+    # With several hosts, it is one of them that answered.
+    where = f"RabbitMQ at {administration.link.endpoint.where}" if settings.further_hosts else broker.name
+    who = "this worker" if settings.authentication == "EXTERNAL" else f"user {settings.username!r}"
+    said = f"{where} is {product} {version} and lets {who} in"
     if product == "RabbitMQ" and _numbers(version) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         return Finding(Area.BROKER, _FAILED, f"{said}; delayed retries need RabbitMQ {oldest} or newer")

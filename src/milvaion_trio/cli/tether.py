@@ -7,6 +7,7 @@ says that the supervisor is gone, however that happened; nobody would end the pr
 
 import contextlib
 import enum
+import logging
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from attrs import define, field
 
 from milvaion_trio.cli.failures import UsageError
 from milvaion_trio.cli.lifeline import BETWEEN, LEAVING
+from milvaion_trio.logs import log_event
 from milvaion_trio.model.events import Event, JobLimitReached
 from milvaion_trio.runtime.os_signals import FORCED_EXIT
 from milvaion_trio.worker import Worker
@@ -31,6 +33,9 @@ ANOTHER_WANTED = 75
 """Exit code of a process that has run all the jobs it may: EX_TEMPFAIL of sysexits.h."""
 UP = b"u"
 """Said once by the process when it takes jobs."""
+
+
+_log = logging.getLogger("milvaion_trio")
 
 
 class Asked(enum.IntEnum):
@@ -70,6 +75,11 @@ class Tether:
     is_spent: bool = field(default=False, init=False)
     """Whether the process has run all the jobs it may."""
 
+    @property
+    def is_to_leave(self) -> bool:
+        """Whether it was asked to, in whatever way."""
+        return self._drains
+
     def listen(self) -> None:
         """Take what the supervisor says until it is gone, then end this process soon. It blocks."""
         with contextlib.suppress(OSError):  # a reset is an end too
@@ -97,6 +107,7 @@ class Tether:
         If cancelled, the running jobs are cancelled and go back to their queues.
         """
         soon = trio.lowlevel.current_trio_token().run_sync_soon
+        worker.observers = tuple(_log_calmly if each is log_event else each for each in worker.observers)
         worker.observe(self._note)
         with trio.CancelScope() as serving:
             self._obey = partial(_soon, soon, lambda: self._tell(worker, serving))
@@ -118,6 +129,16 @@ class Tether:
 
     def _note(self, event: Event) -> None:
         self.is_spent = self.is_spent or isinstance(event, JobLimitReached)
+
+
+def _log_calmly(event: Event) -> None:
+    """Here somebody starts another process, so that the limit is no warning."""
+    if isinstance(event, JobLimitReached):
+        _log.info(
+            "job limit reached: jobs=%d (max_jobs_per_process), the process leaves when they have ended", event.jobs
+        )
+    else:
+        log_event(event)
 
 
 def _soon(soon: Callable[[Callable[[], None]], None], tell: Callable[[], None]) -> None:

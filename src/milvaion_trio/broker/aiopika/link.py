@@ -314,6 +314,11 @@ def _url(endpoint: Endpoint) -> URL:
     problems = []
     if settings.tls:  # rather not at all than in plain text
         problems.append("aio-pika does not speak TLS here (Worker:RabbitMQ:Tls): set Worker:RabbitMQ:Driver to amqp.")
+    if settings.authentication != "PLAIN":  # it would send name and password all the same
+        problems.append(
+            f"aio-pika logs in by name and password only, and not by {settings.authentication} "
+            "(Worker:RabbitMQ:Authentication): set Worker:RabbitMQ:Driver to amqp."
+        )
     if url.user != settings.username:
         problems.append(f"User {settings.username!r} cannot be used with aio-pika (Worker:RabbitMQ:Username).")
     if url.password != settings.password:

@@ -11,10 +11,12 @@ from milvaion_trio.broker.link import Endpoint, Link, OpenLink
 from milvaion_trio.broker.rabbitmq.administration import Administration
 from milvaion_trio.broker.rabbitmq.connecting import silence
 from milvaion_trio.broker.rabbitmq.consumer import RabbitMQConsumer
+from milvaion_trio.broker.rabbitmq.failover import Failover
 from milvaion_trio.broker.rabbitmq.publisher import RabbitMQPublisher
 from milvaion_trio.model.broker_address import BrokerAddress
-from milvaion_trio.model.errors import LinkLost, LinkRefused, SettingsError
+from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.settings import RabbitMQSettings
+from milvaion_trio.policy.login import login_contradictions
 
 __all__ = ["CONNECT_TIMEOUT", "RabbitMQBroker"]
 
@@ -27,7 +29,7 @@ CONNECT_TIMEOUT = 10.0
 
 @frozen
 class RabbitMQBroker:
-    """Implements `ports.Broker`. Nothing is shared between connections."""
+    """Implements `ports.Broker`. Connections share nothing but the knowledge of which host let somebody in last."""
 
     settings: RabbitMQSettings
     client_name: str = field(default="milvaion-trio", kw_only=True)
@@ -35,7 +37,8 @@ class RabbitMQBroker:
     heartbeat: int = field(default=HEARTBEAT, kw_only=True)
     """Seconds, 1 or more."""
     connect_timeout: float = field(default=CONNECT_TIMEOUT, kw_only=True)
-    """Seconds for TCP and handshake together."""
+    """Seconds for TCP and handshake together, with all hosts that are tried."""
+    _failover: Failover = field(factory=Failover, init=False, eq=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -73,39 +76,28 @@ class RabbitMQBroker:
 
     @asynccontextmanager
     async def _opened(self, user: RabbitMQPublisher | RabbitMQConsumer, purpose: str) -> AsyncIterator[None]:
-        """A connection for it, to the first address that lets us in. If cancelled, it is closed in an orderly way."""
+        """A connection for it, to an address that lets us in. If cancelled, it is closed in an orderly way."""
         async with AsyncExitStack() as stack:
             user.link = await self._first(stack, user, purpose)
             user.link.loss.on_declared(user.after_loss)
             yield
 
     async def _first(self, stack: AsyncExitStack, user: RabbitMQPublisher | RabbitMQConsumer, purpose: str) -> Link:
-        """Raises `SettingsError` before trying, and then what the last address raised, or who refused us.
-
-        If cancelled, the stack closes what is open.
-        """
+        """Raises `SettingsError` before trying, and then as `Failover.first`. If cancelled, the stack closes it."""
         _check_login(self.settings)
-        open_link = self._driver()
-        failures = []
-        for address in self.settings.addresses:
-            try:
-                return await stack.enter_async_context(open_link(self._endpoint(address, purpose), user))
-            except LinkRefused:
-                raise
-            except LinkLost as lost:
-                failures.append(lost)
-        if len(failures) == 1:
-            raise failures[0]
-        raise LinkLost(f"none of {len(failures)} hosts can be reached: {'; '.join(map(str, failures))}") from failures[
-            0
-        ]
+        driver = self._driver()
 
-    def _endpoint(self, address: BrokerAddress, purpose: str) -> Endpoint:
+        async def open_link(address: BrokerAddress, seconds: float) -> Link:
+            return await stack.enter_async_context(driver(self._endpoint(address, seconds, purpose), user))
+
+        return await self._failover.first(self.settings.addresses, self.connect_timeout, open_link)
+
+    def _endpoint(self, address: BrokerAddress, seconds: float, purpose: str) -> Endpoint:
         return Endpoint(
             settings=self.settings,
             address=address,
             heartbeat=self.heartbeat,
-            connect_timeout=self.connect_timeout,
+            connect_timeout=seconds,
             client_name=f"{self.client_name} {purpose}",
         )
 
@@ -121,8 +113,11 @@ class RabbitMQBroker:
 
 
 def _check_login(settings: RabbitMQSettings) -> None:
-    """Raise `SettingsError` for what no RabbitMQ lets in, as it is forgotten more often than meant."""
-    problems = []
+    """Raise `SettingsError` for what no RabbitMQ lets in, as it is forgotten more often than meant.
+
+    And for what would send a password otherwise than the settings seem to say: a client asks nobody else before.
+    """
+    problems = list(login_contradictions(settings))
     if settings.authentication == "PLAIN" and not settings.username:
         problems.append("User '' cannot be used: it must not be empty (Worker:RabbitMQ:Username).")
     if settings.authentication == "PLAIN" and not settings.password:

@@ -19,12 +19,16 @@ from milvaion_trio.model.broker_address import BrokerAddress
 from milvaion_trio.model.errors import LinkLost, LinkRefused
 from milvaion_trio.model.settings import RabbitMQSettings
 
-__all__ = ["connect_tcp", "detach", "foreign", "mechanism_refusal", "refusal", "silence", "tls_refusal"]
+__all__ = ["EntryRefused", "connect_tcp", "detach", "foreign", "mechanism_refusal", "refusal", "silence", "tls_refusal"]
 
 _PLACE = "Worker:RabbitMQ:Host, Worker:RabbitMQ:Port"
 _NO_SUCH_LOGIN = "takes no login with"
 """The words of `amqp.handshake`, which knows what is offered."""
 _TLS_ALERT, _TLS_HANDSHAKE = 0x15, 0x16
+
+
+class EntryRefused(LinkRefused):
+    """No such user, password or virtual host: what all hosts of one cluster say alike, so that one is enough."""
 
 
 async def connect_tcp(host: str, port: int) -> trio.SocketStream:
@@ -68,9 +72,15 @@ def refusal(settings: RabbitMQSettings, where: str, said: str, error: Exception)
         hint = ""
         if settings.username == "guest" and not _is_this_machine(where):
             hint = "; guest may log in from the broker's own machine only, so make a user: rabbitmqctl add_user"
-        return LinkRefused(
+        return EntryRefused(
             f"{broker} refused the login of {user} (Worker:RabbitMQ:Username, "
             f"Worker:RabbitMQ:Password): the name or the password is wrong{hint}"
+        )
+    if "NOT_ALLOWED" in text and "limit" in text and "is reached" in text:
+        return LinkLost(
+            f"{broker} takes no more connections (Worker:RabbitMQ:VirtualHost, Worker:RabbitMQ:Username): "
+            f"{_after(text, 'NOT_ALLOWED - ')}; close some, or raise the limit: rabbitmqctl set_vhost_limits, "
+            "rabbitmqctl set_user_limits, or connection_max of rabbitmq.conf"
         )
     if "NOT_ALLOWED" in text:
         name = settings.virtual_host
@@ -82,7 +92,7 @@ def refusal(settings: RabbitMQSettings, where: str, said: str, error: Exception)
         elif "refused" in text:
             whom = "USER" if settings.authentication == "EXTERNAL" else settings.username
             hint = f"; allow it with rabbitmqctl set_permissions -p {name} {whom} '.*' '.*' '.*'"
-        return LinkRefused(
+        return EntryRefused(
             f"{broker} does not let {user} into virtual host {name!r} "
             f"(Worker:RabbitMQ:VirtualHost): {_after(text, 'NOT_ALLOWED - ')}{hint}"
         )
@@ -135,7 +145,7 @@ def foreign(where: str, data: bytes) -> str | None:
 def silence(where: str, seconds: float) -> LinkLost:
     """Why nothing came within the time for a connection."""
     return LinkLost(
-        f"{where} did not answer as RabbitMQ does within {seconds:g} s; is it well, and is it "
+        f"{where} did not answer as RabbitMQ does within {round(seconds, 2) or seconds:g} s; is it well, and is it "
         f"RabbitMQ that listens there ({_PLACE})?"
     )
 
