@@ -46,7 +46,7 @@ PATIENCE: Final = 20.0
 
 @define(eq=False)
 class Lines:
-    """The effects file: one system call for some lines. A kill may tear the last one, so each has a beginning and an end.
+    """The effects file: one system call for some lines. A kill may tear the last, so each has a beginning and an end.
 
     What a torn one would have said is unsaid: its process did nothing more.
     """

@@ -13,7 +13,6 @@ from milvaion_trio.model.broker_address import BrokerAddress
 from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.settings import RabbitMQSettings
 
-
 ENDPOINT = Endpoint(
     settings=RabbitMQSettings(), address=BrokerAddress("rabbit", 5672), heartbeat=10, connect_timeout=1, client_name="c"
 )
