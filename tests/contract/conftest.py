@@ -1,8 +1,12 @@
-"""What the tests of the disk outbox share: where its file is, and a disk that fails on demand."""
+"""What tests share: a place in RabbitMQ and the way to it, with each driver; a disk outbox, and a disk that fails."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.support import servers
+from tests.support.brokers import DRIVERS
+from tests.support.proxy import Proxy, open_proxy
 from tests.support.stored import FailingDisk
 
 
@@ -14,3 +18,20 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> FailingDisk:
     return FailingDisk(monkeypatch)
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[Proxy]:
+    async with open_proxy(servers.rabbitmq().port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def vhost() -> str:
+    return servers.new_vhost()
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name

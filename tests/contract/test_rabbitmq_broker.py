@@ -5,10 +5,9 @@ The promises that every transport makes are in `test_broker_contract`.
 
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -16,8 +15,7 @@ from attrs import evolve
 from tests.support import servers
 from tests.support.amqp import connect
 from tests.support.amqp_faults import PublisherFaults
-from tests.support.brokers import DRIVERS
-from tests.support.proxy import Passage, Proxy, open_proxy
+from tests.support.proxy import Passage, Proxy
 from tests.support.reports import FINAL, report
 
 from milvaion_trio.broker.rabbitmq import RabbitMQBroker
@@ -29,6 +27,9 @@ from milvaion_trio.outbox.memory import MemoryOutbox
 from milvaion_trio.policy.hops import onward
 from milvaion_trio.ports import Binding, Confirmation, Deliveries, Exchange, Publisher, Topology
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 CONFIRMED, UNROUTABLE, REFUSED = Confirmation.CONFIRMED, Confirmation.UNROUTABLE, Confirmation.REFUSED
 SOON = 10.0
 JOBS = "jobs"
@@ -38,23 +39,6 @@ PASSWORD = "very secret"
 def settings(**changes: Any) -> RabbitMQSettings:
     server = RabbitMQSettings(host=servers.HOST, port=servers.rabbitmq().port)
     return evolve(server, **changes)
-
-
-@pytest.fixture
-async def proxy() -> AsyncIterator[Proxy]:
-    async with open_proxy(servers.rabbitmq().port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def vhost() -> str:
-    return servers.new_vhost()
-
-
-@pytest.fixture(params=DRIVERS)
-def driver(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
 
 
 @pytest.fixture

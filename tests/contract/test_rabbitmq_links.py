@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
@@ -16,12 +15,12 @@ from attrs import evolve
 from tests.support import servers
 from tests.support.amqp import connect
 from tests.support.amqp_faults import methods_sent
-from tests.support.brokers import DRIVERS
 from tests.support.hostile import CASES, POISONOUS, publish_case
-from tests.support.proxy import Passage, Proxy, Toxics, open_proxy
+from tests.support.proxy import Passage, Proxy, Toxics
 from tests.support.steps import passes
 
-from milvaion_trio.broker.rabbitmq import RabbitMQBroker, connecting
+from milvaion_trio.broker import connecting
+from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.model.settings import RabbitMQSettings
@@ -30,23 +29,6 @@ from milvaion_trio.ports import Binding, Confirmation, Consumer, Deliveries, Exc
 CONFIRMED = Confirmation.CONFIRMED
 SOON = 10.0
 JOBS = "jobs"
-
-
-@pytest.fixture
-async def proxy() -> AsyncIterator[Proxy]:
-    async with open_proxy(servers.rabbitmq().port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def vhost() -> str:
-    return servers.new_vhost()
-
-
-@pytest.fixture(params=DRIVERS)
-def driver(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from tests.properties.test_plain_client_codec import fields, names
 from tests.support.amqp_codec import Field, header_payload
 
+from milvaion_trio.broker.aiopika.frames import Frames
 from milvaion_trio.broker.amqp import decoding
 from milvaion_trio.broker.amqp.encoding import publish_frames
 from milvaion_trio.broker.amqp.events import DeliveredEvent, ProtocolError
-from milvaion_trio.broker.amqp.frames import Frames
 from milvaion_trio.model.envelope import Message
 
 FRAME_MAX = 131_072

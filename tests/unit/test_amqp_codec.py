@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 from tests.support.amqp_codec import Field, Headers, Reader, header_payload, read_header_payload, short_text
 
+from milvaion_trio.broker.aiopika.frames import Frames
 from milvaion_trio.broker.amqp import decoding
 from milvaion_trio.broker.amqp.encoding import ack_frame, fits, nack_frame, publish_frames
 from milvaion_trio.broker.amqp.events import (
@@ -21,7 +22,7 @@ from milvaion_trio.broker.amqp.events import (
     Event,
     ReturnedEvent,
 )
-from milvaion_trio.broker.amqp.frames import HEARTBEAT, Frames
+from milvaion_trio.broker.amqp.framing import HEARTBEAT
 from milvaion_trio.model.envelope import HeaderValue, Message
 
 FRAME_MAX = 131_072

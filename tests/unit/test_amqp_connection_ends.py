@@ -13,9 +13,10 @@ from tests.support.steps import cancelled_after, play_with_every_step
 from trio.testing import MockClock, memory_stream_pair
 
 from milvaion_trio.broker.amqp import link
-from milvaion_trio.broker.amqp.connection import CLOSE_TIMEOUT, Connection
+from milvaion_trio.broker.amqp.connection import Connection
 from milvaion_trio.broker.amqp.encoding import ack_frame
 from milvaion_trio.broker.amqp.events import BlockedEvent, DeliveredEvent, Event
+from milvaion_trio.broker.link import CLOSE_TIMEOUT
 from milvaion_trio.model.errors import LinkLost, LinkRefused
 from milvaion_trio.model.settings import RabbitMQSettings
 
@@ -63,6 +64,21 @@ LOSSES: dict[str, tuple[Callable[[ScriptedBroker], Awaitable[None]], str]] = {
     "ended": (end, "RabbitMQ closed the connection: CONNECTION_FORCED - going home"),
     "silent": (fall_silent, "nothing was heard from broker:5672 for 20 s"),
 }
+
+
+async def test_what_breaks_behind_the_brokers_words_does_not_take_their_place(
+    autojump_clock: MockClock, pair: tuple[Connection, ScriptedBroker]
+) -> None:
+    """Over TLS it would be told as a fault of TLS. Sabotage: remember whatever the stream raises."""
+    connection, broker = pair
+    async with connected(connection, broker):
+        await end(broker)
+        await hang_up(broker)
+        why = await connection.loss.wait()
+        await trio.sleep(2)
+
+    assert why.endswith("CONNECTION_FORCED - going home")
+    assert connection.failure is None
 
 
 @pytest.mark.parametrize("how", LOSSES)

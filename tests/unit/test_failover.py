@@ -9,8 +9,8 @@ from attrs import define, evolve
 from tests.support.amqp_script import ENDPOINT
 from trio.testing import MockClock
 
+from milvaion_trio.broker.connecting import EntryRefused
 from milvaion_trio.broker.link import Endpoint, Link
-from milvaion_trio.broker.rabbitmq.connecting import EntryRefused
 from milvaion_trio.broker.rabbitmq.failover import Failover
 from milvaion_trio.model.broker_address import BrokerAddress
 from milvaion_trio.model.errors import LinkLost, LinkRefused

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from milvaion_trio.broker.rabbitmq.connecting import foreign, mechanism_refusal, refusal, tls_refusal
+from milvaion_trio.broker.connecting import foreign, mechanism_refusal, refusal, tls_refusal
 from milvaion_trio.cli.narration import remark
 from milvaion_trio.configuration import resolve
 from milvaion_trio.configuration.whence import whence

@@ -6,9 +6,9 @@ once, by the first reason.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import trio
 from attrs import define, field, frozen
@@ -17,11 +17,25 @@ from pamqp.base import Frame
 from milvaion_trio.broker.amqp.events import BlockedEvent, ConnectionClosedEvent, Event
 from milvaion_trio.model.broker_address import BrokerAddress
 from milvaion_trio.model.errors import LinkLost
+from milvaion_trio.model.headers import text
 from milvaion_trio.model.settings import RabbitMQSettings
 
-__all__ = ["NORMAL_END", "Endpoint", "Link", "Listener", "Loss", "OpenLink", "Refused", "new_channel"]
+__all__ = [
+    "CLOSE_TIMEOUT",
+    "NORMAL_END",
+    "Endpoint",
+    "Link",
+    "Listener",
+    "Loss",
+    "OpenLink",
+    "Refused",
+    "introduced",
+    "new_channel",
+]
 
 NORMAL_END: Final = "this connection was closed"
+CLOSE_TIMEOUT: Final = 3.0
+"""Seconds for an orderly end. A black hole answers nothing; acks lost with it are only redeliveries."""
 
 _logger = logging.getLogger("milvaion_trio.broker")
 
@@ -145,6 +159,11 @@ class Link(Protocol):
 
 OpenLink: TypeAlias = Callable[[Endpoint, Listener], AbstractAsyncContextManager[Link]]
 """Connects; raises `LinkLost`, `LinkRefused` or `SettingsError`. Leaving closes in an orderly way, within seconds."""
+
+
+def introduced(properties: Mapping[str, Any]) -> tuple[str, str]:
+    """The product and its version, as a broker told them when it greeted."""
+    return text(properties.get("product")) or "a broker", text(properties.get("version")) or "of unknown version"
 
 
 @asynccontextmanager

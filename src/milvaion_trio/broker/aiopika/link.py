@@ -1,7 +1,7 @@
 """A link through aio-pika: how it is opened, asked and closed.
 
 aio-pika keeps handshake, channels, declaring and heartbeats. Messages do not go through it: they are cut out of its
-stream (see `amqp.frames`), and what is published and acked is written directly.
+stream (see `frames`), and what is published and acked is written directly.
 """
 
 import logging
@@ -18,16 +18,14 @@ from pamqp.base import Frame
 from yarl import URL
 
 from milvaion_trio.bridge import Abandoned, Bridge, ByteStreams, open_bridge
-from milvaion_trio.broker.amqp.frames import HEARTBEAT, Frames
-from milvaion_trio.broker.link import NORMAL_END, Endpoint, Listener, Loss, Refused
-from milvaion_trio.broker.rabbitmq.connecting import connect_tcp, detach, foreign, refusal, silence
+from milvaion_trio.broker.aiopika.frames import Frames
+from milvaion_trio.broker.amqp.framing import HEARTBEAT
+from milvaion_trio.broker.connecting import connect_tcp, detach, foreign, refusal, silence
+from milvaion_trio.broker.link import CLOSE_TIMEOUT, NORMAL_END, Endpoint, Listener, Loss, Refused, introduced
 from milvaion_trio.model.errors import LinkLost, LinkRefused, SettingsError
-from milvaion_trio.model.headers import text
 
 __all__ = ["open_link"]
 
-CLOSE_TIMEOUT = 3.0
-"""Seconds for an orderly end. A black hole answers nothing; acks lost with it are only redeliveries."""
 ALIVE_AFTER = 1.0
 """Seconds between signs of life for aiormq, whose shortest patience is 6 s."""
 
@@ -83,8 +81,7 @@ class AioPikaLink:
     def server(self) -> tuple[str, str]:
         """The product and its version."""
         transport = self._connection.transport
-        told = {} if transport is None else transport.connection.server_properties
-        return text(told.get("product")) or "a broker", text(told.get("version")) or "of unknown version"
+        return introduced({} if transport is None else transport.connection.server_properties)
 
     # --- opening and closing ----------------------------------------------------------------------------------------
 

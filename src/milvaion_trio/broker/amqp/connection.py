@@ -22,15 +22,11 @@ from milvaion_trio.broker.amqp.events import (
 )
 from milvaion_trio.broker.amqp.protocol import Protocol
 from milvaion_trio.broker.amqp.states import State
-from milvaion_trio.broker.link import NORMAL_END, Endpoint, Listener, Loss, Refused
-from milvaion_trio.broker.rabbitmq.connecting import foreign
+from milvaion_trio.broker.connecting import foreign
+from milvaion_trio.broker.link import CLOSE_TIMEOUT, NORMAL_END, Endpoint, Listener, Loss, Refused, introduced
 from milvaion_trio.model.errors import LinkLost
-from milvaion_trio.model.headers import text
 
-__all__ = ["CLOSE_TIMEOUT", "Connection"]
-
-CLOSE_TIMEOUT: Final = 3.0
-"""Seconds for an orderly end. A black hole answers nothing; acks lost with it are only redeliveries."""
+__all__ = ["Connection"]
 
 READ_SIZE: Final = 65_536
 """Bytes of one read: more costs memory for every connection, and a hundred messages of usual size fit."""
@@ -85,8 +81,7 @@ class Connection:
     @property
     def server(self) -> tuple[str, str]:
         """The product and its version."""
-        told = self._protocol.server_properties
-        return text(told.get("product")) or "a broker", text(told.get("version")) or "of unknown version"
+        return introduced(self._protocol.server_properties)
 
     async def run(self) -> None:
         """Read, write and beat until `close` has ended. Cancellation from outside does not reach it: close first."""
@@ -273,7 +268,8 @@ class Connection:
         self._listener.hear(event)
 
     def _break(self, error: BaseException | None) -> None:
-        self.failure = self.failure or error
+        if not self.loss.is_final:  # what breaks behind a reason, as when our agreement is sent, explains nothing
+            self.failure = error
         cause = error.__cause__ if error is not None else None
         self._give_up(f"the connection to {self.endpoint.where} broke" + (f": {cause}" if cause else ""))
 

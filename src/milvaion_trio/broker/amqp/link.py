@@ -14,14 +14,16 @@ import trio
 from milvaion_trio.broker.amqp import tls
 from milvaion_trio.broker.amqp.connection import Connection
 from milvaion_trio.broker.amqp.protocol import Login, Protocol
+from milvaion_trio.broker.connecting import connect_tcp, refusal, silence, tls_refusal
 from milvaion_trio.broker.link import Endpoint, Link, Listener
-from milvaion_trio.broker.rabbitmq.connecting import connect_tcp, refusal, silence, tls_refusal
 from milvaion_trio.model.errors import LinkLost, LinkRefused
 from milvaion_trio.model.settings import RabbitMQSettings
 
 __all__ = ["open_link"]
 
 PRODUCT: Final = "milvaion-trio"
+VERSION: Final = version(PRODUCT)
+"""Read from the disk, so not at every connection."""
 
 
 @asynccontextmanager
@@ -108,7 +110,7 @@ def _login(endpoint: Endpoint) -> Login:
         heartbeat=endpoint.heartbeat,
         client_properties={
             "product": PRODUCT,
-            "version": version(PRODUCT),
+            "version": VERSION,
             "platform": "Python",
             "connection_name": endpoint.client_name,
         },

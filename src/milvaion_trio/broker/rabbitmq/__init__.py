@@ -1,7 +1,7 @@
 """RabbitMQ, as the runtime's ports see it, over a link that either client opens (`broker.link`).
 
 `broker` is what users see; `publisher` and `consumer` are the two kinds of connections; `declaring` is topology;
-`connecting` has the words for what fails; `administration` and `draining` are for the command line. Without I/O:
+`administration` and `draining` are for the command line. Without I/O:
 `confirms` and `deliveries` keep count.
 """
 

@@ -7,9 +7,9 @@ from urllib.parse import quote
 import trio
 from attrs import field, frozen
 
+from milvaion_trio.broker.connecting import silence
 from milvaion_trio.broker.link import Endpoint, Link, OpenLink
 from milvaion_trio.broker.rabbitmq.administration import Administration
-from milvaion_trio.broker.rabbitmq.connecting import silence
 from milvaion_trio.broker.rabbitmq.consumer import RabbitMQConsumer
 from milvaion_trio.broker.rabbitmq.failover import Failover
 from milvaion_trio.broker.rabbitmq.publisher import RabbitMQPublisher

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 from attrs import define, field
 
+from milvaion_trio.broker.connecting import EntryRefused
 from milvaion_trio.broker.link import Link
-from milvaion_trio.broker.rabbitmq.connecting import EntryRefused
 from milvaion_trio.model.broker_address import BrokerAddress
 from milvaion_trio.model.errors import LinkLost, LinkRefused
 

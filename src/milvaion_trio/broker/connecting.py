@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import trio
 
-from milvaion_trio.broker.rabbitmq.tls_words import tls_words
+from milvaion_trio.broker.tls_words import tls_words
 from milvaion_trio.model.broker_address import BrokerAddress
 from milvaion_trio.model.errors import LinkLost, LinkRefused
 from milvaion_trio.model.settings import RabbitMQSettings

@@ -1,7 +1,7 @@
 """The bytes from the broker as the aio-pika driver takes them: messages become events, the rest goes on to aiormq.
 
-Messages do not go through the client library: it would decode them with pamqp (see `decoding`), spend an asyncio task
-on each, and tell returned messages apart by ids it makes up itself. What is left to it is what it is good at:
+Messages do not go through the client library: it would decode them with pamqp (see `amqp.decoding`), spend an asyncio
+task on each, and tell returned messages apart by ids it makes up itself. What is left to it is what it is good at:
 handshake, channels, declaring, heartbeats, closing. Here is no I/O: bytes in, events and bytes out.
 """
 
@@ -19,9 +19,9 @@ from milvaion_trio.broker.amqp.events import (
     ConnectionClosedEvent,
     Event,
 )
-from milvaion_trio.broker.amqp.framing import BODY, END, HEADER, HEARTBEAT, METHOD, PREFIX, Unread
+from milvaion_trio.broker.amqp.framing import BODY, END, HEADER, METHOD, PREFIX, Unread
 
-__all__ = ["HEARTBEAT", "Frames"]
+__all__ = ["Frames"]
 
 CONNECTION_CLOSE, BLOCKED, UNBLOCKED = b"\0\x0a\0\x32", b"\0\x0a\0\x3c", b"\0\x0a\0\x3d"
 CHANNEL_CLOSE, CONSUMER_CANCEL = b"\0\x14\0\x28", b"\0\x3c\0\x1e"
