@@ -26,6 +26,8 @@ __all__ = [
     "RetryLater",
     "SettingsError",
     "Snooze",
+    "StoreUnavailable",
+    "AlreadyDispatched",
 ]
 
 
@@ -215,3 +217,19 @@ class InvalidMessage(MilvaionError):
 
 class InvalidTransition(MilvaionError):
     """An event that the occurrence's state does not allow (model/occurrence.py has the table)."""
+
+
+class StoreUnavailable(MilvaionError):
+    """The history cannot be read or written: the database is away, its disk is full, or its file is damaged."""
+
+
+class AlreadyDispatched(MilvaionError):
+    """Not enqueued: an occurrence with the same `unique` key waits or runs. `occurrence_id` is that one's."""
+
+    def __init__(self, key: str, occurrence_id: str) -> None:
+        super().__init__(
+            f"Nothing was enqueued: occurrence {occurrence_id} has the unique key {key!r} and waits or runs. "
+            'Enqueue with on_duplicate="merge" to get its id instead of this error.'
+        )
+        self.key = key
+        self.occurrence_id = occurrence_id

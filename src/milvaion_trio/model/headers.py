@@ -15,13 +15,17 @@ __all__ = [
     "DELAY_LEFT",
     "DELAY_TARGET",
     "DISPATCH_STAMP",
+    "EXCLUSIVE",
     "MAX_RETRIES",
     "OCCURRENCE_ID",
     "ORIGIN",
     "RETRY_COUNT",
     "RETRY_COUNT_LIMIT",
+    "SCHEDULE",
     "SNOOZES",
     "SNOOZE_LIMIT",
+    "TICK",
+    "UNIQUE",
     "AttemptKey",
     "attempt_key",
     "has_local_origin",
@@ -42,6 +46,14 @@ DELAY_LEFT = "x-mtrio-left"
 """Seconds a message has still to wait after the hop where it is seen (int32)."""
 DELAY_TARGET = "x-mtrio-target"
 """The queue it is for."""
+SCHEDULE = "x-mtrio-schedule"
+"""The id of the schedule of ours that a tick is of."""
+TICK = "x-mtrio-tick"
+"""Its time, as text: milliseconds since 1970."""
+UNIQUE = "x-mtrio-unique"
+"""The key that its occurrence has claimed, given up when it ends."""
+EXCLUSIVE = "x-mtrio-exclusive"
+"""The key of which only one run may go on at a time, where its client named one."""
 
 RETRY_COUNT_LIMIT = 1000
 """Retry counts are clamped to 0..1000: a forged header must neither loop for ever nor overflow (DESIGN.md 5)."""

@@ -27,6 +27,8 @@ __all__ = [
     "HeartbeatSettings",
     "OfflineResilienceSettings",
     "ReportingSettings",
+    "SchedulerSettings",
+    "MonitorSettings",
     "ShutdownSettings",
 ]
 
@@ -242,6 +244,37 @@ class ReportingSettings:
 
 
 @frozen(kw_only=True)
+class SchedulerSettings:
+    """Who turns schedules into runs. Ours."""
+
+    enabled: bool = True
+    """Whether this worker does it too, when its turn comes; of all that may, one leads.
+
+    On RabbitMQ that needs Redis.
+    """
+    lease: Annotated[float, Range(1, 300)] = 10.0
+    """Seconds after which another leads when the leader is silent."""
+
+
+@frozen(kw_only=True)
+class MonitorSettings:
+    """What `milvaion-trio monitor` keeps, and where. Ours."""
+
+    store: Text = "./monitor_data/history.db"
+    """The file of the history, SQLite's; its folder is made where it is missing."""
+    mongodb: str = field(default="", repr=hidden)
+    """Instead of the file: a `mongodb://` address with the name of a database. Never shown."""
+    zombie_timeout: Interval = 600.0
+    """Seconds without a word after which an occurrence counts as lost, unless its job says otherwise."""
+    check_interval: Interval = 30.0
+    """Seconds between looks for lost occurrences and workers."""
+    retention_days: Seconds = 30.0
+    """Days for which ended occurrences are kept, 0 for ever."""
+    batch_interval: Interval = 0.1
+    """Seconds for which messages are collected before they are written together."""
+
+
+@frozen(kw_only=True)
 class ShutdownSettings:
     """How long leaving may take: 28 s together, inside the 30 s Kubernetes gives. Ours."""
 
@@ -278,6 +311,8 @@ class WorkerSettings:
     heartbeat: HeartbeatSettings = field(factory=HeartbeatSettings)
     offline_resilience: OfflineResilienceSettings = field(factory=OfflineResilienceSettings)
     reporting: ReportingSettings = field(factory=ReportingSettings)
+    scheduler: SchedulerSettings = field(factory=SchedulerSettings)
+    monitor: MonitorSettings = field(factory=MonitorSettings)
     shutdown: ShutdownSettings = field(factory=ShutdownSettings)
     job_defaults: JobSettings = field(factory=JobSettings)
     """For jobs that do not say it themselves. Ours."""

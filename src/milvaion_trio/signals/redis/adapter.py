@@ -109,12 +109,12 @@ class RedisSignals:
 
 async def _load_library() -> None:
     """In a thread, as the first time takes long, and outside every time limit, as those are meant for the server."""
-    library = partial(importlib.import_module, "milvaion_trio.signals.redis.connection")
+    library = partial(importlib.import_module, "milvaion_trio.redis_connection")
     await trio.to_thread.run_sync(library, limiter=trio.CapacityLimiter(1))
 
 
 def _publish(address: RedisAddress, channel: bytes, payload: bytes) -> int:
-    from milvaion_trio.signals.redis.connection import Connection
+    from milvaion_trio.redis_connection import Connection
 
     with Connection.to(address, "PUBLISH", channel, payload, answer=int) as connection:
         return int(connection.answer)

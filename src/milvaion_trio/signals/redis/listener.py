@@ -13,7 +13,7 @@ from attrs import define, field
 from milvaion_trio.model.errors import InvalidMessage, LinkLost
 from milvaion_trio.model.redis_address import CONNECTION_STRING, RedisAddress
 from milvaion_trio.model.wire import decode_cancellation
-from milvaion_trio.signals.redis.connection import Connection
+from milvaion_trio.redis_connection import Connection
 from milvaion_trio.signals.subscription import Subscription
 
 __all__ = ["ANSWER_TIME", "MAX_PAYLOAD", "PING_INTERVAL", "POLL", "Listener"]

@@ -1,0 +1,1 @@
+"""What processes that work together share (`ports.coordination`): one adapter per keeper."""

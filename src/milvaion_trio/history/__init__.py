@@ -1,0 +1,1 @@
+"""Where a monitor keeps what happened (`ports.history`): one store per database."""

@@ -1,0 +1,1 @@
+"""When: one scheduler leads and turns due ticks into dispatched occurrences."""
