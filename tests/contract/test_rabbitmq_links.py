@@ -20,7 +20,10 @@ from tests.support.proxy import Passage, Proxy, Toxics
 from tests.support.steps import passes
 
 from milvaion_trio.broker import connecting
+from milvaion_trio.broker.amqp.encoding import ack_frame
 from milvaion_trio.broker.rabbitmq import RabbitMQBroker
+from milvaion_trio.broker.rabbitmq.consumer import RabbitMQConsumer
+from milvaion_trio.broker.rabbitmq.deliveries import RabbitMQDeliveries
 from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.model.settings import RabbitMQSettings
@@ -266,7 +269,9 @@ async def test_a_deleted_queue_ends_the_link(broker: RabbitMQBroker, vhost: str)
 async def test_a_closed_channel_ends_the_link(broker: RabbitMQBroker) -> None:
     """As after the broker's limit for unsettled deliveries; here by settling what was never delivered."""
     async with broker.consuming() as consumer, consumer.consume(JOBS, prefetch=1) as deliveries:
-        deliveries.settle(b"\x01\x00\x01\x00\x00\x00\x0d\x00\x3c\x00\x50" + (99).to_bytes(8) + b"\x00\xce")
+        assert isinstance(consumer, RabbitMQConsumer)
+        assert isinstance(deliveries, RabbitMQDeliveries)
+        consumer.link.write(ack_frame(deliveries.channel, 99))
 
         reason = await why_lost(consumer, deliveries)
 

@@ -1,5 +1,7 @@
 """A consumer on a link of which the test says what comes when; what real servers do is in tests/contract."""
 
+from collections.abc import Callable
+
 import pytest
 import trio
 from attrs import define, field
@@ -29,6 +31,9 @@ class ClosingLink:
     server: tuple[str, str] = ("RabbitMQ", "0")
 
     def write(self, frames: bytes) -> None:
+        """Nobody reads it."""
+
+    def write_later(self, frames: Callable[[], bytes]) -> None:
         """Nobody reads it."""
 
     async def open_channel(self) -> int:

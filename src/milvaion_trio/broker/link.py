@@ -144,6 +144,9 @@ class Link(Protocol):
     def write(self, frames: bytes) -> None:
         """Send frames, behind all that was sent before; on a lost link this does nothing."""
 
+    def write_later(self, frames: Callable[[], bytes]) -> None:
+        """Send what this returns, asked when the link next sends something, behind all that was sent before."""
+
     async def open_channel(self) -> int:
         """The number of a new channel. Raises `LinkLost`. If cancelled, there is none."""
 

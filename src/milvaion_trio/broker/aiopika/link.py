@@ -182,6 +182,10 @@ class AioPikaLink:
         if not self.loss.is_final and self._streams is not None:
             self._streams.write(data)
 
+    def write_later(self, frames: Callable[[], bytes]) -> None:
+        """Send them; its stream is asyncio's, and nobody here knows when that sends."""
+        self.write(frames())
+
     @contextmanager
     def _bounded(self) -> Iterator[None]:
         """Leave the block when the link is lost."""

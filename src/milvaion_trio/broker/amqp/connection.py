@@ -6,6 +6,7 @@ call of the system.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -56,6 +57,8 @@ class Connection:
     _listener: Listener
     loss: Loss = field(factory=Loss, init=False)
     _questions: dict[int, _Question] = field(factory=dict, init=False)
+    _later: list[Callable[[], bytes]] = field(factory=list, init=False)
+    """What is still to be asked for the frames that are next."""
     _closed: set[int] = field(factory=set, init=False)
     """Channels that the broker has closed and that have not been opened again."""
     _opened: trio.Event = field(factory=trio.Event, init=False)
@@ -112,6 +115,7 @@ class Connection:
             self.loss.declare(NORMAL_END)
             if is_open:
                 with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                    self._ask_later_ones()
                     self._protocol.end()  # nothing where the broker was first; then only our agreement is to be sent
                     self._wake()
                     await self._ended.wait()
@@ -125,12 +129,20 @@ class Connection:
     def write(self, frames: bytes) -> None:
         """Send frames, behind all that was sent before; on a lost link this does nothing."""
         if not self.loss.is_final:
+            self._ask_later_ones()
             self._protocol.send(frames)
+            self._wake()
+
+    def write_later(self, frames: Callable[[], bytes]) -> None:
+        """Send what this returns, asked when the next write begins; on a lost link it is never asked."""
+        if not self.loss.is_final:
+            self._later.append(frames)
             self._wake()
 
     async def open_channel(self) -> int:
         """The number of a new channel. Raises `LinkLost`. If cancelled, there is none."""
         self.loss.check()
+        self._ask_later_ones()
         try:
             channel, question = self._protocol.open_channel()
         except ProtocolError as error:
@@ -150,6 +162,7 @@ class Connection:
         self.loss.check()
         if channel in self._closed:  # between two questions, so that the reason was nobody's answer
             raise LinkLost(f"RabbitMQ closed the channel on which {method.name} was to be asked")
+        self._ask_later_ones()
         try:
             question = self._protocol.ask(channel, method)
         except ProtocolError as error:  # a text too long for AMQP
@@ -159,6 +172,7 @@ class Connection:
     def end_channel(self, channel: int) -> None:
         """Close a channel, unless it is closed already. Never waits."""
         if not self.loss.is_final:
+            self._ask_later_ones()
             self._protocol.end_channel(channel)
             self._wake()
 
@@ -207,6 +221,7 @@ class Connection:
 
     async def _write(self) -> None:
         while True:
+            self._ask_later_ones()
             data = self._protocol.output()
             if not data:
                 await self._writer.park()
@@ -276,6 +291,12 @@ class Connection:
     def _give_up(self, why: str) -> None:
         self._ended.set()
         self.loss.declare(why)
+
+    def _ask_later_ones(self) -> None:
+        """Take what was promised, before anything else is said."""
+        later, self._later = self._later, []
+        for frames in later:
+            self._protocol.send(frames())
 
     def _wake(self) -> None:
         self._writer.unpark()

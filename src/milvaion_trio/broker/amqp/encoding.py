@@ -62,9 +62,10 @@ def ack_frame(channel: int, delivery_tag: int, *, multiple: bool = False) -> byt
     return SETTLEMENT.pack(METHOD, channel, 13, BASIC, 80, delivery_tag, MULTIPLE if multiple else 0, END)
 
 
-def nack_frame(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
-    """The message goes back to its queue, or is dead-lettered."""
-    return SETTLEMENT.pack(METHOD, channel, 13, BASIC, 120, delivery_tag, REQUEUE if requeue else 0, END)
+def nack_frame(channel: int, delivery_tag: int, *, requeue: bool, multiple: bool = False) -> bytes:
+    """The message, or all up to it, goes back to its queue, or is dead-lettered."""
+    flags = (REQUEUE if requeue else 0) | (MULTIPLE if multiple else 0)
+    return SETTLEMENT.pack(METHOD, channel, 13, BASIC, 120, delivery_tag, flags, END)
 
 
 def short_text(text: str) -> bytes:

@@ -100,7 +100,7 @@ class RabbitMQConsumer:
         """If cancelled, the channel is closed, and what came meanwhile goes back."""
         channel = await self.link.open_channel()
         # Known before the broker is asked: the first messages come along with its answer.
-        self._consumptions[channel] = deliveries = RabbitMQDeliveries(queue, channel, self.link.write)
+        self._consumptions[channel] = deliveries = RabbitMQDeliveries(queue, channel, self.link.write_later)
         self._starting[channel] = None
         try:
             await self.link.ask(channel, commands.Basic.Qos(prefetch_count=prefetch))
@@ -152,7 +152,8 @@ class RabbitMQConsumer:
             case ChannelClosedEvent(channel=channel, why=why) if channel in self._consumptions:
                 queue = self._consumptions[channel].queue
                 self.link.loss.declare(f"RabbitMQ closed the channel that consumes {queue!r}: {why}")
-            case OversizedEvent(channel=channel, size=size) if channel in self._consumptions:
+            case OversizedEvent(channel=channel, delivery_tag=tag, size=size) if channel in self._consumptions:
+                self._consumptions[channel].leave_out(tag)
                 _logger.error(
                     "a message of %d bytes in queue %r is larger than any that is taken here (%d); it waits unacked, "
                     "and goes back when this worker leaves: remove it, and publish less",

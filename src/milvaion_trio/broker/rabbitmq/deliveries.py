@@ -11,8 +11,8 @@ from functools import partial
 import trio
 from attrs import define, field
 
-from milvaion_trio.broker.amqp.encoding import ack_frame, nack_frame
 from milvaion_trio.broker.amqp.events import DeliveredEvent
+from milvaion_trio.broker.rabbitmq.settling import Answer, Settlements
 from milvaion_trio.model.envelope import Message
 from milvaion_trio.model.errors import DeliverySettled, LinkLost
 
@@ -41,24 +41,24 @@ class RabbitMQDelivery:
 
     def ack(self) -> None:
         """Done: the broker forgets the message."""
-        self._settle(ack_frame(self._home.channel, self._tag))
+        self._settle(Answer.ACK)
 
     def requeue(self) -> None:
         """Not done: it goes back to its place in the queue."""
-        self._settle(nack_frame(self._home.channel, self._tag, requeue=True))
+        self._settle(Answer.REQUEUE)
 
     def reject(self) -> None:
         """Never: it goes to the dead-letter exchange, or is dropped where there is none."""
-        self._settle(nack_frame(self._home.channel, self._tag, requeue=False))
+        self._settle(Answer.REJECT)
 
-    def _settle(self, frame: bytes) -> None:
+    def _settle(self, answer: Answer) -> None:
         if self._is_settled:
             raise DeliverySettled(
                 f"A delivery of queue {self.queue!r} (message id {self.message.message_id!r}) was settled twice. "
                 "Whoever received it settles it, once: ack, requeue or reject."
             )
         self._is_settled = True
-        self._home.settle(frame)
+        self._home.settle(self._tag, answer)
 
 
 @define(eq=False)
@@ -67,12 +67,17 @@ class RabbitMQDeliveries:
 
     queue: str
     channel: int
-    _write: Callable[[bytes], None] = field(repr=False)
+    _write_later: Callable[[Callable[[], bytes]], None] = field(repr=False)
     unsettled: int = field(default=0, init=False)
     """Received or not."""
     _unreceived: deque[RabbitMQDelivery] = field(factory=deque, init=False)
     _receivers: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
     _end: Callable[[], Exception] | None = field(default=None, init=False)
+    _settlements: Settlements = field(init=False, repr=False)
+
+    @_settlements.default
+    def _of_the_channel(self) -> Settlements:
+        return Settlements(self.channel)
 
     async def receive(self) -> RabbitMQDelivery:
         """The next delivery. If cancelled, it is still here for the next call."""
@@ -93,16 +98,22 @@ class RabbitMQDeliveries:
     def take(self, event: DeliveredEvent) -> None:
         """A message came. The prefetch bounds how many there can be."""
         self.unsettled += 1
+        self._settlements.came(event.delivery_tag)
         self._unreceived.append(
             RabbitMQDelivery(event.message, event.redelivered, event.routing_key, event.delivery_tag, self)
         )
         if self._receivers:
             self._receivers.unpark()
 
-    def settle(self, frame: bytes) -> None:
-        """Answer for one of them."""
+    def leave_out(self, tag: int) -> None:
+        """A message came that nobody gets to see, and nobody answers for."""
+        self._settlements.came(tag)
+
+    def settle(self, tag: int, answer: Answer) -> None:
+        """Answer for one of them, together with all others that are settled before the link writes."""
         self.unsettled -= 1
-        self._write(frame)
+        if self._settlements.answer(tag, answer):
+            self._write_later(self._settlements.frames)
 
     def stop(self) -> None:
         """Let nobody receive any more."""
