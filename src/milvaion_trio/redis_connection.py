@@ -4,6 +4,7 @@ redis-py's single connections are used, not its `PubSub`: that one connects agai
 the signals that were sent in between.
 """
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import redis
@@ -11,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from milvaion_trio.model.errors import LinkLost
-from milvaion_trio.model.redis_address import CONNECTION_STRING, PASSWORD, RedisAddress, RedisHost
+from milvaion_trio.model.redis_address import CONNECTION_STRING, DATABASE, PASSWORD, RedisAddress, RedisHost
 
 __all__ = ["Connection"]
 
@@ -22,7 +23,7 @@ MAX_REASON = 200
 class Connection:
     """Connected to one server of an address, and answered by it. `with` closes it."""
 
-    def __init__(self, address: RedisAddress, host: RedisHost) -> None:
+    def __init__(self, address: RedisAddress, host: RedisHost, database: int = 0) -> None:
         self.name: str = f"Redis at {host}"
         self.answer: Any = None
         """To the command it was opened with."""
@@ -33,6 +34,7 @@ class Connection:
         self._connection = (redis.SSLConnection if address.tls else redis.Connection)(
             host=host.name,
             port=host.port,
+            db=database,
             username=address.username,
             password=address.password,
             socket_timeout=self._patience,
@@ -43,15 +45,15 @@ class Connection:
         )
 
     @classmethod
-    def to(cls, address: RedisAddress, *command: str | bytes, answer: type) -> Self:
+    def to(cls, address: RedisAddress, *command: str | bytes, answer: type, database: int = 0) -> Self:
         """A connection to the first server that answers this command with something of this type.
 
         Raises `LinkLost` with every server's reason when none does.
         """
         refusals: list[str] = []
-        has_refused_login = False
+        has_refused_login = has_refused_database = False
         for host in address.hosts:
-            connection = cls(address, host)
+            connection = cls(address, host, database)
             try:
                 connection._connection.connect()  # type: ignore[no-untyped-call]
                 connection.send(*command)
@@ -63,10 +65,12 @@ class Connection:
                 doubt = " (is it Redis that listens there?)" if _is_strange(error) else ""
                 refusals.append(f"{connection.name}: {connection.reason(error)}{doubt}")
                 has_refused_login |= isinstance(error, redis.AuthenticationError)
+                has_refused_database |= "DB index" in str(error)
             else:
                 return connection
         login = f" and {PASSWORD}" if has_refused_login else ""
-        raise LinkLost(f"{'; '.join(refusals)}; see the setting {CONNECTION_STRING}{login}")
+        number = f" and {DATABASE}" if has_refused_database else ""
+        raise LinkLost(f"{'; '.join(refusals)}; see the setting {CONNECTION_STRING}{login}{number}")
 
     def send(self, *command: str | bytes) -> None:
         """Send a command; its answer comes with `receive`."""
@@ -83,6 +87,28 @@ class Connection:
             return None
         except redis.ResponseError as error:  # as to a PING that this user may not send
             return error
+
+    def run_script(self, text: str, digest: str, keys: Sequence[bytes], values: Sequence[bytes]) -> object:
+        """What this Lua script returns. It is sent by its digest, and whole where the server does not have it.
+
+        Raises `LinkLost` for an error, and when there is no answer in time: then this connection is good for nothing.
+        """
+        try:
+            try:
+                self.send("EVALSHA", digest, str(len(keys)), *keys, *values)
+                return self._connection.read_response()
+            except redis.exceptions.NoScriptError:
+                self.send("EVAL", text, str(len(keys)), *keys, *values)
+                return self._connection.read_response()
+        except Exception as error:  # as in `to`
+            raise LinkLost(f"{self.name}: {self.reason(error)}; see the setting {CONNECTION_STRING}") from error
+
+    def is_stale(self) -> bool:
+        """Whether the server has closed it, or said something although it was not asked."""
+        try:
+            return self._connection.can_read(timeout=0)
+        except redis.RedisError:
+            return True
 
     def close(self) -> None:
         """Close it; nothing happens when it is closed."""

@@ -11,17 +11,29 @@ from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.outbox.memory import MemoryOutbox
 from milvaion_trio.ports import Broker, Signals
+from milvaion_trio.ports.coordination import Coordination
 from milvaion_trio.signals.local import LocalSignals
 
 if TYPE_CHECKING:  # it brings sqlite3 along
     from milvaion_trio.outbox.disk import DiskOutbox
 
-__all__ = ["broker_for", "outbox_for", "outbox_place", "signals_for"]
+__all__ = [
+    "COORDINATION_FILE",
+    "broker_for",
+    "coordination_for",
+    "lasting_outbox_for",
+    "outbox_for",
+    "outbox_place",
+    "signals_for",
+]
 
 BOOT = secrets.token_hex(8)
 """With the process id, this process, by which the starts that it noted are told from those of processes that died. A
 process id comes again, in containers at every start; and what a host imports before it forks is the same in all forks.
 """
+
+COORDINATION_FILE = "coordination.db"
+"""In the folder for data."""
 
 NO_CLIENT = (
     "Worker:RabbitMQ:Driver is aio-pika, which is to be had on Python 3.11 to 3.13 only: newer ones cannot import "
@@ -57,8 +69,13 @@ def signals_for(settings: WorkerSettings) -> Signals:
 
 def outbox_for(settings: WorkerSettings) -> "MemoryOutbox | DiskOutbox":
     """The outbox of these settings; no file is opened. What the embedded broker holds ends with the process anyway."""
+    return MemoryOutbox() if settings.rabbitmq is None else lasting_outbox_for(settings)
+
+
+def lasting_outbox_for(settings: WorkerSettings) -> "MemoryOutbox | DiskOutbox":
+    """The outbox of these settings where the queues outlive the process; no file is opened."""
     offline = settings.offline_resilience
-    if settings.rabbitmq is None or not offline.enabled:
+    if not offline.enabled:
         return MemoryOutbox()
     from milvaion_trio.outbox.disk import DiskOutbox  # imports sqlite3
     from milvaion_trio.outbox.file import OutboxFile
@@ -70,3 +87,22 @@ def outbox_for(settings: WorkerSettings) -> "MemoryOutbox | DiskOutbox":
 def outbox_place(settings: WorkerSettings) -> Path:
     """The file of the outbox of these settings."""
     return Path(settings.offline_resilience.local_storage_path) / f"{settings.worker_id}.outbox.db"
+
+
+def coordination_for(settings: WorkerSettings, data_folder: Path | None = None) -> Coordination | None:
+    """What keeps leases, claims and schedules by these settings; nothing is connected, and no file is opened.
+
+    Redis where they name it; who uses another virtual host of RabbitMQ has another book there, as whoever leads could
+    not reach its queues. Without Redis, workers on RabbitMQ have nothing in common that could do it: then `None`.
+    With the embedded broker a file in that folder, or memory, which is another one at every call.
+    """
+    if settings.redis is not None:
+        from milvaion_trio.coordination.redis.adapter import PREFIX, RedisCoordination
+
+        virtual_host = "" if settings.rabbitmq is None else settings.rabbitmq.virtual_host
+        return RedisCoordination(settings.redis, f"{PREFIX}{virtual_host}:")
+    if settings.rabbitmq is not None:
+        return None
+    from milvaion_trio.coordination.sqlite import SqliteCoordination  # imports sqlite3
+
+    return SqliteCoordination() if data_folder is None else SqliteCoordination(data_folder / COORDINATION_FILE)

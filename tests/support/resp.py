@@ -10,9 +10,12 @@ from tests.support.servers import HOST
 __all__ = ["message", "redis_command", "redis_publish", "scripted_redis", "subscribed"]
 
 
-async def redis_command(port: int, *parts: bytes) -> bytes:
+async def redis_command(port: int, *parts: bytes, database: int = 0) -> bytes:
     """Send one command to a real server and return the first line of its answer. If cancelled, it may have arrived."""
     async with await trio.open_tcp_stream(HOST, port) as stream:
+        if database:
+            await stream.send_all(array([b"SELECT", str(database).encode()]))
+            assert await stream.receive_some() == b"+OK\r\n"
         await stream.send_all(array(parts))
         answer = b""
         while not answer.endswith(b"\r\n"):

@@ -11,8 +11,8 @@ from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import OccurrenceId
-from milvaion_trio.model.settings import OfflineResilienceSettings, RabbitMQSettings, WorkerSettings
-from milvaion_trio.transports import NO_CLIENT, broker_for, outbox_for
+from milvaion_trio.model.settings import OfflineResilienceSettings, RabbitMQSettings, RedisSettings, WorkerSettings
+from milvaion_trio.transports import NO_CLIENT, broker_for, coordination_for, outbox_for
 
 
 def test_a_python_without_a_client_for_rabbitmq_is_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,3 +55,29 @@ async def test_processes_forked_from_one_that_imported_it_all_count_each_others_
     later = outbox_for(settings)
     async with later.open():
         assert later.deaths(attempt) == deaths
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (WorkerSettings(), "the memory of this process"),
+        (WorkerSettings(redis=RedisSettings()), "Redis at localhost:6379"),
+        (WorkerSettings(rabbitmq=RabbitMQSettings(), redis=RedisSettings()), "Redis at localhost:6379"),
+        (WorkerSettings(rabbitmq=RabbitMQSettings()), None),
+    ],
+    ids=["nothing", "redis", "both", "rabbitmq"],
+)
+def test_who_keeps_leases_and_schedules(settings: WorkerSettings, name: str | None) -> None:
+    """Redis where there is one; RabbitMQ alone cannot."""
+    coordination = coordination_for(settings)
+
+    assert (coordination and coordination.name) == name
+
+
+async def test_schedules_are_kept_in_the_folder_for_data(tmp_path: Path) -> None:
+    coordination = coordination_for(WorkerSettings(), tmp_path)
+    assert coordination is not None
+    async with coordination.open():
+        await coordination.claims.claim("k", OccurrenceId("019d4d8e-91f0-7a3b-b2c6-0d5e4f7a8193"), 10)
+
+    assert (tmp_path / "coordination.db").exists()

@@ -15,10 +15,19 @@ from attrs import evolve, field, frozen
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.settings_rules import hidden
 
-__all__ = ["CONNECTION_STRING", "PASSWORD", "RedisAddress", "RedisHost", "parse_redis_address", "without_password"]
+__all__ = [
+    "CONNECTION_STRING",
+    "DATABASE",
+    "PASSWORD",
+    "RedisAddress",
+    "RedisHost",
+    "parse_redis_address",
+    "without_password",
+]
 
 CONNECTION_STRING = "Worker:Redis:ConnectionString"
 PASSWORD = "Worker:Redis:Password"
+DATABASE = "Worker:Redis:Database"
 
 _PLAIN_PORT, _TLS_PORT = 6379, 6380
 """Where nothing else is said; the second is StackExchange's with `ssl=true`, a URL has none of its own."""

@@ -111,7 +111,7 @@ class Schedule:
     """The job's data, as JSON text."""
     overlap: Overlap = Overlap.SKIP
     misfire: Misfire = Misfire.ONCE
-    misfire_limit: Count = 100
+    misfire_limit: Annotated[int, Range(1, 10_000)] = 100
     """How many ticks `Misfire.ALL` makes up for."""
     grace: Seconds = 60.0
     """Seconds that a tick may be late and still be on time."""
@@ -157,6 +157,8 @@ class Progress:
     open_runs: tuple[OpenRun, ...] = ()
     waiting: tuple[Millis, ...] = ()
     """Ticks that wait for the run before them, oldest first."""
+    ran: tuple[Millis, ...] = ()
+    """Ticks after `decided` whose ends were told already: a leader dispatched them and died before it wrote so."""
     failures: WholeNumber = 0
     """In a row."""
     last_failure: Millis | None = None

@@ -59,7 +59,7 @@ class Beat:
     revision: int
     """Grows with every edit of the book by an operator."""
     ends: tuple[RunEnd, ...]
-    """Runs that ended and that no `advance` has taken yet, oldest first."""
+    """Runs that ended and that no `advance` has taken yet, oldest first. Of very many, the first ones."""
 
 
 class ScheduleBook(Protocol):
@@ -88,7 +88,7 @@ class ScheduleBook(Protocol):
         """The revision and every entry, by name. If cancelled, nothing changes."""
 
     async def ended(self, end: RunEnd) -> None:
-        """Keep the end of a run for the leader, who takes it with `advance`; the same one twice counts once.
+        """Keep the end of a run for the leader, who takes it with `advance`. Of one tick the first one told counts.
 
         If cancelled, it may be kept.
         """
@@ -133,7 +133,10 @@ class Coordination(Protocol):
         """The schedules; the leader is who holds the lease `LEADER`."""
 
     def open(self) -> AbstractAsyncContextManager[None]:
-        """Use it while the context is open. Entering does not connect; a lost connection is made again when needed."""
+        """Use it while the context is open; it may be open several times. Entering does not connect.
+
+        A lost connection is made again when it is needed.
+        """
 
 
 LEADER = "scheduler"
