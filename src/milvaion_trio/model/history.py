@@ -45,7 +45,7 @@ class OccurrenceRecord:
     instance_id: InstanceId | None = None
     status: OccurrenceStatus | int = OccurrenceStatus.QUEUED
     created_at: Instant
-    """When it was dispatched, or first heard of."""
+    """When it was dispatched, or first heard of. It orders the occurrences and does not change once it is kept."""
     execute_at: Instant | None = None
     """When it was to run."""
     start_time: Instant | None = None
@@ -60,8 +60,10 @@ class OccurrenceRecord:
     """The monitor's clock when a status or heartbeat came last."""
     attempts: int = 0
     """How often an attempt was seen to start."""
+    attempt_started: Instant | None = None
+    """When the last of them started: the same start, told again, is no other attempt."""
     changes: tuple[StatusChange, ...] = ()
-    """At most 100, the first ones (WIRE.md 4.3)."""
+    """At most 100, the last ones (WIRE.md 4.3)."""
     zombie_timeout: float | None = None
     """Seconds, where its job says so itself."""
     schedule_id: str | None = None
@@ -79,7 +81,7 @@ class LogLine:
     """A line of an occurrence's log. The same line, come twice, has the same key."""
 
     key: str
-    """Message id and position in the message."""
+    """Its message and its position in it; of lines of the same time the one with the smaller key comes first."""
     occurrence_id: OccurrenceId
     at: Instant
     level: str
@@ -153,7 +155,8 @@ class InstanceRecord:
     ip_address: str | None = None
     current_jobs: int = 0
     last_heartbeat: Instant
+    """The monitor's clock when it was heard last: the worker's own may be wrong (WIRE.md 13.2, A5)."""
     lost_at: Instant | None = None
     """When it was found silent for too long; `None` while it lives."""
     stopped_at: Instant | None = None
-    """When it said good-bye."""
+    """When it said good-bye, by its own clock; a heartbeat from before then does not bring it back."""

@@ -74,6 +74,11 @@ class Instant:
         return _whole(digits[:-7]) + self.kind
 
     @property
+    def utc_ticks(self) -> int:
+        """By what dates are compared and kept in order; one without suffix counts as UTC."""
+        return self.ticks if self.kind in ("Z", "") else self.ticks - _offset_minutes(self.kind) * _MINUTE
+
+    @property
     def round_trip(self) -> str:
         """As .NET's "O" format has it, in headers and Redis: always seven digits."""
         digits = str(self.ticks).zfill(8)

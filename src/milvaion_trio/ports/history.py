@@ -5,7 +5,7 @@ store to these sentences (`tests/contract`).
 Methods raise `StoreUnavailable` when the store cannot be reached or written; what was not returned may be written.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol, Self
 
 from attrs import field, frozen
@@ -29,21 +29,27 @@ class Rows:
     instances: Collection[InstanceRecord] = ()
 
 
+def _statuses(given: Iterable[OccurrenceStatus | int]) -> frozenset[OccurrenceStatus | int]:
+    return frozenset(given)
+
+
 @frozen(kw_only=True)
 class OccurrenceQuery:
-    """Which occurrences, newest first by their `created_at`."""
+    """Which occurrences, newest first by their `created_at`; of those of the same time the greater id first."""
 
     job_name: str | None = None
     """In any case."""
     worker_id: str | None = None
     schedule_id: str | None = None
-    statuses: frozenset[OccurrenceStatus | int] = field(default=frozenset(), converter=frozenset)
+    statuses: frozenset[OccurrenceStatus | int] = field(default=frozenset(), converter=_statuses)
     """Empty for all."""
     since: Instant | None = None
+    """Created then or later."""
     until: Instant | None = None
+    """Created before."""
     limit: int = 50
     after: OccurrenceId | None = None
-    """The last one of the page before."""
+    """The last one of the page before. When it is not there any more, neither are older ones: then there are none."""
 
 
 class HistoryStore(Protocol):
@@ -64,7 +70,7 @@ class HistoryStore(Protocol):
     def save(self, rows: Rows) -> None:
         """Write all of it, or raise; the same rows written once more change nothing.
 
-        Lines may come before their occurrence.
+        Lines may come before their occurrence. When it raises, some of it may be written.
         """
 
     def load(self, ids: Collection[OccurrenceId]) -> Mapping[OccurrenceId, OccurrenceRecord]:
@@ -79,7 +85,8 @@ class HistoryStore(Protocol):
     def delete_before(self, moment: Instant, limit: int) -> int:
         """Delete at most so many ended occurrences that were created before, with their lines and dead letters.
 
-        Returns how many occurrences were deleted.
+        The oldest first; ended is all that neither waits nor runs, so what is lost goes too. Returns how many
+        occurrences were deleted.
         """
 
     # --- anybody ------------------------------------------------------------------------------------------------------
@@ -91,7 +98,7 @@ class HistoryStore(Protocol):
         """How many occurrences there are in each status that occurs."""
 
     def lines(self, occurrence_id: OccurrenceId, limit: int = 1000) -> Sequence[LogLine]:
-        """Its log, oldest first; of more than the limit the last ones."""
+        """Its log, oldest first, by time and key; of more than the limit the last ones."""
 
     def failures(self, *, job_name: str | None = None, limit: int = 50) -> Sequence[FailedOccurrence]:
         """Dead letters, newest first; also those that were replayed."""

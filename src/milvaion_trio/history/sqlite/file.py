@@ -1,0 +1,190 @@
+"""The file of a history: how it is opened, what version it has, and what its errors mean to a person.
+
+Separate from the store, which says what is written and read in a file that is good.
+"""
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from attrs import define, field
+
+from milvaion_trio.model.errors import StoreUnavailable
+
+__all__ = ["HistoryFile"]
+
+VERSION: Final = 1
+"""Of the tables. A newer one may hold what this program would lose by writing rows back."""
+APPLICATION: Final = 0x6D747268
+"""In the file's head, so that no other program's database is taken for ours: `mtrh`."""
+BUSY_SECONDS: Final = 10.0
+"""Another process writes only when a person deletes something; a checkpoint can take a while on a slow disk."""
+
+CACHE: Final = -32_000
+"""KB. Random ids touch pages everywhere: with this and the next a quarter less is written (benchmarks/keeping.py)."""
+CHECKPOINT: Final = 8_000
+"""Pages in the log, 32 MB, before they go to their places; SQLite's 1,000 are one batch of a busy monitor."""
+
+TABLES: Final = """
+CREATE TABLE occurrences (
+    id TEXT PRIMARY KEY, created INTEGER NOT NULL, status INTEGER NOT NULL, job TEXT, worker TEXT, schedule TEXT,
+    heard INTEGER, document TEXT NOT NULL);
+CREATE INDEX newest ON occurrences (created, id);
+CREATE INDEX of_status ON occurrences (status, created, id);
+CREATE INDEX of_job ON occurrences (job, created, id);
+CREATE INDEX of_worker ON occurrences (worker, created, id);
+CREATE INDEX of_schedule ON occurrences (schedule, created, id) WHERE schedule IS NOT NULL;
+CREATE INDEX unfinished ON occurrences (heard, id) WHERE heard IS NOT NULL;
+CREATE TABLE lines (
+    occurrence TEXT, at INTEGER, key TEXT, document TEXT NOT NULL, PRIMARY KEY (occurrence, at, key)) WITHOUT ROWID;
+CREATE TABLE failures (occurrence TEXT PRIMARY KEY, failed INTEGER NOT NULL, job TEXT, document TEXT NOT NULL);
+CREATE INDEX newest_failures ON failures (failed, occurrence);
+CREATE INDEX failures_of_job ON failures (job, failed, occurrence);
+CREATE TABLE workers (id TEXT PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE instances (id TEXT PRIMARY KEY, worker TEXT NOT NULL, document TEXT NOT NULL);
+"""
+"""`document` is the row; the columns beside it are what rows are found by. `heard` only has who has not ended."""
+
+_ADVICE: Final = {
+    sqlite3.SQLITE_FULL: "its disk is full. Make room, or keep less (Worker:Monitor:RetentionDays)",
+    sqlite3.SQLITE_READONLY: "it cannot be written. Give this user the right to write the file and its folder",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Look at its path (Worker:Monitor:Store) and its folder's rights",
+    sqlite3.SQLITE_PERM: "it may not be opened. Look at the rights of the file and its folder",
+    sqlite3.SQLITE_BUSY: "another process has locked it for too long. See which one has it open",
+    sqlite3.SQLITE_CORRUPT: "it is damaged. Move it away, with its -wal and -shm, and a new one is made",
+    sqlite3.SQLITE_NOTADB: "it is no database, or damaged. Move it away, with its -wal and -shm, and a new one is made",
+    sqlite3.SQLITE_IOERR: "its disk fails to read or write. Look at the system's log",
+}
+"""By SQLite's primary error code."""
+
+
+@define(eq=False)
+class HistoryFile:
+    """One file and a connection to it, used by one thread after the other. All methods raise `StoreUnavailable`."""
+
+    path: Path
+    _connection: sqlite3.Connection | None = field(default=None, init=False)
+    _identity: tuple[int, int] = field(default=(0, 0), init=False)
+    """Device and inode of what is open."""
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+
+    def open(self) -> None:
+        """Open it, and make what is missing."""
+        with self._lock, self._errors():
+            self._open()
+
+    def close(self) -> None:
+        """Close it; what was committed stays."""
+        with self._lock, self._errors():
+            self._close()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """To see one state of the file."""
+        with self._transaction("BEGIN") as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """To write all of it or nothing, durable when it is left."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._errors():
+            # What is written to a file that was deleted is gone with the process, however durable it is until then.
+            if self._connection is None or _identity(self.path) != self._identity:
+                self._close()
+                self._open()
+            assert self._connection is not None
+            connection = self._connection
+            connection.execute(begin)
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:  # after some errors SQLite has rolled back by itself
+                    connection.execute("ROLLBACK")
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._identity = connection, _identity(self.path)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        self._check(connection)
+        connection.execute("PRAGMA journal_mode = WAL")  # so that readers do not wait for the monitor, nor it for them
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA cache_size = {CACHE}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
+        if self._version(connection) == VERSION:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if self._version(connection) != VERSION:  # another process may have been quicker
+                for statement in TABLES.strip().removesuffix(";").split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        [(tables,)] = connection.execute("SELECT count(*) FROM sqlite_master")
+        [(application,)] = connection.execute("PRAGMA application_id")
+        if tables and application != APPLICATION:
+            raise StoreUnavailable(
+                f"The history {self.path} is a database of another program. Name another file (Worker:Monitor:Store)."
+            )
+        version = self._version(connection)
+        if version > VERSION:
+            raise StoreUnavailable(
+                f"The history {self.path} was written by a newer milvaion-trio: its tables have version {version}, "
+                f"this one knows {VERSION}. Use the newer one, or name another file (Worker:Monitor:Store)."
+            )
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        [(version,)] = connection.execute("PRAGMA user_version")
+        return int(version)
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            advice = _ADVICE.get(getattr(error, "sqlite_errorcode", -1) & 0xFF)
+            raise StoreUnavailable(
+                f"The history {self.path} is not to be had: {f'{advice} ({error})' if advice else error}."
+            ) from error
+        except OSError as error:
+            raise StoreUnavailable(
+                f"The history {self.path} is not to be had: {error.strerror or error}. Look at the path "
+                "(Worker:Monitor:Store) and at the rights of its folder."
+            ) from error
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return (-1, -1)
+    return (found.st_dev, found.st_ino)
