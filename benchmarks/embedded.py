@@ -25,11 +25,11 @@ import trio
 from milvaion_trio import JobSettings, Worker, WorkerSettings
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.cli.collector import suit_the_collector
-from milvaion_trio.client import Destination, dispatch_message
 from milvaion_trio.model import topology
 from milvaion_trio.model.settings import HeartbeatSettings, ReportingSettings, ShutdownSettings
 from milvaion_trio.runtime.declaration import topology_of
 from milvaion_trio.runtime.definition import RunWord
+from milvaion_trio.runtime.dispatching import Destination, dispatch_message
 
 ROUNDS = 5
 

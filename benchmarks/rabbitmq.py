@@ -21,13 +21,13 @@ from tests.support.servers import HOST, RabbitMQServer
 from milvaion_trio import JobSettings, Worker, WorkerSettings
 from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.cli.collector import suit_the_collector
-from milvaion_trio.client import Destination, dispatch_message
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.events import Event, JobConcluded
 from milvaion_trio.model.settings import RabbitMQSettings, ReportingSettings, ShutdownSettings
 from milvaion_trio.ports import Queue, Topology
 from milvaion_trio.runtime.declaration import topology_of
+from milvaion_trio.runtime.dispatching import Destination, dispatch_message
 
 BATCH = 500
 

@@ -24,6 +24,7 @@ from docs.performance_reference import (
     resting_table,
     throughput_table,
 )
+from docs.schedule_reference import options_table
 from docs.settings_reference import keys_without_effect, settings_tables
 from docs.torture_reference import controls_table, facts_list, invariants_list, measured_table, scenarios_table
 
@@ -44,6 +45,7 @@ def renewed(page: str) -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     "settings": settings_tables,
     "keys without effect": keys_without_effect,
+    "schedule options": options_table,
     "shutdown order": shutdown_order,
     "occurrence steps": steps_table,
     "torture table": measured_table,

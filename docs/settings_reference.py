@@ -10,6 +10,7 @@ from docs.prose import sentences, table_row
 from milvaion_trio.configuration import environment, inert, keys
 from milvaion_trio.configuration.schema import meanings
 from milvaion_trio.model import settings, settings_rules
+from milvaion_trio.model.schedule_settings import ScheduleSettings
 from milvaion_trio.model.wire import Dialect
 
 __all__ = ["keys_without_effect", "settings_tables"]
@@ -17,10 +18,14 @@ __all__ = ["keys_without_effect", "settings_tables"]
 _PLACES: dict[type[AttrsInstance], str] = {
     settings.WorkerSettings: "",
     settings.JobSettings: "",
+    ScheduleSettings: "",
     settings.HeartbeatSettings: "heartbeat",
     settings.ShutdownSettings: "shutdown",
     settings.ReportingSettings: "reporting",
     settings.OfflineResilienceSettings: "offline_resilience",
+    settings.SchedulerSettings: "scheduler",
+    settings.MonitorSettings: "monitor",
+    settings.ExternalSchedulerSettings: "external_scheduler",
     settings.RabbitMQSettings: "rabbitmq",
     settings.RedisSettings: "redis",
 }
@@ -54,7 +59,10 @@ _PATHS = {setting.place: setting.path for setting in keys.SETTINGS}
 
 
 def _section(kind: type[AttrsInstance], place: str) -> keys.Place:
-    return ("jobs", inert.ANY_JOB) if kind is settings.JobSettings else (place,) if place else ()
+    for mapped in keys.MAPPINGS:
+        if kind is mapped.kind:
+            return (mapped.attribute, mapped.any_name)
+    return (place,) if place else ()
 
 
 def _outside(place: keys.Place) -> tuple[str, ...]:

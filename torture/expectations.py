@@ -20,6 +20,8 @@ class Act:
     """Seconds until a retry, where the job says so itself; else what its policy says."""
     lines: int = 1
     """Log entries of each run."""
+    key: str = ""
+    """What it must not share with another run at the same time, where its worker was told so."""
 
     def ending(self, attempt: int) -> str:
         """The word of this attempt, which is 1 or more."""

@@ -17,6 +17,7 @@ from tests.support.cluster import Cluster
 
 from milvaion_trio.broker.ladder import RUNGS, rung_name
 from milvaion_trio.model.topology import queue_name, routing_pattern
+from torture.agreement import Heard
 from torture.effects import Effect
 from torture.evidence import Evidence, Fault
 from torture.expectations import Act, Expected, expected
@@ -55,6 +56,8 @@ class Play:
     """When, in Unix seconds."""
     doubtful: dict[str, tuple[Act, Expected, Job]] = field(factory=dict)
     """Dispatched, and the confirm was lost: nobody knows yet whether they arrived."""
+    heard: Heard = field(factory=Heard)
+    """What the API was given."""
     limits: dict[str, Any] = field(factory=dict)
     """Members of `Evidence` that say what is allowed: see `allow`."""
     complaints: list[Violation] = field(factory=list)

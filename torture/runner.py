@@ -22,6 +22,7 @@ from tests.support.cluster import Cluster
 from tests.support.servers import HOST, RABBITMQ, RabbitMQServer, RedisServer
 
 from milvaion_trio.model.exception_groups import leaves
+from torture.agreement import Heard, disagreements
 from torture.collecting import collect, left_in_queues, resources_of
 from torture.effects import Effects
 from torture.evidence import Evidence
@@ -90,6 +91,8 @@ async def run(
         logs = "\n".join(f"--- {worker.name}\n{worker.log[-2000:]}" for worker in play.workers.all.values())
     claims = [Violation(name, about) for name, check in scenario.claims.items() for about in check(evidence)]
     violations = [*judge(evidence), *claims, *play.complaints]
+    if scenario.agrees:
+        violations += [Violation("history", about) for about in disagreements(play.heard, play.here.api.model, seed)]
     if gave_up is not None:
         violations.append(Violation("I1", f"gave up: {gave_up}"))
     told = report(
@@ -156,7 +159,8 @@ async def _playing(scenario: Scenario, size: Size, seed: int, sabotage: str | No
             )
             workers = WorkerProcesses(folder, effects, told)
             await stack.enter_async_context(workers.open())
-            yield Play(size=size, seed=seed, here=here, workers=workers, random=random.Random(seed))
+            chance, heard = random.Random(seed), Heard.by(api.model)
+            yield Play(size=size, seed=seed, here=here, workers=workers, random=chance, heard=heard)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -5,6 +5,7 @@ names it says which invariant it must break.
 """
 
 import importlib
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from attrs import evolve
 
 from torture.disk_sabotages import DISK_SABOTAGES, PRETENCES
 from torture.link_sabotages import LINK_SABOTAGES
+from torture.scheduler_sabotages import SCHEDULER_SABOTAGES
 from torture.wrapping import replace
 
 __all__ = ["SABOTAGES", "install"]
@@ -117,7 +119,33 @@ def suspects_not_alone() -> None:
     importlib.import_module("milvaion_trio.policy.admission").SUSPECT_DEATHS = 99  # type: ignore[attr-defined]
 
 
+def leases_for_everybody() -> None:
+    """Grant every lease, and renew it, without asking."""
+
+    def granted(_: Callable[..., Any]) -> Callable[..., Any]:
+        async def acquire(*_: object) -> int:
+            return time.time_ns()
+
+        return acquire
+
+    def renewed(_: Callable[..., Any]) -> Callable[..., Any]:
+        async def renew(*_: object) -> bool:
+            return True
+
+        return renew
+
+    replace("milvaion_trio.coordination.redis.adapter:RedisCoordination.acquire", granted)
+    replace("milvaion_trio.coordination.redis.adapter:RedisCoordination.renew", renewed)
+
+
+def leases_never_lost() -> None:
+    """Go on with a job whose lease is lost."""
+    replace("milvaion_trio.runtime.holds:Hold.lose", _nothing)
+
+
 SABOTAGES: Final[Mapping[str, Callable[[], None]]] = {
+    "leases-for-everybody": leases_for_everybody,
+    "leases-never-lost": leases_never_lost,
     "running-after-final": running_after_final,
     "ack-first": ack_first,
     "not-concluded": not_concluded,
@@ -128,6 +156,7 @@ SABOTAGES: Final[Mapping[str, Callable[[], None]]] = {
     "suspects-not-alone": suspects_not_alone,
     **LINK_SABOTAGES,
     **DISK_SABOTAGES,
+    **SCHEDULER_SABOTAGES,
 }
 
 

@@ -50,6 +50,8 @@ class Scenario:
     """Members of `ApiSettings` other than `runner.API`."""
     claims: "Mapping[str, Callable[[Evidence], Iterable[str]]]" = field(factory=dict)
     """What it is judged by besides the invariants: by name, a function as those of `torture.invariants`."""
+    agrees: bool = False
+    """Whether a monitor that is given what the API was given must know the same (`agreement`); violates `history`."""
     sabotages: Mapping[str, frozenset[str]] = field(factory=dict)
     """By name of `torture.sabotages`, the invariants and claims of which it must break at least one."""
     slow_short: bool = False

@@ -45,6 +45,13 @@ class Told:
     flush: float = 3.0
     amqp_heartbeat: int = 0
     """0 for the default."""
+    schedules: bool = False
+    """Whether it may lead the scheduling."""
+    lease: float = 10.0
+    """Of the leader."""
+    exclusive: str = ""
+    """What the jobs' exclusive keys are made from; empty for none."""
+    exclusive_lease: float = 15.0
     probes: bool = False
     """Whether it has the jobs that hostile messages ask for (`torture.probes`)."""
     sabotages: list[str]

@@ -6,6 +6,7 @@ A worker as any user would write it, but for what `torture.installing` puts arou
 import json
 import os
 import secrets
+from pathlib import Path
 from typing import Any, Final
 
 import cattrs
@@ -18,9 +19,10 @@ from milvaion_trio.model.settings import (
     OfflineResilienceSettings,
     RabbitMQSettings,
     RedisSettings,
+    SchedulerSettings,
     ShutdownSettings,
 )
-from torture import crash_points, link_recording, probes, recording, sabotages
+from torture import crash_points, link_recording, probes, recording, sabotages, scheduler_recording
 from torture.effects import append
 from torture.endings import ENDINGS
 from torture.expectations import Act
@@ -54,13 +56,16 @@ def _settings() -> WorkerSettings:
         startup_connection_timeout=0,
         heartbeat=HeartbeatSettings(interval=5.0, job_interval=TOLD.job_heartbeat),
         offline_resilience=OfflineResilienceSettings(enabled=TOLD.disk, local_storage_path=TOLD.storage),
+        scheduler=SchedulerSettings(enabled=TOLD.schedules, lease=TOLD.lease),
         shutdown=ShutdownSettings(drain_timeout=TOLD.drain, cleanup_timeout=TOLD.cleanup, flush_timeout=TOLD.flush),
         job_defaults=JobSettings(
             max_parallel=TOLD.max_parallel,
             max_retries=TOLD.max_retries,
             base_retry_delay=TOLD.base_delay,
             timeout=TOLD.time_limit,
+            exclusive=TOLD.exclusive or None,
         ),
+        exclusive_lease=TOLD.exclusive_lease,
     )
 
 
@@ -83,12 +88,19 @@ async def torture(ctx: JobContext, act: Act) -> str:
         "redelivered": ctx._run.delivery.redelivered,
         "token": secrets.token_hex(6),
         "how": act.ending(ctx.attempt),
+        "key": act.key,
+        "fence": ctx.fencing_token,
     }
     note("begin", **run)
     code_begins()
     for number in range(act.lines):
         ctx.log.info("line", number=number, token=run["token"])
-    await trio.sleep(act.takes)
+    try:
+        await trio.sleep(act.takes)
+    except trio.Cancelled:
+        if act.key:  # its lease was lost
+            note("out", **run)
+        raise
     code_goes_on()
     try:
         return await ENDINGS[act.ending(ctx.attempt)](ctx, act)
@@ -116,6 +128,8 @@ if TOLD.amqp_heartbeat:
     link_recording.set_heartbeat(worker, TOLD.amqp_heartbeat)
 if TOLD.probes:
     probes.add(worker, note)
+if TOLD.schedules:
+    scheduler_recording.install(note, Path(TOLD.storage).with_name(scheduler_recording.DIES))
 for sabotage in TOLD.sabotages:
     sabotages.install(sabotage)
 if TOLD.crash:

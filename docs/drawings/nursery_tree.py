@@ -32,6 +32,10 @@ _WORDS = {
         "consuming connection, made again when it is lost",
         "The consuming connection closes; what was not acked returns to its queue.",
     ),
+    "_shared(house)": (
+        "leases, and what is told of runs that ended",
+        "Leases are given up, and ends that others wait for are told, within the flush time.",
+    ),
     "house.presence.announced(shutdown)": (
         "presence, registration and heartbeats of the worker",
         "A last heartbeat says that the worker is stopping.",
@@ -55,6 +59,10 @@ _WORDS = {
     "dispatcher.intake(house.consuming, jobs)": (
         "intake, one per job queue",
         "No more messages are taken; those that wait for a slot go back to their queues at once.",
+    ),
+    "house.scheduling()": (
+        "scheduling, where it leads or may",
+        "It dispatches no more ticks; another worker may lead at once.",
     ),
     "shutdown.requested()": (
         "serves here, until asked to leave",

@@ -12,6 +12,8 @@ General layout, from the bottom up; imports point down only:
     testing, cli    what you test with, and what you type
 """
 
+from typing import TYPE_CHECKING
+
 from milvaion_trio.client import Client as Client
 from milvaion_trio.embed.asyncio_client import AsyncioClient as AsyncioClient
 from milvaion_trio.model.errors import BrokerUnreachable as BrokerUnreachable
@@ -21,6 +23,7 @@ from milvaion_trio.model.errors import JobNotRegistered as JobNotRegistered
 from milvaion_trio.model.errors import LinkLost as LinkLost
 from milvaion_trio.model.errors import MilvaionError as MilvaionError
 from milvaion_trio.model.errors import NoCurrentJob as NoCurrentJob
+from milvaion_trio.model.errors import NoSuchSchedule as NoSuchSchedule
 from milvaion_trio.model.errors import NotPublished as NotPublished
 from milvaion_trio.model.errors import PermanentFailure as PermanentFailure
 from milvaion_trio.model.errors import RetryLater as RetryLater
@@ -37,6 +40,9 @@ from milvaion_trio.runtime.definition import JobDefinition as JobDefinition
 from milvaion_trio.runtime.definition import job as job
 from milvaion_trio.worker import Worker as Worker
 
+if TYPE_CHECKING:
+    from milvaion_trio.external.scheduler import ExternalScheduler as ExternalScheduler
+
 __all__ = [
     "Worker",
     "job",
@@ -51,6 +57,7 @@ __all__ = [
     "StopReason",
     "Client",
     "AsyncioClient",
+    "ExternalScheduler",
     "WorkerSettings",
     "JobSettings",
     "MilvaionError",
@@ -61,5 +68,15 @@ __all__ = [
     "JobNotRegistered",
     "LinkLost",
     "NoCurrentJob",
+    "NoSuchSchedule",
     "NotPublished",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What only some programs use is imported when it is."""
+    if name == "ExternalScheduler":
+        from milvaion_trio.external.scheduler import ExternalScheduler
+
+        return ExternalScheduler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,123 +7,55 @@ API does not know the occurrence.
 import logging
 import os
 import time
-import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from types import MappingProxyType, TracebackType
+from typing import Protocol, Self, Unpack
 
 import trio
-from attrs import frozen
 
 from milvaion_trio import configuration
 from milvaion_trio.host import is_on_asyncio
-from milvaion_trio.model import headers, topology
-from milvaion_trio.model.envelope import Message, Publication
+from milvaion_trio.model import topology
+from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import NotPublished, SettingsError
 from milvaion_trio.model.events import Event, LinkDown
 from milvaion_trio.model.exception_groups import sole
-from milvaion_trio.model.ids import JobId, OccurrenceId
-from milvaion_trio.model.instant import Instant
-from milvaion_trio.model.json_text import write
+from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.jsonable import jsonable
-from milvaion_trio.model.messages import Cancellation, JobMessage
+from milvaion_trio.model.messages import Cancellation
+from milvaion_trio.model.schedule import Entry, Schedule
+from milvaion_trio.model.schedule_settings import ScheduleKeywords
 from milvaion_trio.model.settings import WorkerSettings
-from milvaion_trio.model.wire import Casing, encode_job
-from milvaion_trio.policy.backoff import LONGEST_DELAY
-from milvaion_trio.ports import Broker, Confirmation, Publisher, Signals
+from milvaion_trio.policy.key_template import KeyTemplate, KeyUnknown
+from milvaion_trio.ports import Broker, Publisher, Signals
+from milvaion_trio.ports.coordination import Coordination
+from milvaion_trio.runtime.claiming import NO_KEEPER, UniqueKey, key_headers
+from milvaion_trio.runtime.definition import JobDefinition, OnDuplicate
+from milvaion_trio.runtime.dispatching import Destination, dispatch_message, publish_dispatch
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
-from milvaion_trio.transports import broker_for, signals_for
+from milvaion_trio.scheduler.desk import ScheduleDesk, planned
+from milvaion_trio.transports import broker_for, coordination_for, signals_for
 
 _log = logging.getLogger("milvaion_trio.client")
 
-__all__ = ["Client", "Destination", "Named", "dispatch_message", "publish_dispatch"]
+__all__ = ["Client", "Destination", "Named"]
 
-
-@frozen(kw_only=True)
-class Destination:
-    """Which job of which worker group a message is for."""
-
-    worker_id: str
-    job_name: str
-    pattern: str
-    """The routing pattern of the job's queue."""
-
-
-def dispatch_message(
-    to: Destination, data: object, *, delay: float | None = None, now_ns: int | None = None
-) -> Publication:
-    """The message that makes the job run once, with a new occurrence id.
-
-    Raises `TypeError` or `ValueError` when the data has no JSON form, or the delay is none.
-    """
-    if delay is not None and not 0 <= delay <= LONGEST_DELAY:  # also NaN
-        raise ValueError(f"delay is {delay!r}; it must be a number of seconds from 0 to {LONGEST_DELAY:.0f} (30 days).")
-    ns = time.time_ns() if now_ns is None else now_ns
-    now = Instant.from_unix_ns(ns)
-    execute_at = now.plus(delay or 0.0)
-    occurrence_id = OccurrenceId(str(uuid.uuid4()))
-    routing_key = topology.routing_key(to.pattern)
-    job = JobMessage(
-        id=JobId(str(uuid.uuid4())),
-        display_name=to.job_name,
-        job_name_in_worker=to.job_name,
-        job_data=None if data is None else write(jsonable(data)),
-        execute_at=execute_at,
-        is_active=True,
-        worker_id=to.worker_id,
-        routing_pattern=to.pattern,
-        version=1,
-        creation_date=now,
-    )
-    message = Message(
-        body=encode_job(job, Casing.CAMEL),
-        headers={
-            "JobType": to.job_name,
-            "ExecuteAt": execute_at.round_trip,
-            "IsRecurring": False,
-            headers.OCCURRENCE_ID: occurrence_id,
-            "RoutingKey": routing_key,
-            "WorkerId": to.worker_id,
-            headers.ORIGIN: "client",
-        },
-        message_id=job.id,
-        correlation_id=occurrence_id,
-        content_type="application/json",
-        timestamp=ns // 1_000_000_000,
-    )
-    if delay:  # what waits is on its way to one queue: the one the exchange would have found
-        return Publication(message, topology.queue_name(to.pattern), delay=delay)
-    return Publication(message, routing_key, topology.JOBS_EXCHANGE)
-
-
-async def publish_dispatch(publisher: Publisher, publication: Publication, queue: str | None = None) -> OccurrenceId:
-    """Publish a dispatch message, meant for that queue, and return its occurrence id once the broker has confirmed it.
-
-    Raises `NotPublished` when no queue takes it or the broker refuses it. If cancelled, it may have been published.
-    """
-    answer = (await publisher.publish([publication]))[0]
-    if answer is Confirmation.UNROUTABLE:
-        key, exchange = publication.routing_key, publication.exchange or "the default exchange"
-        missing = f"There is no queue {queue!r}, so none" if queue else "No queue"
-        raise NotPublished(
-            f"{missing} takes messages with the key {key!r} of {exchange}: no worker with this job has ever declared "
-            "it. Nothing was enqueued. Check worker id, job name and routing pattern, and start that worker once."
-        )
-    if answer is Confirmation.REFUSED:
-        raise NotPublished(
-            "The broker refused the message (a full queue or a failing disk). Nothing was enqueued; try again."
-        )
-    return OccurrenceId(str(publication.message.correlation_id))
+NO_BOOK = (
+    "Schedules are kept in Redis, or by the worker whose broker is embedded, and this client knows neither: name a "
+    "Redis in the settings (Worker:Redis:ConnectionString), or give the client a `coordination`."
+)
 
 
 class Client:
     """Dispatches jobs to the workers of one group: `async with Client(broker, worker_id="email-worker") as client:`.
 
-    `destinations` are jobs whose routing pattern is not the one made from their name.
+    `destinations` are jobs whose routing pattern is not the one made from their name, `uniques` what the unique keys of
+    jobs are made from, by job name; those of a job's definition need not be said. `coordination` is where keys are
+    claimed and schedules are kept; `on_schedule` is called when one was written down.
     """
 
     def __init__(
@@ -132,11 +64,17 @@ class Client:
         *,
         worker_id: str,
         signals: Signals | None = None,
+        coordination: Coordination | None = None,
         destinations: Iterable[Destination] = (),
+        uniques: Mapping[str, str] = MappingProxyType({}),
         connect_timeout: float = 10.0,
         clock_ns: Callable[[], int] = time.time_ns,
+        on_schedule: Callable[[], object] = lambda: None,
     ) -> None:
         self._clock_ns = clock_ns
+        self._coordination = coordination
+        self._on_schedule = on_schedule
+        self._uniques = {name.lower(): template for name, template in uniques.items()}
         self._broker = broker
         self._connect_timeout = connect_timeout
         self._worker_id = worker_id
@@ -180,7 +118,9 @@ class Client:
             broker_for(settings, f"client of {group}", connect_timeout),
             worker_id=group,
             signals=signals_for(settings),
+            coordination=coordination_for(settings),
             destinations=destinations,
+            uniques={name: job.unique for name, job in settings.jobs.items() if job.unique},
             connect_timeout=connect_timeout,
         )
 
@@ -213,6 +153,8 @@ class Client:
         link = SupervisedLink("client", self._broker.name, self._broker.publishing, Observers([_log_loss]), startup)
         try:
             await self._stack.enter_async_context(link.kept_up())
+            if self._coordination is not None:
+                await self._stack.enter_async_context(self._coordination.open())
             self._link = link
         except BaseExceptionGroup as group:
             raise sole(group) from None
@@ -230,16 +172,67 @@ class Client:
         finally:
             self._is_entered = False
 
-    async def enqueue(self, job: "str | Named", data: object = None, *, delay: float | None = None) -> OccurrenceId:
+    async def enqueue(
+        self,
+        job: "str | Named",
+        data: object = None,
+        *,
+        delay: float | None = None,
+        exclusive: str | None = None,
+        unique: str | None = None,
+        on_duplicate: OnDuplicate = "refuse",
+        unique_for: float | None = None,
+    ) -> OccurrenceId:
         """Dispatch the job, to start at once or after `delay` seconds, and return its occurrence id once confirmed.
 
         `data` is anything JSON-able. While the connection is lost, it waits for the next one.
-        Raises `NotPublished`; `TypeError` or `ValueError` for data without a JSON form; or `LinkLost` when the
-        connection died meanwhile: then nobody knows whether it was published. If cancelled, it may have been.
+
+        Of all runs with the same `exclusive` key, one goes on at a time. Of all occurrences with the same `unique` key
+        there is one that waits or runs: for a second one, `AlreadyDispatched` is raised, or with `on_duplicate="merge"`
+        the id of the first is returned. The key is free when that has ended, and at the latest `unique_for` seconds, a
+        day unless said, after it could have run. A job may bring a key of its own.
+
+        Raises `NotPublished`; `TypeError` or `ValueError` for data without a JSON form, or without what a key is made
+        from; or `LinkLost` when the connection died meanwhile: then nobody knows whether it was published. If
+        cancelled, it may have been.
         """
-        to = self.destination(job if isinstance(job, str) else job.name)
-        publication = dispatch_message(to, data, delay=delay, now_ns=self._clock_ns())
-        return await self.publish(publication, topology.queue_name(to.pattern))
+        name = job if isinstance(job, str) else job.name
+        to = self.destination(name)
+        key = self._unique_key(job, data) if unique is None else unique
+        wanted = None if key is None else UniqueKey.wanted(key, on_duplicate, unique_for)
+        more = key_headers(exclusive, wanted)
+        publication = dispatch_message(to, data, delay=delay, now_ns=self._clock_ns(), more=more)
+        queue = topology.queue_name(to.pattern)
+        if wanted is None:
+            return await self.publish(publication, queue)
+        return await self._publish_one(publication, queue, wanted)
+
+    async def _publish_one(self, publication: Publication, queue: str, wanted: UniqueKey) -> OccurrenceId:
+        if self._coordination is None:
+            raise NotPublished(NO_KEEPER)
+        link = await self._open_link().get()  # before the claim: one may wait long for it
+        occurrence_id = OccurrenceId(str(publication.message.correlation_id))
+        owner = await wanted.claim(self._coordination, occurrence_id, publication.delay)
+        if owner != occurrence_id:
+            return owner
+        try:
+            return await publish_dispatch(link, publication, queue)
+        except NotPublished:  # and not where it may have been
+            await wanted.give_up(self._coordination, occurrence_id)  # noqa: ASYNC120  # not cancelled
+            raise
+
+    def _unique_key(self, job: "str | Named", data: object) -> str | None:
+        """The job's own, as far as this client knows it. Raises `ValueError` where the data has not what it needs."""
+        name = job if isinstance(job, str) else job.name
+        template = self._uniques.get(name.lower())
+        if template is None and isinstance(job, JobDefinition):
+            template = job.policy.unique
+        if template is None:
+            return None
+        try:
+            return KeyTemplate.parse(template).fill(name, jsonable(data), OccurrenceId(""))
+        except KeyUnknown as unknown:
+            raise ValueError(str(unknown)) from None
 
     def destination(self, job_name: str) -> Destination:
         """Where the messages of this job go; whether there is such a job is known to nobody but its workers."""
@@ -252,9 +245,12 @@ class Client:
 
         Raises and is cancelled as `enqueue`.
         """
+        return await publish_dispatch(await self._open_link().get(), publication, queue)
+
+    def _open_link(self) -> SupervisedLink[Publisher]:
         if self._link is None:
             raise NotPublished("The client is not open. Use it as `async with Client(...) as client:`.")
-        return await publish_dispatch(await self._link.get(), publication, queue)
+        return self._link
 
     async def cancel(self, occurrence_id: OccurrenceId, reason: str = "Cancelled by user") -> int:
         """Ask every worker to cancel the occurrence, whether it runs, waits or is to come; returns how many heard it.
@@ -264,6 +260,66 @@ class Client:
         if self._signals is None:
             raise NotPublished("This client was made without `signals`, so it cannot send a cancel signal.")
         return await self._signals.send(Cancellation(occurrence_id=occurrence_id, reason=reason))
+
+    # --- schedules: what they raise besides, `LinkLost`, means that nobody can reach where they are kept -------------
+
+    async def schedule(self, job: "str | Named | Schedule", **keywords: Unpack[ScheduleKeywords]) -> Schedule:
+        """Have a job run by itself: `client.schedule("SendReport", cron="0 9 * * MON", timezone="Europe/Istanbul")`.
+
+        One of `cron`, `every` and `at` says when, as in the decorators of a worker; the other keywords are their
+        options, with the job's name for `id` unless given. Or it is a whole `Schedule`. One of this id is replaced, and
+        goes on where it was if its times are the same. Returns it as it is kept.
+        Raises `SettingsError` with every mistake, and where the id is that of another group's. If cancelled, it may be
+        kept.
+        """
+        if not isinstance(job, Schedule):
+            job = planned(self.destination(job if isinstance(job, str) else job.name), keywords)
+        elif keywords:
+            raise SettingsError(
+                ["A `Schedule` says all of it: change it with attrs.evolve, and leave the keywords out."]
+            )
+        await self._desk().put(job)
+        self._on_schedule()
+        return job
+
+    async def schedules(self) -> tuple[Entry, ...]:
+        """Every schedule that is kept there, also those of other groups of workers, and how far it has come; by id.
+
+        If cancelled, nothing changes.
+        """
+        return tuple(await self._desk().entries())
+
+    async def pause(self, schedule_id: str) -> None:
+        """No tick of the schedule runs until it is resumed; raises `NoSuchSchedule`. If cancelled, it may be done."""
+        await self._desk().pause(schedule_id)
+
+    async def resume(self, schedule_id: str) -> None:
+        """Its ticks run again, also where failures had stopped it; raises `NoSuchSchedule`.
+
+        If cancelled, it may be done.
+        """
+        await self._desk().resume(schedule_id)
+
+    async def unschedule(self, schedule_id: str) -> None:
+        """Take the schedule out; raises `NoSuchSchedule`. If cancelled, it may be done.
+
+        One that a worker declares comes back when it starts next, so pause that instead.
+        """
+        await self._desk().remove(schedule_id)
+
+    async def trigger(self, schedule_id: str) -> OccurrenceId:
+        """Run the schedule's job with its data now, besides its ticks, and return the occurrence id once confirmed.
+
+        Also where it is paused. Raises `NoSuchSchedule`, and as `enqueue`. If cancelled, it may have been published.
+        """
+        publication = await self._desk().by_hand(schedule_id)
+        return await self.publish(publication)
+
+    def _desk(self) -> ScheduleDesk:
+        self._open_link()
+        if self._coordination is None:
+            raise SettingsError([NO_BOOK])
+        return ScheduleDesk(self._coordination, lambda: self._clock_ns() // 1_000_000)
 
 
 def _log_loss(event: Event) -> None:

@@ -1,19 +1,23 @@
 """A worker's parts put together: every port gets its adapter, every part what it needs."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 import trio
 
+from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.events import Observer
 from milvaion_trio.model.identity import Identity
 from milvaion_trio.model.ids import InstanceId, WorkerId
 from milvaion_trio.model.instant import Instant
+from milvaion_trio.model.schedule import Millis, Schedule
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.policy.ledger import Ledger
 from milvaion_trio.ports import Broker, Consumer, Publisher, Signals
+from milvaion_trio.ports.coordination import Coordination
 from milvaion_trio.runtime.asyncio_jobs import AsyncioJobs, AsyncioLoop
 from milvaion_trio.runtime.cancellation import CancelListener
 from milvaion_trio.runtime.consumptions import Consumptions
@@ -23,7 +27,10 @@ from milvaion_trio.runtime.declared import Declared, DeclaringPublisher
 from milvaion_trio.runtime.definition import RunMode
 from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.executor import Executor
+from milvaion_trio.runtime.guarded_runs import GuardedRuns
+from milvaion_trio.runtime.holds import Holds
 from milvaion_trio.runtime.hops import Hops
+from milvaion_trio.runtime.keeper import Keeper
 from milvaion_trio.runtime.late_starts import LateStarts
 from milvaion_trio.runtime.limits import Slots
 from milvaion_trio.runtime.observers import Observers
@@ -34,6 +41,7 @@ from milvaion_trio.runtime.providers import Providers
 from milvaion_trio.runtime.quota import Quota
 from milvaion_trio.runtime.readers import Readers
 from milvaion_trio.runtime.readiness import BLOCKED, OUTBOX, Readiness
+from milvaion_trio.runtime.registrar import Registrar
 from milvaion_trio.runtime.registry import RegisteredJob, Registry
 from milvaion_trio.runtime.reporting import Reporter
 from milvaion_trio.runtime.run import Run
@@ -42,7 +50,9 @@ from milvaion_trio.runtime.serve import House
 from milvaion_trio.runtime.shutdown import Shutdown
 from milvaion_trio.runtime.stalls import Stalls
 from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
-from milvaion_trio.transports import outbox_for
+from milvaion_trio.scheduler.participation import taking_part
+from milvaion_trio.scheduler.scheduler import Scheduler
+from milvaion_trio.transports import lasting_outbox_for, outbox_for
 
 __all__ = ["Plan", "compose", "places_for"]
 
@@ -65,6 +75,17 @@ class Plan(Protocol):
     @property
     def signals(self) -> Signals:
         """Where its cancel signals come from."""
+
+    @property
+    def coordination(self) -> Coordination | None:
+        """What keeps leases, claims and schedules; `None` where workers share nothing that could."""
+
+    @property
+    def schedules(self) -> Sequence[Schedule]:
+        """Those that it brings along."""
+
+    expects_schedules: trio.Event
+    """Set where there are some besides, or may be."""
 
     registry: Registry
     providers: Providers
@@ -128,7 +149,8 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
 
     observers = Observers(plan.observers)
     readiness, consumptions = Readiness(observers), Consumptions()
-    outbox = outbox_for(settings)
+    is_kept = isinstance(plan.broker, EmbeddedBroker) and plan.broker.folder is not None
+    outbox = lasting_outbox_for(settings) if is_kept else outbox_for(settings)
     outbox.on_trouble(readiness.reporter(OUTBOX))
     reporter = Reporter(identity, outbox, now)
     ledger = Ledger[Run]()
@@ -160,6 +182,8 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
         listener.run_ended(run)
 
     cleanup_timeout = settings.shutdown.cleanup_timeout
+    keeper = Keeper(plan.coordination)
+    registrar = Registrar(keeper, clock_ns)
     places = places_for(settings.max_parallel_jobs, reporter, cleanup_timeout)
     runs = Runs(
         ledger=ledger,
@@ -170,6 +194,7 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
         now=now,
         reported=settings.reporting,
         late_starts=LateStarts(settings.reporting.running_after, reporter),
+        registrar=registrar,
         on_start=job_starts,
         on_end=job_ends,
     )
@@ -187,6 +212,18 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
         dispatcher=Dispatcher(
             registry=registry,
             runs=runs,
+            guarded_runs=GuardedRuns(
+                runs=runs,
+                keeper=keeper,
+                holds=Holds(
+                    keeper=keeper,
+                    holder=plan.instance_id,
+                    seconds=settings.exclusive_lease,
+                    grace=cleanup_timeout,
+                    most_waiting=max(1, settings.max_parallel_jobs // 4),
+                ),
+                registrar=registrar,
+            ),
             worker_slots=Slots(settings.max_parallel_jobs),
             quota=Quota(settings.max_jobs_per_process, readiness),
             readiness=readiness,
@@ -194,9 +231,38 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
         ),
         hops=Hops(consuming=consuming, publishing=publishing, runs=runs, reporter=reporter, consumptions=consumptions),
         readers=Readers(consuming=consuming) if settings.rabbitmq is not None else None,
+        scheduling=partial(_scheduling, plan, publishing),
         declared=declared,
         stalls=Stalls(consuming=consuming, consumptions=consumptions, readiness=readiness),
         readiness=readiness,
         shutdown=shutdown,
         observers=observers,
+    )
+
+
+def _scheduling(plan: Plan, publishing: SupervisedLink[Publisher]) -> contextlib.AbstractAsyncContextManager[None]:
+    """The worker's part in scheduling, while the context is open."""
+    settings, coordination, clock_ns = plan.settings, plan.coordination, plan.clock_ns
+    if coordination is None:
+        return contextlib.nullcontext()
+    if plan.schedules or settings.redis is not None:  # where others may have brought some, and died
+        plan.expects_schedules.set()
+
+    def now() -> Millis:
+        return clock_ns() // 1_000_000
+
+    scheduler = Scheduler(
+        coordination=coordination,
+        link=publishing,
+        signals=plan.signals,
+        holder=plan.instance_id,
+        lease=settings.scheduler.lease,
+        clock_ns=clock_ns,
+    )
+    return taking_part(
+        coordination.book,
+        plan.schedules,
+        now,
+        scheduler if settings.scheduler.enabled else None,
+        plan.expects_schedules,
     )

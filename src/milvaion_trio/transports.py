@@ -89,20 +89,23 @@ def outbox_place(settings: WorkerSettings) -> Path:
     return Path(settings.offline_resilience.local_storage_path) / f"{settings.worker_id}.outbox.db"
 
 
-def coordination_for(settings: WorkerSettings, data_folder: Path | None = None) -> Coordination | None:
+def coordination_for(
+    settings: WorkerSettings, data_folder: Path | None = None, *, is_embedded: bool | None = None
+) -> Coordination | None:
     """What keeps leases, claims and schedules by these settings; nothing is connected, and no file is opened.
 
-    Redis where they name it; who uses another virtual host of RabbitMQ has another book there, as whoever leads could
-    not reach its queues. Without Redis, workers on RabbitMQ have nothing in common that could do it: then `None`.
-    With the embedded broker a file in that folder, or memory, which is another one at every call.
+    With an embedded broker, which these settings ask for unless it is said, a file in that folder, or memory, which is
+    another one at every call: no other process could lead, as it could not reach the queues.
+    Else Redis where they name it; who uses another virtual host of RabbitMQ has another book there, for the same
+    reason. Without Redis, workers on RabbitMQ have nothing in common that could do it: then `None`.
     """
-    if settings.redis is not None:
+    if not (settings.rabbitmq is None if is_embedded is None else is_embedded):
+        if settings.redis is None:
+            return None
         from milvaion_trio.coordination.redis.adapter import PREFIX, RedisCoordination
 
         virtual_host = "" if settings.rabbitmq is None else settings.rabbitmq.virtual_host
         return RedisCoordination(settings.redis, f"{PREFIX}{virtual_host}:")
-    if settings.rabbitmq is not None:
-        return None
     from milvaion_trio.coordination.sqlite import SqliteCoordination  # imports sqlite3
 
     return SqliteCoordination() if data_folder is None else SqliteCoordination(data_folder / COORDINATION_FILE)

@@ -10,15 +10,15 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from importlib.metadata import version
 from os import PathLike
-from typing import ParamSpec, Self, TypeAlias, TypeVar, Unpack
+from typing import ParamSpec, Self, TypeAlias, TypeVar
 
 import trio
 
-from milvaion_trio import configuration, loading
+from milvaion_trio import configuration
 from milvaion_trio.broker.embedded import EmbeddedBroker
-from milvaion_trio.client import Client, Destination
+from milvaion_trio.client import Client
 from milvaion_trio.composition import compose
-from milvaion_trio.configuration.contradictions import contradictions, doubts, refuse_if_made
+from milvaion_trio.configuration.contradictions import contradictions, doubts, keyless, refuse_if_made, unkept
 from milvaion_trio.configuration.told import Told
 from milvaion_trio.embed.asyncio_client import in_thread_of
 from milvaion_trio.host import is_on_asyncio
@@ -28,18 +28,18 @@ from milvaion_trio.model.events import Observer
 from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.ids import InstanceId, OccurrenceId
 from milvaion_trio.model.readiness import WorkerReadiness
-from milvaion_trio.model.settings import JobPolicy, WorkerSettings
+from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.ports import Broker, Signals
+from milvaion_trio.ports.coordination import Coordination
+from milvaion_trio.roster import Roster
 from milvaion_trio.runtime import os_signals
-from milvaion_trio.runtime.context import JobContext
 from milvaion_trio.runtime.declaration import cut_schemas, topology_of
-from milvaion_trio.runtime.definition import JobDefinition, RunWord, define_job
+from milvaion_trio.runtime.definition import EnqueueOptions, JobDefinition
+from milvaion_trio.runtime.dispatching import Destination
 from milvaion_trio.runtime.idling import until_idle
-from milvaion_trio.runtime.providers import ProviderFactory, Providers, ProviderScope
-from milvaion_trio.runtime.registry import Registry
 from milvaion_trio.runtime.serve import House, serve
 from milvaion_trio.runtime.shutdown import Shutdown
-from milvaion_trio.transports import broker_for, signals_for
+from milvaion_trio.transports import broker_for, coordination_for, signals_for
 
 __all__ = ["Worker"]
 
@@ -57,7 +57,7 @@ CLOSING_GRACE = 1.0
 """Seconds beyond the budgets for what stands around the tree: closing what was provided, leaving the lifespan."""
 
 
-class Worker:
+class Worker(Roster):
     """A worker of the group `worker_id`: its jobs, what they are provided with, and how to serve them.
 
     Building one only records; nothing is read, checked or connected before it is needed.
@@ -72,20 +72,22 @@ class Worker:
         config: str | PathLike[str] | None = None,
         broker: Broker | None = None,
         signals: Signals | None = None,
+        coordination: Coordination | None = None,
         observers: tuple[Observer, ...] = (log_event,),
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        super().__init__(self._enqueue)
         self._told = Told.by_code(worker_id, settings, config)
         self._given = {name for name, part in (("broker", broker), ("signals", signals)) if part is not None}
         self._broker = broker
         self._signals = signals
+        self._coordination = coordination
         self._instance = secrets.token_hex(4)
-        self.registry: Registry = Registry()
-        self.providers: Providers = Providers()
         self.observers: tuple[Observer, ...] = observers
         self._lifespan: Lifespan | None = None
         self._serving: tuple[trio.lowlevel.TrioToken, Shutdown] | None = None
         self._house: House | None = None
+        self.expects_schedules: trio.Event = trio.Event()
         self.clock_ns = clock_ns
 
     @classmethod
@@ -155,36 +157,22 @@ class Worker:
     def signals(self, signals: Signals) -> None:
         self._signals = signals
 
-    # --- jobs ---------------------------------------------------------------------------------------------------------
+    @property
+    def coordination(self) -> Coordination | None:
+        """What keeps leases, claims and schedules: what is given here, else the Redis of the settings.
 
-    def job(
-        self, name: str | None = None, *, run: RunWord | None = None, **policy: Unpack[JobPolicy]
-    ) -> Callable[[Callable[P, R]], JobDefinition[P, R]]:
-        """Make a function or a class a job of this worker; the name is the function's or class's unless given.
-
-        `run` says where its code runs: `"task"` (default for `async def`), `"thread"` (default for `def`), `"process"`
-        (`def`), or `"asyncio"` (`async def` of asyncio's).
-        The rest is the job's policy, see `JobSettings`. What does not fit is reported when serving starts.
+        Memory where the broker is an embedded one; on RabbitMQ without Redis there is none.
         """
-        if callable(name):
-            raise SettingsError(["Write @worker.job() with parentheses."])
+        if self._coordination is None:
+            is_embedded = isinstance(self.broker, EmbeddedBroker)
+            self._coordination = coordination_for(self.settings, is_embedded=is_embedded)
+        return self._coordination
 
-        def decorate(target: Callable[P, R]) -> JobDefinition[P, R]:
-            definition = define_job(target, name, run, policy)
-            self.add(definition)
-            return definition
-
-        return decorate
+    @coordination.setter
+    def coordination(self, coordination: Coordination | None) -> None:
+        self._coordination = coordination
 
     # --- building ---------------------------------------------------------------------------------------------------
-
-    def provide(self, provided: type[T], factory: ProviderFactory[T], scope: ProviderScope = "job") -> None:
-        """Give a `provided` to every job that has a parameter of this type; the factory makes it.
-
-        A factory is a plain callable, an async function, or a function that returns a (sync or async) context manager.
-        `scope="job"` makes one per run, closed before the job is concluded; `"worker"` one for all, closed at the end.
-        """
-        self.providers.provide(provided, factory, scope)
 
     def lifespan(self, manager: Lifespan) -> Lifespan:
         """Decorate an async context manager function that is entered before serving and left after it."""
@@ -202,22 +190,6 @@ class Worker:
         if self._house is not None:
             self._house.observers.add(observer)
 
-    def discover(self, package: str | None = None) -> None:
-        """Add the jobs that the package's modules define with the free `@job` or as classes deriving from `Job`.
-
-        Without a package, the jobs that installed distributions announce in the entry-point group
-        `milvaion_trio.jobs`. Raises `SettingsError` when a module cannot be imported.
-        """
-        for definition in loading.entry_point_jobs() if package is None else loading.discover(package):
-            self.add(definition)
-
-    def add(self, definition: JobDefinition[P, R]) -> None:
-        """Add a job that was defined elsewhere; its `enqueue` sends through the worker it was added to last."""
-        if not isinstance(definition, JobDefinition):
-            raise SettingsError([f"{definition!r} is no job definition: decorate it with @job() first."])
-        self.registry.add(definition)
-        definition.bind(self._enqueue)
-
     def client(self) -> Client:
         """A client for the jobs of this worker, on its broker: `async with worker.client() as client:`."""
         settings = self.settings
@@ -229,18 +201,23 @@ class Worker:
             self.broker,
             worker_id=settings.worker_id,
             signals=self.signals,
+            coordination=self.coordination,
+            on_schedule=self.expects_schedules.set,
+            uniques=self.registry.uniques(settings),
             destinations=destinations,
             clock_ns=self.clock_ns,
         )
 
-    async def _enqueue(self, definition: JobDefinition[..., object], data: object, delay: float | None) -> OccurrenceId:
+    async def _enqueue(
+        self, definition: JobDefinition[..., object], data: object, options: EnqueueOptions
+    ) -> OccurrenceId:
         if is_on_asyncio():
-            return await in_thread_of(self, partial(self._enqueue, definition, data, delay))
+            return await in_thread_of(self, partial(self._enqueue, definition, data, options))
         link = self._house.publishing if self._house is not None else None
         if link is not None and link.current is not None:  # the connection that is open already
-            return await self.client().over(link).enqueue(definition, data, delay=delay)
+            return await self.client().over(link).enqueue(definition, data, **options)
         async with self.client() as client:
-            return await client.enqueue(definition, data, delay=delay)
+            return await client.enqueue(definition, data, **options)
 
     def prepare(self) -> None:
         """Look everything up that serving needs; raises `SettingsError` with every mistake in jobs and settings.
@@ -248,14 +225,13 @@ class Worker:
         Serving begins with it. Called alone, it fills `registry.jobs` and starts nothing.
         """
         settings = self.settings
-        problems = list(contradictions(self._told.resolved, settings, self._given))
-        provided, named = self.providers.types, self._told.resolved.jobs
-        prepare = partial(self.registry.prepare, settings, context_type=JobContext, provided=provided, named=named)
-        for look_up in (partial(self.providers.check, JobContext), prepare):
-            try:
-                look_up()
-            except SettingsError as error:
-                problems += error.problems
+        resolved = self._told.resolved
+        problems = [
+            *contradictions(resolved, settings, self._given),
+            *unkept(settings, {**self.timetable.declared, **settings.schedules}, is_kept=self.coordination is not None),
+            *self.look_up(settings, resolved.jobs, resolved.schedules),
+            *keyless(settings, self.registry.jobs, is_kept=self.coordination is not None),
+        ]
         if problems:
             raise SettingsError(problems)
 

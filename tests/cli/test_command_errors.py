@@ -143,7 +143,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
         "routing_key, properties, body_raw; the bare body of a job message has at least id and jobNameInWorker.",
     ),
     "lifespan raises": (
-        ["dev", "falling:worker", "--socket", "{folder}/s"],
+        ["dev", "falling:worker", "--no-data", "--socket", "{folder}/s"],
         1,
         "error: Your code raised this outside of a job:\n"
         "Traceback (most recent call last):\n"

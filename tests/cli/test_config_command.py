@@ -156,7 +156,6 @@ async def test_check_tells_of_every_key_of_a_dotnet_file_what_becomes_of_it(fold
     notes = {text.partition(" has no effect")[0]: start.split()[0] for start, text in told if "no effect" in text}
     assert notes == {
         "App": "ok",
-        "ConnectionStrings": "ok",
         "Orleans": "ok",
         "Redis:Configuration": "warning",
         "Dapr": "ok",

@@ -13,6 +13,8 @@ from milvaion_trio.cli.control import (
     Problem,
     Publish,
     Reported,
+    Request,
+    Scheduling,
     encode_answer,
     encode_request,
     read_answer,
@@ -26,6 +28,8 @@ REQUESTS = [
     Publish(body_raw="\udcff{}", exchange="", routing_key="q", properties={"headers": {}}, wait=False),
     Publish(body_raw="{}"),
     Cancel(occurrence_id="x", reason="because"),
+    Scheduling(act="list"),
+    Scheduling(act="add", job="Poll", keywords={"every": 1.5, "data": {"to": "ä"}, "id": "p"}, count=3),
 ]
 
 ANSWERS = [
@@ -37,7 +41,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
-def test_a_request_is_read_as_it_was_sent(request_: Enqueue | Publish | Cancel) -> None:
+def test_a_request_is_read_as_it_was_sent(request_: Request) -> None:
     assert read_request(encode_request(request_).encode()) == request_
 
 
@@ -52,7 +56,7 @@ def test_an_answer_is_read_as_it_was_sent(answer: Reported | Done | Problem) -> 
         (b"{", "A line must be one JSON object; this one is no JSON: "),
         (b"[1]", "A line must be one JSON object, not list."),
         (b"{}", "The member 'do' of the request is None; it must be a text."),
-        (b'{"do":"dance"}', "A request cannot ask to 'dance'; it can ask to enqueue, publish, cancel."),
+        (b'{"do":"dance"}', "A request cannot ask to 'dance'; it can ask to enqueue, publish, cancel, schedule."),
         (b'{"do":"enqueue"}', "The member 'job' of the request is None; it must be a text."),
         (b'{"do":"enqueue","job":"A","wait":1}', "The member 'wait' of the request is 1; it must be true or false."),
         (b'{"do":"enqueue","job":"A","delay":-1}', "The member 'delay' of the request is -1; it must be a number of"),

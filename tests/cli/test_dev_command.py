@@ -129,7 +129,7 @@ def test_an_unknown_job_is_answered_with_the_nearest_name(dev: DevWorker) -> Non
 
 
 def test_a_second_dev_worker_leaves_the_socket_to_the_first(dev: DevWorker) -> None:
-    ended = dev.ask("dev", "sample_worker:worker")
+    ended = dev.ask("dev", "sample_worker:worker", "--no-data")
 
     assert ended.code == 1
     assert ended.err == (
@@ -197,7 +197,7 @@ def test_what_still_waits_is_counted_when_leaving(short_folder: Path, tmp_path: 
 def test_a_place_that_cannot_be_used_is_explained(kind: str, text: str, short_folder: Path) -> None:
     folder = short_folder / "milvaion-trio"
     place = folder / "dev.sock"
-    arguments = ["dev", "sample_worker:worker"]
+    arguments = ["dev", "sample_worker:worker", "--no-data"]
     match kind:
         case "file":
             folder.mkdir(mode=0o700)

@@ -28,9 +28,11 @@ TLS = ROOT / "docs" / "how-to" / "connect-to-rabbitmq-over-tls.md"
 WALKS = (
     ROOT / "README.md",
     ROOT / "docs" / "tutorial" / "first-worker.md",
+    ROOT / "docs" / "tutorial" / "scheduled-report.md",
     ROOT / "docs" / "how-to" / "join-a-cluster.md",
     ROOT / "docs" / "how-to" / "configure.md",
     TLS,
+    ROOT / "docs" / "how-to" / "keep-a-history.md",
     ROOT / "docs" / "how-to" / "keep-reports-on-disk.md",
     ROOT / "docs" / "how-to" / "migrate-from-the-dotnet-sdk.md",
     ROOT / "docs" / "how-to" / "run-cpu-and-asyncio-code.md",
@@ -127,12 +129,13 @@ def _lay_certificates(folder: Path, environment: dict[str, str]) -> None:
 
 
 class _Walk:
-    """Somebody who types the commands of a page: one worker in the background, all else in the foreground."""
+    """Somebody who types the commands of a page: a worker and a monitor in the background, all else in front."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
         self._environment = environment
         self._worker: trio.Process | None = None
+        self._monitor: trio.Process | None = None
         self.printed = ""
         """Everything that was printed."""
 
@@ -140,9 +143,11 @@ class _Walk:
         """Run a command; those that install things or make folders were done before."""
         words = shlex.split(line, comments=True)
         match list(itertools.dropwhile(re.compile(r"\w+=").match, words)):  # variables for one command come first
+            case ["milvaion-trio", "monitor", *_]:
+                self._monitor = await self._started(line)
             case ["milvaion-trio", "dev" | "run", *_]:
                 await self._stop_worker()
-                await self._start_worker(line)
+                self._worker = await self._started(line)
             case ["milvaion-trio", *_] | ["python", *_]:
                 done = await trio.run_process(
                     line,
@@ -164,11 +169,13 @@ class _Walk:
         try:
             yield
             await self._stop_worker()
+            await self._stopped(self._monitor)
         finally:
             await _end(self._worker)
+            await _end(self._monitor)
 
-    async def _start_worker(self, line: str) -> None:
-        self._worker = await trio.lowlevel.open_process(
+    async def _started(self, line: str) -> trio.Process:
+        process = await trio.lowlevel.open_process(
             shlex.split(line),
             cwd=self._folder,
             env=self._environment,
@@ -176,24 +183,28 @@ class _Walk:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        assert self._worker.stdout is not None
+        assert process.stdout is not None
         said = b""
         while b"ready" not in said:
-            chunk = await self._worker.stdout.receive_some()
+            chunk = await process.stdout.receive_some()
             assert chunk, said.decode()
             said += chunk
+        return process
 
     async def _stop_worker(self) -> None:
-        """Ctrl-C, as the pages say: what runs may end."""
-        if self._worker is None:
-            return
-        self._worker.send_signal(signal.SIGINT)
-        assert self._worker.stdout is not None
-        said = b"".join([chunk async for chunk in self._worker.stdout]).decode()
-        assert await self._worker.wait() == 0, said
-        self.printed += said
-        await _end(self._worker)
+        await self._stopped(self._worker)
         self._worker = None
+
+    async def _stopped(self, process: trio.Process | None) -> None:
+        """Ctrl-C, as the pages say: what runs may end."""
+        if process is None:
+            return
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        said = b"".join([chunk async for chunk in process.stdout]).decode()
+        assert await process.wait() == 0, said
+        self.printed += said
+        await _end(process)
 
 
 async def _end(process: trio.Process | None) -> None:

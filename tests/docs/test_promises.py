@@ -9,6 +9,7 @@ from tests.cli import test_typical_mistakes as mistakes
 from tests.docs.markdown import ROOT, blocks
 
 GUARANTEES = (ROOT / "docs" / "explanation" / "guarantees.md").read_text(encoding="utf-8")
+LEASES = (ROOT / "docs" / "explanation" / "leases-and-fencing.md").read_text(encoding="utf-8")
 MESSAGES = (ROOT / "docs" / "how-to" / "troubleshoot.md").read_text(encoding="utf-8")
 QUOTED = [line for _, line in re.findall(r"^- (`+) ?(.+?) ?\1$", MESSAGES, re.MULTILINE)]
 """The messages that it explains, with a gap for what differs."""
@@ -17,10 +18,18 @@ GAP = "…"
 
 
 def test_every_test_that_a_guarantee_names_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", GUARANTEES)
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", GUARANTEES + LEASES)
 
-    assert len(named) > 20
+    assert len(named) > 60
     assert [f"{path}::{name}" for path, name in named if name not in functions(path)] == []
+
+
+def test_every_fault_of_the_page_about_leases_names_a_test_or_a_scenario() -> None:
+    faults = re.findall(r"^\| ([^|]+) \| [^|]+ \| ([^|]+) \|$", LEASES.partition("## Faults")[2], re.MULTILINE)
+
+    shown = [fault for fault, test in faults[2:] if re.search(r"`tests/[\w/]+\.py::test_\w+`|\bT\d\d\b", test)]
+    assert len(shown) > 15
+    assert shown == [fault for fault, _ in faults[2:]]
 
 
 def test_every_guarantee_names_a_test() -> None:

@@ -17,8 +17,8 @@ from tests.support.reports import FINAL, A
 
 from milvaion_trio.broker.amqp import decoding
 from milvaion_trio.broker.amqp.encoding import publish_frames
+from milvaion_trio.disk.header_text import plain, restored
 from milvaion_trio.model.envelope import HeaderValue, Message, Publication
-from milvaion_trio.outbox.header_text import plain, restored
 from milvaion_trio.outbox.store import _row, _stored
 from milvaion_trio.ports import Report
 

@@ -14,12 +14,12 @@ from trio.testing import MockClock
 from milvaion_trio import Client, JobSettings, Worker, WorkerSettings
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.broker.embedded.links import EmbeddedPublisher
-from milvaion_trio.client import Destination, dispatch_message
 from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, NotPublished
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.model.settings import RabbitMQSettings, RedisSettings
 from milvaion_trio.ports import Binding, Exchange, Queue, Topology
+from milvaion_trio.runtime.dispatching import Destination, dispatch_message
 from milvaion_trio.signals.redis import RedisSignals
 from milvaion_trio.testing import under_test
 

@@ -9,10 +9,10 @@ from trio.testing import MockClock
 
 from milvaion_trio import JobCancelled, JobContext, Worker
 from milvaion_trio.broker.embedded import EmbeddedBroker
-from milvaion_trio.client import Destination, dispatch_message
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Message
 from milvaion_trio.model.occurrence import OccurrenceStatus
+from milvaion_trio.runtime.dispatching import Destination, dispatch_message
 from milvaion_trio.testing import under_test
 
 

@@ -3,6 +3,7 @@
 A new transport adds its `BrokerKind` to `BROKERS` and gets the whole suite.
 """
 
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
@@ -13,10 +14,12 @@ from attrs import frozen
 from tests.support import servers
 from tests.support.amqp import connect
 from tests.support.amqp_faults import FULL_QUEUE, PublisherFaults, is_kind
+from tests.support.disks import in_place
 from tests.support.proxy import Passage, open_proxy
 from tests.support.servers import RabbitMQServer
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
+from milvaion_trio.broker.embedded.durable import DurableBroker
 from milvaion_trio.broker.ladder import LADDER
 from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.model.settings import RabbitMQSettings
@@ -63,8 +66,18 @@ class BrokerKind:
 
 @asynccontextmanager
 async def _embedded() -> AsyncIterator[BrokerUnderTest]:
-    broker = EmbeddedBroker()
+    yield _with_faults(EmbeddedBroker())
 
+
+@asynccontextmanager
+async def _durable() -> AsyncIterator[BrokerUnderTest]:
+    """Without a thread for the disk, so that a virtual clock never overtakes it."""
+    with tempfile.TemporaryDirectory(prefix="mtrio-queues-") as folder:
+        async with DurableBroker(folder, open_writer=in_place, clock=trio.current_time).open() as broker:
+            yield _with_faults(broker)
+
+
+def _with_faults(broker: EmbeddedBroker) -> BrokerUnderTest:
     async def drop(which: Links) -> None:
         await trio.lowlevel.checkpoint()
         broker.drop_connection(which)
@@ -88,7 +101,7 @@ async def _embedded() -> AsyncIterator[BrokerUnderTest]:
         with broker.blocking("low on memory"):
             yield
 
-    yield BrokerUnderTest(
+    return BrokerUnderTest(
         broker=broker,
         drop=drop,
         unreachable=unreachable,
@@ -186,6 +199,7 @@ async def _empty(port: int, vhost: str, queues: set[str]) -> None:
 
 BROKERS = (
     BrokerKind(name="embedded", has_virtual_time=True, knows_destinations=True, open=_embedded, open_alone=_embedded),
+    BrokerKind(name="durable", has_virtual_time=True, knows_destinations=True, open=_durable, open_alone=_durable),
     *(
         BrokerKind(
             name=driver,

@@ -190,15 +190,24 @@ class DevWorker:
 
 @contextmanager
 def serving_dev(
-    target: str, folder: Path, *, socket: Path | None = None, env: Mapping[str, str] | None = None
+    target: str,
+    folder: Path,
+    *,
+    socket: Path | None = None,
+    data: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[DevWorker]:
-    """A dev worker that is killed on leaving, if it still runs; call `read_until("ready")` before asking it."""
+    """A dev worker that is killed on leaving, if it still runs; call `read_until("ready")` before asking it.
+
+    Without a folder for data it keeps nothing.
+    """
     env = environment() if env is None else env
     place = () if socket is None else ("--socket", socket)
+    keeping = ("--no-data",) if data is None else ("--data", data)
     messages = folder / "messages.jsonl"
     with messages.open("w", encoding="utf-8") as stdout:
         process = subprocess.Popen(
-            forked_command("dev", target, "--messages", *place),
+            forked_command("dev", target, "--messages", *place, *keeping),
             cwd=HERE,
             env=env,
             stdin=subprocess.DEVNULL,

@@ -11,9 +11,9 @@ from pathlib import Path
 import trio
 from attrs import define, field
 
+from milvaion_trio.disk.writer import Done, OpenWriter, Work, Writer, open_writer
 from milvaion_trio.outbox.disk import DiskOutbox
 from milvaion_trio.outbox.file import OutboxFile
-from milvaion_trio.outbox.writer import Done, OpenWriter, Work, Writer, open_writer
 
 __all__ = ["HeldWriter", "InPlaceWriter", "disk_outbox", "in_place", "outbox_file"]
 

@@ -14,11 +14,11 @@ from attrs import define, field
 from tests.support.disks import disk_outbox
 from tests.support.reports import FINAL, A, Reception, attempt, report
 
+from milvaion_trio.disk.writer import OpenWriter, open_writer
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.disk import DiskOutbox
 from milvaion_trio.outbox.store import Store
-from milvaion_trio.outbox.writer import OpenWriter, open_writer
 
 __all__ = ["FailingDisk", "Troubles", "all_sent", "conclude", "left_by_a_kill", "opened", "rows_of", "written"]
 

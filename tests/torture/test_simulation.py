@@ -24,7 +24,7 @@ FOUND_AT = {
     "ack-before-confirm": 0,
     "no-concluded-check": 1,
     "no-adoption": 3,
-    "order-broken": 48,
+    "order-broken": 161,
     "old-retry-count": 0,
     "forgotten-before-confirm": 8,
     "published-before-written": 1,

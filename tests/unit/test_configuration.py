@@ -9,7 +9,7 @@ from tests.support.readmes import AEVATAR_README, SDK_README, SDK_RETRIES
 
 from milvaion_trio.configuration import Resolved, resolve
 from milvaion_trio.model.errors import SettingsError
-from milvaion_trio.model.settings import JobSettings, RabbitMQSettings, RedisSettings, WorkerSettings
+from milvaion_trio.model.settings import JobSettings, MonitorSettings, RabbitMQSettings, RedisSettings, WorkerSettings
 from milvaion_trio.model.wire import Dialect
 
 Resolve = Callable[..., Resolved]
@@ -66,10 +66,11 @@ def test_the_other_file_of_the_sdk_readme_loads_unchanged(resolved: Resolve) -> 
 
 
 def test_the_file_of_the_aevatar_readme_loads_unchanged(resolved: Resolve) -> None:
-    """Its sections are somebody else's, so a line says that nothing in it counts; who reads its `Redis` wants ours."""
+    """Of its sections only the database counts, and a line says so; who reads its `Redis` wants ours."""
     result = resolved({"appsettings.json": AEVATAR_README})
 
-    assert result.settings == WorkerSettings(rabbitmq=RabbitMQSettings(), redis=RedisSettings())
+    history = MonitorSettings(mongodb="mongodb://localhost:27017/Aevatar")
+    assert result.settings == WorkerSettings(rabbitmq=RabbitMQSettings(), redis=RedisSettings(), monitor=history)
     assert result.warnings == (
         "appsettings.json: Redis:Configuration has no effect; cancel signals come over the Redis of "
         "Worker:Redis:ConnectionString: write it there.",

@@ -126,7 +126,6 @@ def test_every_key_with_an_effect_has_it() -> None:
     ("key", "value"),
     [
         ("Worker:HealthCheck:Enabled", "true"),
-        ("Worker:ExternalScheduler:Source", '"Quartz"'),
         ("JobConsumers:J:LogUserFriendlyLogsViaLogger", '"True"'),
     ],
 )

@@ -2,7 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
 from typing import cast
@@ -15,7 +16,9 @@ from tests.support.toml_text import written
 
 from milvaion_trio.configuration import resolve
 from milvaion_trio.configuration.environment import variable
-from milvaion_trio.configuration.keys import SETTINGS
+from milvaion_trio.configuration.keys import MAPPINGS, SETTINGS, is_of_named
+from milvaion_trio.model.schedule import Misfire, Overlap
+from milvaion_trio.model.schedule_settings import ScheduleSettings
 from milvaion_trio.model.settings import (
     HeartbeatSettings,
     JobSettings,
@@ -50,6 +53,34 @@ JOBS = st.builds(
     jitter=st.none() | st.floats(0, 1),
     max_delay=st.none() | SECONDS,
 )
+
+DATES = st.datetimes(timezones=st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))))
+
+SCHEDULES = st.builds(
+    ScheduleSettings,
+    job=st.none() | FULL_TEXTS,
+    cron=st.none() | FULL_TEXTS,
+    timezone=st.none() | FULL_TEXTS,
+    every=st.none() | st.floats(0.1, 1e300),
+    at=st.none() | DATES,
+    data=st.none() | st.sampled_from(["null", "1", '{"to": "ä"}', '["a", null]']),
+    overlap=st.none() | st.sampled_from(Overlap),
+    misfire=st.none() | st.sampled_from(Misfire),
+    misfire_limit=st.none() | st.integers(1, 10_000),
+    grace=st.none() | SECONDS,
+    jitter=st.none() | SECONDS,
+    start=st.none() | DATES,
+    end=st.none() | DATES,
+    max_runs=st.none() | COUNTS,
+    disable_after=st.none() | WHOLE,
+    failure_window=st.none() | SECONDS,
+    lost_after=st.none() | st.floats(1, 1e300),
+)
+
+
+def once_in_any_case(named: Mapping[str, object]) -> bool:
+    return len({name.lower() for name in named}) == len(named)
+
 
 SETTINGS_OF_WORKERS = st.builds(
     WorkerSettings,
@@ -99,9 +130,8 @@ SETTINGS_OF_WORKERS = st.builds(
     reporting=st.builds(ReportingSettings, local_occurrences=st.booleans()),
     shutdown=st.builds(ShutdownSettings, drain_timeout=SECONDS, cleanup_timeout=SECONDS, flush_timeout=SECONDS),
     job_defaults=JOBS,
-    jobs=st.dictionaries(JOB_NAMES, JOBS, max_size=3).filter(
-        lambda jobs: len({name.lower() for name in jobs}) == len(jobs)
-    ),
+    jobs=st.dictionaries(JOB_NAMES, JOBS, max_size=3).filter(once_in_any_case),
+    schedules=st.dictionaries(JOB_NAMES, SCHEDULES, max_size=2).filter(once_in_any_case),
 )
 
 
@@ -115,13 +145,29 @@ def said(settings: WorkerSettings) -> Iterator[tuple[tuple[str, ...], object]]:
             deeper = (*place, attribute.name)
             if section_of(type(inner)) is not None:
                 yield from below(cast("AttrsInstance", inner), deeper)
-            elif inner not in (None, ()) and attribute.name != "jobs":
-                yield paths[deeper], inner.value if isinstance(inner, Enum) else inner
+            elif inner not in (None, ()) and attribute.name not in ("jobs", "schedules"):
+                yield paths[deeper], plain_value(inner)
 
     yield from below(settings, ())
-    for name, job in settings.jobs.items():
-        for path, value in below(job, ("jobs", "<job>")):
-            yield (path[0], name, path[2]), value
+    for mapped in MAPPINGS:
+        for name, one in getattr(settings, mapped.attribute).items():
+            for path, value in below(one, (mapped.attribute, mapped.any_name)):
+                yield (path[0], name, path[2]), value
+
+
+def plain_value(value: object) -> object:
+    """As files hold it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value.value if isinstance(value, Enum) else value
+
+
+def only_named(settings: WorkerSettings) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Something of every job and schedule that says nothing: that they are there."""
+    for mapped in MAPPINGS:
+        first = next(iter(fields(mapped.kind))).name
+        for name in getattr(settings, mapped.attribute):
+            yield (mapped.section, name, first), None
 
 
 def nested(said: Iterable[tuple[tuple[str, ...], object]]) -> dict[str, object]:
@@ -149,11 +195,13 @@ def nested_by_attribute(settings: WorkerSettings) -> dict[str, object]:
             table = inner
         table[place[-1]] = list(value) if isinstance(value, tuple) else value
 
-    for name in settings.jobs:
-        values.setdefault("jobs", {})[name] = {}  # type: ignore[index] # made here
+    for mapped in MAPPINGS:
+        for name in getattr(settings, mapped.attribute):
+            values.setdefault(mapped.attribute, {})[name] = {}  # type: ignore[index] # made here
+    named = {mapped.section: mapped for mapped in MAPPINGS}
     for path, value in said(settings):
-        if path[0] == "JobConsumers":
-            put(value, "jobs", path[1], places["JobConsumers", "<job>", path[2]][-1])
+        if (one := named.get(path[0])) is not None:
+            put(value, one.attribute, path[1], places[one.section, one.any_name, path[2]][-1])
         else:
             put(value, *places[path])
     return values
@@ -168,7 +216,7 @@ def plain(value: object) -> str:
 def test_settings_written_as_a_file_are_read_as_they_were(settings: WorkerSettings) -> None:
     """A file cannot say that there is no RabbitMQ, and says by an empty text that there is no Redis."""
     settings = evolve(settings, rabbitmq=settings.rabbitmq or RabbitMQSettings())
-    everything = [*said(settings), *((("JobConsumers", name, "ConsumerId"), None) for name in settings.jobs)]
+    everything = [*said(settings), *only_named(settings)]
     if settings.redis is None:
         everything.append((("Worker", "Redis", "ConnectionString"), ""))
     # What is said twice counts as said last, so null comes first.
@@ -189,7 +237,7 @@ def test_toml_and_json_of_the_same_settings_are_equal(settings: WorkerSettings) 
     settings = evolve(
         settings, rabbitmq=settings.rabbitmq or RabbitMQSettings(), redis=settings.redis or RedisSettings()
     )
-    everything = [*said(settings), *((("JobConsumers", name, "ConsumerId"), None) for name in settings.jobs)]
+    everything = [*said(settings), *only_named(settings)]
     file = nested(sorted(everything, key=lambda path_and_value: path_and_value[1] is not None))
 
     with tempfile.TemporaryDirectory() as folder:
@@ -208,14 +256,20 @@ def test_toml_and_json_of_the_same_settings_are_equal(settings: WorkerSettings) 
 @effort(max_examples=40)
 def test_settings_written_as_variables_are_read_as_they_were(settings: WorkerSettings, is_ours: bool) -> None:
     """In either form; of a job somebody must say something."""
-    settings = evolve(settings, jobs={name: job for name, job in settings.jobs.items() if job != JobSettings()})
+    settings = evolve(
+        settings,
+        jobs={name: job for name, job in settings.jobs.items() if job != JobSettings()},
+        schedules={name: one for name, one in settings.schedules.items() if one != ScheduleSettings()},
+    )
     environ: dict[str, str] = {}
     for path, value in said(settings):
         for number, item in enumerate(value) if isinstance(value, tuple) else [(None, value)]:
             full = path if number is None else (*path, str(number))
             name = "__".join(full)
             if is_ours:
-                name = variable(full).replace(full[1].upper(), full[1]) if path[0] == "JobConsumers" else variable(full)
+                name = variable(full)
+                if is_of_named(path):  # as it is written, since names of ours keep their case
+                    name = name.replace(f"__{full[1].upper()}__", f"__{full[1]}__", 1)
             environ[name] = plain(item)
 
     resolved = resolve(WorkerSettings(), config=None, environ=environ, folder=Path("/nonexistent"))

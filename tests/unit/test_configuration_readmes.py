@@ -19,6 +19,7 @@ from milvaion_trio.model.settings import WorkerSettings
 FILES = {"sdk": SDK_README, "sdk, outbox": SDK_OFFLINE, "sdk, retries": SDK_RETRIES, "aevatar": AEVATAR_README}
 
 USED = "used"
+HISTORY = "used as Worker:Monitor:Mongodb"
 SEE_WORKER = "OfflineResilience is read inside of Worker only; write Worker:OfflineResilience."
 
 MEANINGS = {
@@ -55,7 +56,7 @@ MEANINGS = {
     },
     "aevatar": {
         "App:Name": "App has no effect; it is another program's; this worker is named by Worker:WorkerId.",
-        "ConnectionStrings:Default": "ConnectionStrings has no effect; this worker keeps nothing in a database; ",
+        "ConnectionStrings:Default": HISTORY,
         "Orleans:ClusterId": "Orleans has no effect; this worker joins no Orleans cluster.",
         "Orleans:ServiceId": "Orleans has no effect; this worker joins no Orleans cluster.",
         "Orleans:ClientName": "Orleans has no effect; this worker joins no Orleans cluster.",
@@ -102,8 +103,9 @@ def test_no_key_of_the_readmes_is_left_out(name: str) -> None:
 def test_every_key_means_what_is_stated(name: str, key: str) -> None:
     resolved, meaning = read(FILES[name]), MEANINGS[name][key]
 
-    if meaning == USED:
-        assert resolved.origins[find(key.split(":")).place[:3]] == "appsettings.json"
+    if meaning in (USED, HISTORY):
+        place = ("monitor", "mongodb") if meaning == HISTORY else find(key.split(":")).place[:3]
+        assert resolved.origins[place] == "appsettings.json"
         assert not any(key in line for line in resolved.warnings + resolved.notes)
     else:
         lines = resolved.warnings if key.partition(":")[0] in WARNED else resolved.notes

@@ -8,7 +8,15 @@ from attrs import frozen
 
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.ids import OccurrenceId
-from milvaion_trio.runtime.definition import Job, JobDefinition, RunMode, define_job, definition_problems, job
+from milvaion_trio.runtime.definition import (
+    EnqueueOptions,
+    Job,
+    JobDefinition,
+    RunMode,
+    define_job,
+    definition_problems,
+    job,
+)
 
 
 class Context:
@@ -94,14 +102,14 @@ async def test_enqueue_hands_over_to_what_is_bound() -> None:
     definition = job()(send_email)
     sent: list[object] = []
 
-    async def dispatch(job: JobDefinition[..., object], data: object, delay: float | None) -> OccurrenceId:
-        sent.append((job, data, delay))
+    async def dispatch(job: JobDefinition[..., object], data: object, options: EnqueueOptions) -> OccurrenceId:
+        sent.append((job, data, options))
         return OccurrenceId("o-1")
 
     definition.bind(dispatch)
 
     assert await definition.enqueue(Email("a"), delay=5) == "o-1"
-    assert sent == [(definition, Email("a"), 5)]
+    assert sent == [(definition, Email("a"), {"delay": 5})]
 
 
 async def test_enqueue_without_a_worker_says_what_to_do() -> None:

@@ -61,14 +61,14 @@ async def test_processes_forked_from_one_that_imported_it_all_count_each_others_
     ("settings", "name"),
     [
         (WorkerSettings(), "the memory of this process"),
-        (WorkerSettings(redis=RedisSettings()), "Redis at localhost:6379"),
+        (WorkerSettings(redis=RedisSettings()), "the memory of this process"),
         (WorkerSettings(rabbitmq=RabbitMQSettings(), redis=RedisSettings()), "Redis at localhost:6379"),
         (WorkerSettings(rabbitmq=RabbitMQSettings()), None),
     ],
     ids=["nothing", "redis", "both", "rabbitmq"],
 )
 def test_who_keeps_leases_and_schedules(settings: WorkerSettings, name: str | None) -> None:
-    """Redis where there is one; RabbitMQ alone cannot."""
+    """Redis for those on RabbitMQ, which alone cannot; no other process reaches the queues of an embedded broker."""
     coordination = coordination_for(settings)
 
     assert (coordination and coordination.name) == name

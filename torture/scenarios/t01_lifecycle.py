@@ -88,6 +88,7 @@ SCENARIO: Final = Scenario(
     full=Size(jobs=50),
     short=Size(jobs=1, patience=6),
     play=play,
+    agrees=True,
     sabotages={"running-after-final": frozenset({"I3"})},
     slow_bites=frozenset({"running-after-final"}),
 )

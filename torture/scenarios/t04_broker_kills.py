@@ -39,6 +39,7 @@ SCENARIO: Final = Scenario(
     full=Size(jobs=10_000, faults=50, patience=40, limit=1500),
     short=Size(jobs=600, faults=2, patience=20),
     play=play,
+    agrees=True,
     hurts_broker=True,
     api={"status_interval": 0.05},  # slow enough for statuses to be in its queue when the broker dies
     sabotages={"transient-status": frozenset({"I1"})},

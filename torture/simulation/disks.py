@@ -16,12 +16,12 @@ from typing import Final, Protocol
 import trio
 from attrs import define, field
 
+from milvaion_trio.disk.writer import Done, Work, Writer
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.outbox.batch import Batch
 from milvaion_trio.outbox.disk import DiskOutbox
 from milvaion_trio.outbox.file import OutboxFile
 from milvaion_trio.outbox.store import CONCLUDED
-from milvaion_trio.outbox.writer import Done, Work, Writer
 from milvaion_trio.runtime.reporting import label
 from torture.simulation.plan import Point
 
@@ -30,7 +30,7 @@ __all__ = ["Disk", "Process"]
 COMMIT: Final = 0.0
 """Seconds that a write takes on a good day: no time, and the next pass of the scheduler."""
 LEAVE_TIMEOUT: Final = 5.0
-"""Seconds for what is handed over when the outbox is left; as in `outbox.writer`."""
+"""Seconds for what is handed over when the outbox is left; as in `disk.writer`."""
 
 
 class Process(Protocol):

@@ -15,8 +15,8 @@ from aio_pika.abc import AbstractIncomingMessage
 from benchmarks.peers.programs.marking import URL, count_and_text, mark
 from trio_asyncio import aio_as_trio
 
-from milvaion_trio.client import Destination, dispatch_message
 from milvaion_trio.model import topology
+from milvaion_trio.runtime.dispatching import Destination, dispatch_message
 
 QUEUE = "bench"
 IN_FLIGHT = 100

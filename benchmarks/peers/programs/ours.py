@@ -8,7 +8,6 @@ from benchmarks.peers.programs.marking import count_and_text, mark
 from benchmarks.peers.programs.told import read
 
 from milvaion_trio import JobSettings, Worker, WorkerSettings
-from milvaion_trio.client import Destination, dispatch_message
 from milvaion_trio.model import topology
 from milvaion_trio.model.settings import (
     OfflineResilienceSettings,
@@ -18,6 +17,7 @@ from milvaion_trio.model.settings import (
     ShutdownSettings,
 )
 from milvaion_trio.runtime.declaration import topology_of
+from milvaion_trio.runtime.dispatching import Destination, dispatch_message
 
 TOLD = read()
 

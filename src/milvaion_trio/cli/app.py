@@ -15,16 +15,31 @@ from milvaion_trio.cli.completion import completion
 from milvaion_trio.cli.config import check_config, show_config
 from milvaion_trio.cli.demo import demo
 from milvaion_trio.cli.dev import dev
+from milvaion_trio.cli.dlq import list_failures, purge_failures, replay_failures, show_failure
 from milvaion_trio.cli.failures import ExitCode, explain, own_traceback
+from milvaion_trio.cli.history import history, show_occurrence
 from milvaion_trio.cli.list_jobs import list_jobs
+from milvaion_trio.cli.monitor import monitor
 from milvaion_trio.cli.new import new
 from milvaion_trio.cli.outbox import flush_outbox, list_outbox
 from milvaion_trio.cli.reload import COMMAND_LINE
 from milvaion_trio.cli.remote import cancel, enqueue
+from milvaion_trio.cli.retry import retry
 from milvaion_trio.cli.run import run
+from milvaion_trio.cli.schedule import (
+    add_schedule,
+    list_schedules,
+    pause_schedule,
+    remove_schedule,
+    resume_schedule,
+    trigger_schedule,
+)
+from milvaion_trio.cli.schedule_next import next_times
+from milvaion_trio.cli.scheduler import scheduler
 from milvaion_trio.cli.schema import schema
 from milvaion_trio.cli.terminal import fail, forget_output, help_console, say_all_in_any_encoding, write_json
 from milvaion_trio.cli.topology import drain, drop, show
+from milvaion_trio.cli.workers import workers
 from milvaion_trio.model.exception_groups import leaves
 from milvaion_trio.worker import __version__
 
@@ -54,6 +69,14 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "enqueue": (enqueue, "[JOB]"),
     "cancel": (cancel, "OCCURRENCE_ID"),
     "run": (run, "MODULE:WORKER"),
+    "scheduler": (scheduler, "[MODULE:WORKER]"),
+    "schedule list": (list_schedules, ""),
+    "schedule add": (add_schedule, "JOB"),
+    "schedule pause": (pause_schedule, "ID"),
+    "schedule resume": (resume_schedule, "ID"),
+    "schedule trigger": (trigger_schedule, "ID"),
+    "schedule remove": (remove_schedule, "ID"),
+    "schedule next": (next_times, "EXPRESSION|ID"),
     "list": (list_jobs, "MODULE:WORKER"),
     "check": (check, "MODULE:WORKER"),
     "config show": (show_config, "[MODULE:WORKER]"),
@@ -64,13 +87,25 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "topology show": (show, "[MODULE:WORKER]"),
     "topology drain": (drain, "[MODULE:WORKER]"),
     "topology drop": (drop, "[MODULE:WORKER]"),
+    "monitor": (monitor, ""),
+    "history": (history, ""),
+    "occurrences show": (show_occurrence, "OCCURRENCE_ID"),
+    "workers": (workers, ""),
+    "retry": (retry, "OCCURRENCE_ID"),
+    "dlq list": (list_failures, ""),
+    "dlq show": (show_failure, "OCCURRENCE_ID"),
+    "dlq replay": (replay_failures, "[OCCURRENCE_ID...]"),
+    "dlq purge": (purge_failures, "[OCCURRENCE_ID...]"),
     "completion": (completion, "SHELL"),
 }
 """Every command in the order of `--help`, and its arguments as its usage shows them."""
 _GROUPS = {
     "config": "See which settings hold here, where each comes from, and what is wrong with them.",
+    "schedule": "See when jobs run by themselves, and decide it.",
     "outbox": "See what a worker still has to report, and send it when no worker does.",
     "topology": "Look at the exchanges and queues of a cluster, and clear up those that are ours.",
+    "occurrences": "See all that a monitor has kept of an occurrence.",
+    "dlq": "See what failed for good, run it once more, or delete it.",
 }
 
 

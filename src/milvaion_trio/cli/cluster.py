@@ -5,8 +5,10 @@ workers and to the Milvaion server; no answer comes back here.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 from attrs import frozen
@@ -15,19 +17,23 @@ from milvaion_trio import configuration
 from milvaion_trio.cli import message_file
 from milvaion_trio.cli.control import Cancel, Done, Enqueue, Publish
 from milvaion_trio.cli.failures import CommandFailed
-from milvaion_trio.client import Client, Destination
+from milvaion_trio.client import Client
 from milvaion_trio.configuration import Override
 from milvaion_trio.model import headers, topology
+from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, NotPublished, SettingsError
 from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.messages import Cancellation, JobMessage
 from milvaion_trio.model.settings import RabbitMQSettings, WorkerSettings
 from milvaion_trio.runtime.definition import nearest
+from milvaion_trio.runtime.dispatching import Destination
 from milvaion_trio.transports import broker_for, signals_for
 from milvaion_trio.worker import Worker
 
 __all__ = ["Cluster", "cluster_of", "find_cluster", "the_cluster"]
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to try for RabbitMQ: enough for a lost packet or two, and little for a typing mistake."""
@@ -57,8 +63,26 @@ class Cluster:
 
         Raises `CommandFailed` or `NotPublished`. If cancelled, it may have been published.
         """
+        return await self._confirmed(partial(self._enqueue, request, group))
+
+    async def publish(self, publication: Publication) -> OccurrenceId:
+        """Publish a dispatch message that was made elsewhere, and return its occurrence id when it is confirmed.
+
+        Raises and is cancelled as `enqueue`.
+        """
+
+        async def publish() -> OccurrenceId | None:
+            async with Client.from_settings(self.settings, connect_timeout=CONNECT_TIMEOUT) as client:
+                with trio.move_on_after(PATIENCE):
+                    return await client.publish(publication)
+            return None
+
+        return await self._confirmed(publish)
+
+    async def _confirmed(self, act: Callable[[], Awaitable[T | None]]) -> T:
+        """What it returns, or why it was not done: `None` means that no confirm came in time."""
         try:
-            done = await self._enqueue(request, group)
+            done = await act()
         except BrokerUnreachable as error:
             reason = error.last_error.rstrip(".?")
             raise CommandFailed(

@@ -47,7 +47,7 @@ def show_config(
     worker.settings = resolved.settings  # its warnings are told below
     if target is not None:
         worker.prepare()
-    shown = effective_settings(resolved, worker.registry.jobs)
+    shown = effective_settings(resolved, worker.registry.jobs, worker.timetable.declared)
     if json:
         _print_json(shown, resolved.sources, resolved.warnings)
         return ExitCode.DONE

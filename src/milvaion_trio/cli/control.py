@@ -7,7 +7,7 @@ Values and lines only: `dev_server` answers, `remote` asks, `sockets` knows wher
 
 import json
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import trio
 from attrs import asdict, field, frozen
@@ -26,6 +26,7 @@ __all__ = [
     "Publish",
     "Reported",
     "Request",
+    "Scheduling",
     "encode_answer",
     "encode_request",
     "read_answer",
@@ -73,9 +74,29 @@ class Cancel:
     reason: str | None = None
 
 
-Request: TypeAlias = Enqueue | Publish | Cancel
+@frozen(kw_only=True)
+class Scheduling:
+    """Look at the schedules, each a `{"message"…}` line in the answer, or change one."""
 
-_WORDS: Mapping[type[Request], str] = {Enqueue: "enqueue", Publish: "publish", Cancel: "cancel"}
+    act: str
+    """`list`, `next`, `add`, `pause`, `resume`, `trigger` or `remove`."""
+    schedule_id: str | None = None
+    job: str | None = None
+    """To `add`."""
+    keywords: Mapping[str, object] = field(factory=dict)
+    """To `add`, as `Client.schedule` takes them."""
+    count: int = 1
+    """How many of its next times each tells."""
+
+
+Request: TypeAlias = Enqueue | Publish | Cancel | Scheduling
+
+_WORDS: Final[Mapping[type[Request], str]] = {
+    Enqueue: "enqueue",
+    Publish: "publish",
+    Cancel: "cancel",
+    Scheduling: "schedule",
+}
 
 
 def encode_request(request: Request) -> str:
@@ -105,6 +126,14 @@ def read_request(line: bytes) -> Request:
             )
         case "cancel":
             request = Cancel(occurrence_id=members.text("occurrence_id"), reason=members.text_or_null("reason"))
+        case "schedule":
+            request = Scheduling(
+                act=members.text("act"),
+                schedule_id=members.text_or_null("schedule_id"),
+                job=members.text_or_null("job"),
+                keywords=members.mapping("keywords"),
+                count=members.whole_number("count") or 1,
+            )
         case word:
             raise CommandFailed(f"A request cannot ask to {word!r}; it can ask to {', '.join(_WORDS.values())}.")
     members.check_empty()
@@ -116,7 +145,7 @@ def read_request(line: bytes) -> Request:
 
 @frozen
 class Reported:
-    """A message that the worker published for the occurrence, as the line that is shown."""
+    """A message that the worker published for the occurrence, or a schedule, as the line that is shown."""
 
     line: str
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.cli import narration
 from milvaion_trio.cli.data_example import UNKNOWN, data_option
+from milvaion_trio.cli.dev_data import DATA_FOLDER, keep_in, kept
 from milvaion_trio.cli.dev_server import DevServer
 from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.logging_setup import set_up_logging
@@ -26,10 +27,11 @@ from milvaion_trio.cli.serving import serve_and_end
 from milvaion_trio.cli.sockets import listening, socket_place
 from milvaion_trio.cli.terminal import QUIET, STYLES, error_console, output_console, write_line
 from milvaion_trio.logs import log_event
-from milvaion_trio.model import events
+from milvaion_trio.model import events, topology
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.signals.local import LocalSignals
+from milvaion_trio.transports import coordination_for
 from milvaion_trio.worker import Worker
 
 __all__ = ["dev"]
@@ -48,6 +50,13 @@ def dev(
             help="Print every message that the worker publishes as a JSON line on stdout, and all else on stderr.",
         ),
     ] = False,
+    data: Annotated[
+        Path,
+        Parameter(metavar="FOLDER", help="Keep everything there, so that it goes on where it was after a restart."),
+    ] = DATA_FOLDER,
+    no_data: Annotated[
+        bool, Parameter(name="--no-data", negative="", help="Keep nothing: what still waits ends with the process.")
+    ] = False,
     socket: SocketOption = None,
     reload: ReloadOption = False,
     reload_dir: ReloadDirOption = None,
@@ -56,8 +65,11 @@ def dev(
     """Run a worker without any server, and tell what happens in it.
 
     The worker gets an embedded broker in place of its own, whatever its settings name; of a settings file it takes what
-    concerns its jobs. From a second terminal give it jobs with enqueue and take them back with cancel. What still waits
-    when it leaves ends with it.
+    concerns its jobs. From a second terminal give it jobs with enqueue and take them back with cancel.
+
+    It keeps its queues, schedules and history in the folder of --data. However it ends, the next one goes on: with what
+    waits, what was to be tried again, and what ran when it was killed. From a second terminal in the same folder look
+    with history, occurrences show, workers and dlq list; the history can also be read when no worker runs.
 
     SIGINT (Ctrl-C) or SIGTERM drains: running jobs may end. A second one cancels them, a third one leaves at once.
 
@@ -69,24 +81,30 @@ def dev(
 
         milvaion-trio dev app.jobs:worker --reload
         milvaion-trio dev app.jobs:worker --messages | jq .body
+        milvaion-trio dev app.jobs:worker --no-data
     """
     supervised = reloading(reload, reload_dir, config, lifeline)
     if supervised is not None:
         return supervised
     set_up_logging()
     worker = load(target, config, overrides(settings))
-    worker.broker = broker = EmbeddedBroker()
     worker.signals = LocalSignals()
     reporting = evolve(worker.settings.reporting, local_occurrences=True)
     worker.settings = evolve(worker.settings, rabbitmq=None, redis=None, reporting=reporting, max_jobs_per_process=0)
+    if no_data:
+        worker.broker = EmbeddedBroker()
+        worker.coordination = coordination_for(worker.settings)
+    else:
+        keep_in(worker, data)
     console = error_console() if messages else output_console()
-    trio.run(partial(_serve, worker, broker, console, messages=messages, socket=socket))
+    trio.run(partial(_serve, worker, console, messages=messages, socket=socket))
     return ExitCode.DONE
 
 
-async def _serve(
-    worker: Worker, broker: EmbeddedBroker, console: Console, *, messages: bool, socket: Path | None
-) -> None:
+async def _serve(worker: Worker, console: Console, *, messages: bool, socket: Path | None) -> None:
+    broker = worker.broker
+    if not isinstance(broker, EmbeddedBroker):
+        raise AssertionError("`dev` gave it one")
     server = DevServer(worker, broker)
     journal = _Journal(console, worker, broker)
     # The journal tells what the log would tell, in words for a person.
@@ -97,7 +115,8 @@ async def _serve(
         broker.on_publish.append(lambda publication: _print_message(server, publication))
     place = socket_place(socket)
     async with listening(place, given=socket is not None) as listener:
-        async with trio.open_nursery() as nursery:
+        async with kept(worker), trio.open_nursery() as nursery:
+            journal.found()
             await nursery.start(serve_and_end, worker, nursery.cancel_scope)
             journal.introduce(place if socket is not None else None)
             nursery.start_soon(server.serve, listener)
@@ -117,6 +136,13 @@ class _Journal:
     broker: EmbeddedBroker
     _names: dict[OccurrenceId, str] = field(factory=dict, init=False)
     """The jobs of the occurrences that have started and not ended."""
+
+    def found(self) -> None:
+        """Say what an earlier process has left."""
+        queues = [name for name in self.broker.queues if name.startswith(topology.JOB_QUEUE_PREFIX)]
+        if waiting := self.broker.delayed + sum(self.broker.queue(name).depth for name in queues):
+            messages = "1 message that waits" if waiting == 1 else f"{waiting} messages that wait"
+            self._print(Remark(f"goes on with {messages} in {self.broker.folder}", Mood.WAITING))
 
     def introduce(self, socket: Path | None) -> None:
         """Say what serves here and what to do with it."""
@@ -140,8 +166,12 @@ class _Journal:
     def happened(self, event: events.Event) -> None:
         """Tell an event."""
         if isinstance(event, events.WorkerStopped) and (waiting := self._waiting()):
-            messages = "1 message still waits and ends" if waiting == 1 else f"{waiting} messages still wait and end"
-            self._print(Remark(f"{messages} with this process", Mood.WAITING))
+            messages, s = ("1 message", "s") if waiting == 1 else (f"{waiting} messages", "")
+            folder = self.broker.folder
+            kept = (
+                f"wait{s} in {folder} for the next start" if folder else f"still wait{s} and end{s} with this process"
+            )
+            self._print(Remark(f"{messages} {kept}", Mood.WAITING))
         remark = narration.remark(event, self.worker.settings.shutdown.drain_timeout)
         if remark is None:
             return

@@ -6,6 +6,7 @@ It sees what the worker publishes and what happens in it, and answers requests; 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import trio
 from attrs import define, evolve, field
@@ -21,13 +22,14 @@ from milvaion_trio.cli.control import (
     Problem,
     Publish,
     Reported,
+    Scheduling,
     encode_answer,
     read_request,
 )
 from milvaion_trio.cli.failures import CommandFailed, with_hint
 from milvaion_trio.cli.message_lines import message_line, occurrences_of
 from milvaion_trio.cli.outcome_line import outcome_line
-from milvaion_trio.client import Destination, dispatch_message, publish_dispatch
+from milvaion_trio.cli.scheduling import carry_out
 from milvaion_trio.model import events, headers, topology
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import JobNotRegistered, MilvaionError
@@ -36,6 +38,8 @@ from milvaion_trio.model.ids import OccurrenceId, parse_guid
 from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.model.occurrence import OccurrenceStatus, status_name
 from milvaion_trio.ports import Publisher
+from milvaion_trio.runtime.dispatching import Destination, dispatch_message, publish_dispatch
+from milvaion_trio.scheduler.desk import ScheduleDesk
 from milvaion_trio.worker import Worker
 
 __all__ = ["DevServer"]
@@ -67,6 +71,10 @@ class DevServer:
     _own: list[Publication] = field(factory=list, init=False)
     """What is being published here, so that it is not taken for the worker's."""
     _is_leaving: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Schedules may come at any time."""
+        self.worker.expects_schedules.set()
 
     async def serve(self, listener: trio.SocketListener) -> None:
         """Answer requests until cancelled; who still waits for an answer then sees the connection end."""
@@ -159,6 +167,10 @@ class DevServer:
             answer = await self._cancel(request)
             await lines.send(encode_answer(answer))
             return
+        if isinstance(request, Scheduling):
+            for answer in await self._schedules(request, publisher):
+                await lines.send(encode_answer(answer))
+            return
         publication = self._publication(request)
         occurrence_id = headers.occurrence_id(publication.message)
         if not request.wait:
@@ -212,11 +224,22 @@ class DevServer:
         if attempt is None:
             return "It names no occurrence, so it was set aside and cannot run."
         if attempt in self._ended:
+            otherwise = " or start the dev worker again" if self.broker.folder is None else ""
             return (
                 f"The worker has concluded this attempt of {occurrence_id} before and does not run it twice. For a new "
-                "attempt change the property timestamp or start the dev worker again."
+                f"attempt change the property timestamp{otherwise}."
             )
         return None
+
+    async def _schedules(self, request: Scheduling, publisher: Publisher) -> list[Answer]:
+        coordination, clock_ns = self.worker.coordination, self.worker.clock_ns
+        if coordination is None:
+            raise CommandFailed("This dev worker keeps no schedules.")
+        desk = ScheduleDesk(coordination, lambda: clock_ns() // 1_000_000)
+        rows: list[Answer] = []
+        publish = partial(publish_dispatch, publisher)
+        done = await carry_out(request, desk, self._destination, publish, lambda row: rows.append(Reported(row)))
+        return [*rows, done]
 
     async def _cancel(self, request: Cancel) -> Answer:
         occurrence_id = parse_guid(request.occurrence_id)

@@ -13,12 +13,13 @@ from pathlib import Path
 from milvaion_trio.cli.control import Publish
 from milvaion_trio.cli.failures import CommandFailed, UsageError
 from milvaion_trio.cli.members import Members
-from milvaion_trio.client import Destination
-from milvaion_trio.model import headers, topology
+from milvaion_trio.model import headers
 from milvaion_trio.model.envelope import HeaderValue, Message, Publication
 from milvaion_trio.model.errors import InvalidMessage
+from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.messages import JobMessage
 from milvaion_trio.model.wire import decode_job
+from milvaion_trio.runtime.dispatching import Destination, dispatch
 
 __all__ = ["dispatched", "job_message", "publication", "read_message_file"]
 
@@ -88,25 +89,14 @@ def dispatched(request: Publish, job: JobMessage, to: Destination, *, origin: st
 
     With an `origin`, workers are told that no Milvaion server knows the occurrence.
     """
-    occurrence_id = str(uuid.uuid4())
-    key = topology.routing_key(to.pattern)
-    message = Message(
-        body=_bytes(request.body_raw),
-        headers={
-            "JobType": job.job_name_in_worker,
-            "ExecuteAt": job.execute_at.round_trip,
-            "IsRecurring": bool(job.cron_expression),
-            headers.OCCURRENCE_ID: occurrence_id,
-            "RoutingKey": key,
-            "WorkerId": to.worker_id,
-            **({} if origin is None else {headers.ORIGIN: origin}),
-        },
-        message_id=job.id,
-        correlation_id=occurrence_id,
-        content_type="application/json",
+    return dispatch(
+        to,
+        job,
+        OccurrenceId(str(uuid.uuid4())),
         timestamp=int(time.time()),
+        body=_bytes(request.body_raw),
+        more={} if origin is None else {headers.ORIGIN: origin},
     )
-    return Publication(message, key, topology.JOBS_EXCHANGE)
 
 
 def _bytes(text: str) -> bytes:

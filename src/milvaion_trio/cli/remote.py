@@ -1,25 +1,23 @@
 """`milvaion-trio enqueue` and `cancel`: what a second terminal asks of a dev worker, or of a cluster."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from milvaion_trio.cli.cluster import Cluster, find_cluster, the_cluster
+from milvaion_trio.cli.cluster import Cluster
 from milvaion_trio.cli.control import Cancel, Done, Enqueue, Publish
 from milvaion_trio.cli.dev_client import ask_dev_worker
-from milvaion_trio.cli.failures import CommandFailed, ExitCode, UsageError
-from milvaion_trio.cli.interruptible import run_interruptible
+from milvaion_trio.cli.failures import ExitCode, UsageError
 from milvaion_trio.cli.members import DELAY_WORDS, is_delay
 from milvaion_trio.cli.message_file import read_message_file
 from milvaion_trio.cli.options import ConfigOption, SetOption, SocketOption, overrides
-from milvaion_trio.cli.sockets import NobodyListens, socket_place
 from milvaion_trio.cli.terminal import error_console, write_json, write_line
-from milvaion_trio.configuration import Override
-from milvaion_trio.model.errors import InvalidMessage, SettingsError
+from milvaion_trio.cli.whereto import done_there
+from milvaion_trio.model.errors import InvalidMessage
 from milvaion_trio.model.ids import parse_guid
 from milvaion_trio.model.json_text import JsonValue, read
 from milvaion_trio.model.occurrence import OccurrenceStatus
@@ -101,7 +99,7 @@ def enqueue(
 
     messages: list[str] = []
     in_dev = partial(ask_dev_worker, request=request, wait=wait, show=messages.append if json else write_line)
-    done = _done(socket, config, overrides(settings), worker_id, in_dev, in_cluster)
+    done = done_there(socket, config, overrides(settings), worker_id, in_dev, in_cluster)
     if json:
         _print_json(done, messages if wait else None)
     elif done.ended is None:
@@ -140,7 +138,7 @@ def cancel(
         raise UsageError(f"{occurrence_id!r} is no occurrence id; that is the 36 characters which enqueue prints.")
     in_dev = partial(ask_dev_worker, request=Cancel(occurrence_id=occurrence_id, reason=reason), wait=False)
     request = Cancel(occurrence_id=parsed, reason=reason)
-    done = _done(socket, config, overrides(settings), None, in_dev, lambda cluster: cluster.cancel(request))
+    done = done_there(socket, config, overrides(settings), None, in_dev, lambda cluster: cluster.cancel(request))
     if json:
         _print_json(done, None)
     else:
@@ -154,46 +152,6 @@ def _print_json(done: Done, messages: Sequence[str] | None) -> None:
     if messages is not None:
         facts |= {"ended": done.ended, "text": done.text, "messages": [json.loads(each) for each in messages]}
     write_json(facts)
-
-
-def _done(
-    socket: Path | None,
-    config: Path | None,
-    given: Sequence[Override],
-    worker_id: str | None,
-    in_dev: Callable[[Path], Awaitable[Done]],
-    in_cluster: Callable[[Cluster], Awaitable[Done]],
-) -> Done:
-    """Have it done where the options say; where they say nothing, by a dev worker that listens, else in a cluster."""
-    is_for_cluster = config is not None or worker_id is not None or bool(given)
-    if socket is not None and is_for_cluster:
-        raise UsageError("--socket leads to a dev worker; --config, --set and --worker-id to a cluster: choose one.")
-    if socket is not None:
-        return run_interruptible(partial(in_dev, socket_place(socket)))
-    if is_for_cluster:
-        return run_interruptible(partial(in_cluster, the_cluster(config, given)))
-    place = socket_place(None)
-    try:
-        done = run_interruptible(partial(in_dev, place))
-    except NobodyListens as nobody:
-        cluster = find_cluster(None)
-        if cluster is None:
-            raise CommandFailed(f"{nobody}\nOr say where a cluster is: --config appsettings.json") from nobody
-        done = run_interruptible(partial(in_cluster, cluster))
-        error_console().print(f"No dev worker listens here, so it went to {cluster.name}.")
-        return done
-    if (other := _other_place()) is not None:
-        error_console().print(f"It went to the dev worker on {place}. With --config it goes to {other}.")
-    return done
-
-
-def _other_place() -> str | None:
-    """The cluster where it could have gone too."""
-    try:
-        cluster = find_cluster(None)
-    except SettingsError:  # of no importance to what was done already
-        return None
-    return None if cluster is None else cluster.name
 
 
 def _parsed(data: str | None) -> JsonValue:

@@ -10,8 +10,9 @@ from milvaion_trio.broker.ladder import LADDER
 from milvaion_trio.cli.findings import Area, Finding, Verdict
 from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.redis_address import parse_redis_address
-from milvaion_trio.model.topology import QUARANTINE_QUEUE, STATUS_QUEUE
-from milvaion_trio.ports import Broker, Exchange, Queue, Signals
+from milvaion_trio.model.settings import WorkerSettings
+from milvaion_trio.model.topology import DISPATCHES_QUEUE, QUARANTINE_QUEUE, STATUS_QUEUE
+from milvaion_trio.ports import Broker, Exchange, Queue, QueueState, Signals
 from milvaion_trio.runtime.declaration import topology_of
 from milvaion_trio.runtime.readers import MANY_STATUSES, States, states_of, unread
 from milvaion_trio.signals.local import LocalSignals
@@ -62,6 +63,7 @@ async def _look_at_broker(worker: Worker, found: list[Finding]) -> None:
                 await _look_at_topology(administration, worker, found, limit)
                 limit.deadline = trio.current_time() + PATIENCE
                 found += _milvaion(await states_of(administration), broker.settings.virtual_host)
+                found += _monitor(await administration.state(DISPATCHES_QUEUE), worker.settings)
         except LinkLost as lost:
             found.append(Finding(Area.BROKER, _FAILED, str(lost)))
     if limit.cancelled_caught:
@@ -149,6 +151,20 @@ def _milvaion(states: States, virtual_host: str) -> Iterator[Finding]:
     statuses = states[STATUS_QUEUE]
     if statuses is not None and statuses.ready > MANY_STATUSES:
         text = f"{statuses.ready} statuses wait in {STATUS_QUEUE}; a server reads about 100 a second"
+        yield Finding(Area.MILVAION, _WARNING, text)
+
+
+def _monitor(copies: QueueState | None, settings: WorkerSettings) -> Iterator[Finding]:
+    """Only a monitor of ours reads the copies of dispatches."""
+    if copies is None or not copies.consumers:
+        return
+    if settings.reporting.local_occurrences:
+        yield Finding(Area.MILVAION, _OK, "a milvaion-trio monitor keeps the history, also of jobs of our own clients")
+    else:
+        text = (
+            "a milvaion-trio monitor keeps the history, and of the jobs of our own clients this worker tells it "
+            "nothing: set Worker:Reporting:LocalOccurrences to true"
+        )
         yield Finding(Area.MILVAION, _WARNING, text)
 
 

@@ -1,6 +1,7 @@
 """`milvaion-trio topology`: what of Milvaion and of us there is at a broker, and how to get rid of what is ours.
 
-Our own exchanges and queues are those of delays, of hops and of quarantined messages; all begin with `mtrio.`.
+Our own exchanges and queues are those of delays, of hops, of quarantined messages and of a monitor's copies; all begin
+with `mtrio.`.
 """
 
 import shlex
@@ -19,6 +20,7 @@ from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.options import ConfigOption, SetOption, load, overrides
 from milvaion_trio.cli.terminal import QUIET, error_console, output_console, table, write_json, write_line
 from milvaion_trio.model.topology import (
+    DISPATCHES_QUEUE,
     HOP_QUEUE,
     JOB_QUEUE_ARGUMENTS,
     QUARANTINE_QUEUE,
@@ -40,7 +42,7 @@ OptionalWorker: TypeAlias = Annotated[
     Parameter(name="MODULE:WORKER", help="A worker whose settings and jobs are looked at, instead of a settings file."),
 ]
 
-OURS = (QUARANTINE_QUEUE, *(queue.name for queue in LADDER.queues))
+OURS = (QUARANTINE_QUEUE, DISPATCHES_QUEUE, *(queue.name for queue in LADDER.queues))
 
 
 def show(
@@ -158,7 +160,7 @@ class _Found:
 
 
 async def _look(broker: "RabbitMQBroker", topology: Topology) -> _Found:
-    names = dict.fromkeys(queue.name for queue in (*topology.queues, *LADDER.queues))
+    names = dict.fromkeys((*(queue.name for queue in topology.queues), *OURS))
     async with broker.administering() as administration:
         exchanges = {
             exchange.name: await administration.has(exchange) for exchange in (*topology.exchanges, *LADDER.exchanges)
@@ -259,10 +261,11 @@ async def _in_the_way(administration: "Administration", queue: str) -> list[str]
     lines: list[str] = []
     if state.consumers:
         consumers = "1 consumer" if state.consumers == 1 else f"{state.consumers} consumers"
-        lines.append(f"{queue} has {consumers}: stop the workers of milvaion-trio")
+        who = "monitor" if queue == DISPATCHES_QUEUE else "workers"
+        lines.append(f"{queue} has {consumers}: stop the {who} of milvaion-trio")
     if state.ready and queue == QUARANTINE_QUEUE:
         lines.append(f"{queue} holds {_messages(state.ready)} for you to look at; they end by themselves in two weeks")
-    elif state.ready:
+    elif state.ready and queue != DISPATCHES_QUEUE:  # of which nobody needs the copies that are left
         lines.append(f"{queue} holds {_messages(state.ready)}: milvaion-trio topology drain moves them to their queues")
     return lines
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from milvaion_trio.configuration import dotnet_json
+from milvaion_trio.configuration.connection_strings import with_history
 from milvaion_trio.configuration.inert import foreign
 from milvaion_trio.configuration.keys import find
 from milvaion_trio.configuration.sources import Origin, Said, Source
@@ -17,7 +18,7 @@ __all__ = ["DEFAULT_NAME", "files", "read"]
 
 DEFAULT_NAME: Final = "appsettings.json"
 
-_SECTIONS: Final = {"worker": "Worker", "jobconsumers": "JobConsumers"}
+_SECTIONS: Final = {"worker": "Worker", "jobconsumers": "JobConsumers", "schedules": "Schedules"}
 """Others belong to somebody else, unless they look like one of these."""
 
 _NATURAL: Final = {"jobs": "jobconsumers"}
@@ -41,7 +42,7 @@ def read(path: Path, name: str) -> Source | None:
     """What the file says; `None` where there is no such file. One that cannot be read is a source with a problem."""
     origin = Origin(name=name)
     try:
-        said = dotnet_json.read(path.read_bytes())
+        said = with_history(dotnet_json.read(path.read_bytes()), origin)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -53,7 +54,7 @@ def read(path: Path, name: str) -> Source | None:
     for section in dict.fromkeys(one.path[0] for one in said if one.path):
         if section.lower() not in _SECTIONS:
             _tell_section(section, [one for one in said if one.path and one.path[0] == section], source)
-    if not any(find(one.path).path for one in said):
+    if not any(find(one.path).path for one in said if one.name is None):  # one with a name stands in another section
         source.warnings.append(f"{name}: there is no section Worker and none JobConsumers, so everything is default.")
     return source
 

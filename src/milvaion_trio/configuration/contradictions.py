@@ -10,10 +10,11 @@ from milvaion_trio.configuration.resolution import Resolved
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.policy.consumer_timeout import consumer_timeout_warnings
+from milvaion_trio.policy.guarding import exclusive_lease_problems
 from milvaion_trio.policy.login import login_contradictions
 from milvaion_trio.runtime.registry import RegisteredJob
 
-__all__ = ["contradictions", "doubts", "refuse_if_made"]
+__all__ = ["contradictions", "doubts", "keyless", "refuse_if_made", "unkept"]
 
 _FORGOTTEN: Final = 120.0
 """Seconds without a heartbeat after which Milvaion forgets a worker (WIRE.md 4.7, life time of an instance entry)."""
@@ -33,6 +34,30 @@ def contradictions(resolved: Resolved, settings: WorkerSettings, given: Iterable
             )
     if settings.rabbitmq is not None:
         yield from login_contradictions(settings.rabbitmq)
+
+
+def unkept(settings: WorkerSettings, schedules: Iterable[str], *, is_kept: bool) -> Iterator[str]:
+    """A line where there are schedules and nobody to keep them: RabbitMQ cannot say who of several leads."""
+    names = ", ".join(map(repr, schedules))
+    if names and not is_kept and settings.scheduler.enabled:
+        yield (
+            f"This worker has schedules ({names}) and is on RabbitMQ without Redis. Schedules are kept in Redis, so "
+            "that of several processes one dispatches each tick: name one (Worker:Redis:ConnectionString), or have "
+            "them run elsewhere (Worker:Scheduler:Enabled false, and milvaion-trio scheduler where there is a Redis)."
+        )
+
+
+def keyless(settings: WorkerSettings, jobs: Iterable[RegisteredJob], *, is_kept: bool) -> Iterator[str]:
+    """A line for each job whose keys nobody could keep, and one where leases are too short to be kept."""
+    jobs = tuple(jobs)
+    for job in () if is_kept else jobs:
+        if words := " and ".join(filter(None, ["exclusive" if job.exclusive else "", "unique" if job.unique else ""])):
+            yield (
+                f"{job.name} has a key ({words}), and this worker is on RabbitMQ without Redis. Keys are kept in "
+                "Redis, which all workers and clients have to share: name one (Worker:Redis:ConnectionString)."
+            )
+    if is_kept and any(job.exclusive is not None for job in jobs):
+        yield from exclusive_lease_problems(settings.exclusive_lease, settings.shutdown.cleanup_timeout)
 
 
 def refuse_if_made(parts: Mapping[str, object], given: Collection[str]) -> None:

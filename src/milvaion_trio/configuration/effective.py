@@ -4,12 +4,15 @@ Separate from resolving, which serving needs: here nothing is decided, and no se
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from enum import Enum
+from types import MappingProxyType
 
 from attrs import AttrsInstance, fields, frozen
 
 from milvaion_trio.configuration.keys import Place, dotted
 from milvaion_trio.configuration.resolution import Resolved
+from milvaion_trio.model.schedule_settings import ScheduleSettings
 from milvaion_trio.model.settings import JobSettings, WorkerSettings
 from milvaion_trio.model.settings_rules import is_usual, section_of, shown_name
 from milvaion_trio.runtime.registry import RegisteredJob
@@ -35,8 +38,15 @@ class Effective:
     """`default`, `constructor`, `decorator`, a file with its line, a variable, or `command line`."""
 
 
-def effective_settings(resolved: Resolved, jobs: Iterable[RegisteredJob] = ()) -> list[Effective]:
-    """All settings of a worker, then those of these jobs; without any, what is said about single jobs."""
+def effective_settings(
+    resolved: Resolved,
+    jobs: Iterable[RegisteredJob] = (),
+    schedules: Mapping[str, ScheduleSettings] = MappingProxyType({}),
+) -> list[Effective]:
+    """All settings of a worker, then those of these jobs; without any, what is said about single jobs.
+
+    `schedules` is what code says of them; only what somebody says is told.
+    """
     settings, prepared = resolved.settings, list(jobs)
     found = list(_section(settings, (), resolved.origins))
     for name, job in settings.jobs.items():
@@ -44,6 +54,9 @@ def effective_settings(resolved: Resolved, jobs: Iterable[RegisteredJob] = ()) -
             found += _said_of_job(name, job, resolved.origins)
     for each in prepared:
         found += _job(each, resolved)
+    spelled = {name.lower(): name for name in (*settings.schedules, *schedules)}
+    for name in spelled.values():
+        found += _schedule(name, schedules.get(name), resolved)
     return found
 
 
@@ -54,7 +67,7 @@ def _section(section: AttrsInstance, place: Place, origins: Mapping[Place, str])
         kind = section_of(attribute.type)
         if kind is not None and isinstance(value, kind):
             yield from _section(value, here, origins)
-        elif attribute.name != "jobs" and (value is not None or kind is not None):
+        elif attribute.name not in ("jobs", "schedules") and (value is not None or kind is not None):
             origin = origins.get(here, _DEFAULT if is_usual(section, attribute.name) else _CONSTRUCTOR)
             yield Effective(".".join(here), _shown(section, attribute.name), origin)
 
@@ -64,6 +77,16 @@ def _said_of_job(name: str, job: JobSettings, origins: Mapping[Place, str]) -> I
         if getattr(job, attribute.name) is not None:
             origin = origins.get(("jobs", name.lower(), attribute.name), _CONSTRUCTOR)
             yield Effective(_job_name(name, attribute.name), _shown(job, attribute.name), origin)
+
+
+def _schedule(name: str, code: ScheduleSettings | None, resolved: Resolved) -> Iterator[Effective]:
+    lower = name.lower()
+    said = next((each for other, each in resolved.settings.schedules.items() if other.lower() == lower), None)
+    whole = (said or ScheduleSettings()).over(code or ScheduleSettings())
+    for field in whole.said:
+        by_code = _CONSTRUCTOR if said is not None and field in said.said else _DECORATOR
+        origin = resolved.origins.get(("schedules", lower, field), by_code)
+        yield Effective(f"{shown_name(dotted(('Schedules', name)))}.{field}", _shown(whole, field), origin)
 
 
 def _job(job: RegisteredJob, resolved: Resolved) -> Iterator[Effective]:
@@ -108,6 +131,8 @@ def _shown(section: AttrsInstance, name: str) -> object:
         return str(hide(value)).removeprefix("'").removesuffix("'")
     if isinstance(value, tuple):
         return [item.__qualname__ if isinstance(item, type) else item for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
     return value.value if isinstance(value, Enum) else value
 
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from milvaion_trio.configuration.connection_strings import with_history
+from milvaion_trio.configuration.keys import is_of_named
 from milvaion_trio.configuration.sources import Origin, Said, Source
 
 __all__ = ["PREFIX", "overridden", "read", "variable"]
@@ -14,12 +16,12 @@ __all__ = ["PREFIX", "overridden", "read", "variable"]
 PREFIX: Final = "MILVAION_TRIO__"
 
 _DOTNET: Final = Origin(name="environment", written="__".join, spelled="__".join, is_flat=True)
-_SECTIONS: Final = ("worker", "jobconsumers")
+_SECTIONS: Final = ("worker", "jobconsumers", "schedules", "connectionstrings")
 
 
 def read(environ: Mapping[str, str]) -> tuple[Source, Source]:
     """What the variables say, in .NET's form and in ours."""
-    dotnet, ours = Source.of(_dotnet(environ), _DOTNET), Source.of(_ours(environ), _OURS)
+    dotnet, ours = Source.of(with_history(_dotnet(environ), _DOTNET), _DOTNET), Source.of(_ours(environ), _OURS)
     ours.warnings += [
         f"{_OURS.name}: {name} is not read: after MILVAION_TRIO, and between sections, stand two underscores."
         for name in sorted(environ)
@@ -39,8 +41,7 @@ def overridden(dotnet: Source, ours: Source) -> Iterator[str]:
 def variable(path: tuple[str, ...]) -> str:
     """A path in our form."""
     # The name of a job is not divided: SendEmailJob is found as SENDEMAILJOB, not as SEND_EMAIL_JOB.
-    is_job = path[:1] == ("JobConsumers",)
-    names = [name if is_job and depth == 1 else _divided(name) for depth, name in enumerate(path)]
+    names = [name if depth == 1 and is_of_named(path) else _divided(name) for depth, name in enumerate(path)]
     return PREFIX + "__".join(names).upper()
 
 

@@ -9,10 +9,12 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ["ANY_JOB", "FOREIGN", "WITHOUT_EFFECT", "WithoutEffect", "foreign"]
+__all__ = ["ANY_JOB", "ANY_SCHEDULE", "FOREIGN", "WITHOUT_EFFECT", "WithoutEffect", "foreign"]
 
 ANY_JOB: Final = "<job>"
 """Stands in a place and in a path where the name of a job does."""
+ANY_SCHEDULE: Final = "<schedule>"
+"""The same for the name of a schedule."""
 
 
 @frozen(kw_only=True)
@@ -42,12 +44,6 @@ WITHOUT_EFFECT: Final = (
     _key("Worker:HealthCheck:LiveFilePath", _NO_FILES, is_planned=True),
     _key("Worker:HealthCheck:ReadyFilePath", _NO_FILES, is_planned=True),
     _key("Worker:HealthCheck:IntervalSeconds", _NO_FILES, is_planned=True),
-    _key(
-        "Worker:ExternalScheduler:Source",
-        "this version reports for no external scheduler",
-        is_missed=True,
-        is_planned=True,
-    ),
     _key(f"JobConsumers:{ANY_JOB}:LogUserFriendlyLogsViaLogger", "jobs' logs go to the API only", is_missed=True),
 )
 """Of .NET workers."""
@@ -56,7 +52,11 @@ _LOG_LEVELS = "logs are set with --log-level and --log-format, or by logging in 
 _WEB = "this worker answers no HTTP requests"
 FOREIGN: Final = (
     _key("App", "it is another program's; this worker is named by Worker:WorkerId"),
-    _key("ConnectionStrings", "this worker keeps nothing in a database; your jobs may read it themselves"),
+    _key(
+        "ConnectionStrings",
+        "of these only a Default that begins with mongodb is read, as Worker:Monitor:Mongodb; your jobs may read the "
+        "others themselves",
+    ),
     _key("Orleans", "this worker joins no Orleans cluster"),
     _key(
         "Redis:Configuration",

@@ -12,20 +12,25 @@ from typing import Final, TypeAlias, get_args, get_origin
 
 from attrs import AttrsInstance, define, field, fields, frozen
 
-from milvaion_trio.configuration.inert import ANY_JOB, WITHOUT_EFFECT, WithoutEffect
+from milvaion_trio.configuration.inert import ANY_JOB, ANY_SCHEDULE, WITHOUT_EFFECT, WithoutEffect
+from milvaion_trio.model.schedule_settings import ScheduleSettings
 from milvaion_trio.model.settings import HeartbeatSettings, JobSettings, WorkerSettings
 from milvaion_trio.model.settings_rules import section_of
 
 __all__ = [
     "ANY_JOB",
+    "ANY_SCHEDULE",
+    "MAPPINGS",
     "SCHEMA_VERSION",
     "SETTINGS",
     "Found",
+    "Mapped",
     "Place",
     "Setting",
     "dotted",
     "find",
     "is_alias",
+    "is_of_named",
     "nearest",
 ]
 
@@ -35,8 +40,28 @@ SCHEMA_VERSION: Final = 1
 Place: TypeAlias = tuple[str, ...]
 """Where a value stands in a `WorkerSettings`, attribute by attribute: `("rabbitmq", "port")`."""
 
-_JOBS: Final = "JobConsumers"
 _WORKER: Final = "Worker"
+
+
+@frozen(kw_only=True)
+class Mapped:
+    """A section whose keys are names that somebody chose, each with settings of the same kind below it."""
+
+    section: str
+    """In .NET's files."""
+    attribute: str
+    """Of `WorkerSettings`."""
+    any_name: str
+    """Stands in a place and in a path where the name does."""
+    kind: type[AttrsInstance]
+
+
+MAPPINGS: Final = (
+    Mapped(section="JobConsumers", attribute="jobs", any_name=ANY_JOB, kind=JobSettings),
+    Mapped(section="Schedules", attribute="schedules", any_name=ANY_SCHEDULE, kind=ScheduleSettings),
+)
+_ANY: Final = frozenset(mapped.any_name for mapped in MAPPINGS)
+_NAMED: Final = frozenset(mapped.section for mapped in MAPPINGS)
 
 
 @frozen(kw_only=True)
@@ -96,7 +121,7 @@ class Found:
 
     meaning: Setting | WithoutEffect | None
     place: Place
-    """With the name of the job, in lower case, where there is one."""
+    """With the name of the job or schedule, in lower case, where there is one."""
     path: tuple[str, ...]
     """As far as it is known, in the table's spelling."""
     rest: tuple[str, ...]
@@ -105,11 +130,11 @@ class Found:
 
 def find(path: Sequence[str], *, is_short: bool = False) -> Found:
     """Follow a path as far as it is known. `is_short` allows to leave `Worker` out."""
-    node, job, depth = _walked(path, is_short)
+    node, chosen, depth = _walked(path, is_short)
     return Found(
         meaning=node.meaning,
-        place=tuple(job.lower() if name == ANY_JOB else name for name in node.place),
-        path=tuple(job if name == ANY_JOB else name for name in node.path),
+        place=tuple(chosen.lower() if name in _ANY else name for name in node.place),
+        path=tuple(chosen if name in _ANY else name for name in node.path),
         rest=tuple(path[depth:]),
     )
 
@@ -117,16 +142,16 @@ def find(path: Sequence[str], *, is_short: bool = False) -> Found:
 def nearest(found: Found) -> tuple[str, ...] | None:
     """The path that somebody may have meant who wrote one with an unknown rest."""
     wanted, *deeper = found.rest
-    if found.path[:1] != (_JOBS,):  # rightly called, in the wrong section
+    if not is_of_named(found.path):  # rightly called, in the wrong section
         elsewhere = [setting.path for setting in SETTINGS if _folded(setting.path[-1]) == _folded(wanted)]
-        elsewhere = [path for path in elsewhere if ANY_JOB not in path]
+        elsewhere = [path for path in elsewhere if not is_of_named(path)]
         if len(elsewhere) == 1:
             return elsewhere[0]
     node, _, _ = _walked(found.path)
     names = {
-        name: below.path if ANY_JOB not in below.path else (*found.path, below.path[-1])
+        name: (*found.path, below.path[-1]) if _ANY & {*below.path} else below.path
         for name, below in node.below.items()
-        if name != ANY_JOB
+        if name not in _ANY
     }
     if len(found.path) < 2:
         names |= {name: section.path for name, section in _ROOT.below.items()}
@@ -141,7 +166,7 @@ def nearest(found: Found) -> tuple[str, ...] | None:
 def dotted(path: Sequence[str]) -> str:
     """A path of the table as TOML and the command line have it: `rabbitmq.host`, `jobs.SendEmailJob.timeout`."""
     names = list(find(path).place) or [_WORKER.lower()]
-    if len(path) > 1 and path[0] == _JOBS:
+    if len(path) > 1 and is_of_named(path):
         names[1] = path[1]  # as it is written
     return ".".join(name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in names)
 
@@ -151,18 +176,24 @@ def is_alias(name: str, setting: Setting) -> bool:
     return _folded(name) == _folded(_SINGULAR.get(setting.path[-1], ""))
 
 
+def is_of_named(path: Sequence[str]) -> bool:
+    """Whether a path of the table begins with a section whose keys are names that somebody chose."""
+    return len(path) > 0 and path[0] in _NAMED
+
+
 def _walked(path: Sequence[str], is_short: bool = False) -> tuple[_Node, str, int]:
-    node, job = _ROOT, ""
+    node, chosen = _ROOT, ""
     if is_short and path and _folded(path[0]) not in _ROOT.below:
         node = _ROOT.below[_folded(_WORKER)]
     for depth, name in enumerate(path):
-        deeper = node.below.get(_folded(name)) or node.below.get(ANY_JOB)
+        anything = next((node.below[any_name] for any_name in _ANY & node.below.keys()), None)
+        deeper = anything or node.below.get(_folded(name))
         if deeper is None or not name:
-            return node, job, depth
-        if deeper.path[-1] == ANY_JOB:
-            job = name
+            return node, chosen, depth
+        if deeper is anything:
+            chosen = name
         node = deeper
-    return node, job, len(path)
+    return node, chosen, len(path)
 
 
 def _folded(name: str) -> str:
@@ -178,12 +209,15 @@ def _snake(name: str) -> str:
 
 
 def _grown() -> _Node:
-    root, worker, job = _Node((), ()), _Node((_WORKER,), ()), _Node((_JOBS, ANY_JOB), ("jobs", ANY_JOB))
-    jobs = _Node((_JOBS,), ("jobs",), below={ANY_JOB: job})
-    root.below = {_folded(_WORKER): worker, _folded(_JOBS): jobs}
-    worker.below["jobs"] = jobs  # as the attribute is called, and the natural name where `Worker` is left out
+    root, worker = _Node((), ()), _Node((_WORKER,), ())
+    root.below[_folded(_WORKER)] = worker
+    for mapped in MAPPINGS:
+        one = _Node((mapped.section, mapped.any_name), (mapped.attribute, mapped.any_name))
+        section = _Node((mapped.section,), (mapped.attribute,), below={mapped.any_name: one})
+        root.below[_folded(mapped.section)] = section
+        worker.below[mapped.attribute] = section  # its natural name too, where `Worker` is left out
+        _grow(one, mapped.kind)
     _grow(worker, WorkerSettings)
-    _grow(job, JobSettings)
     for key in WITHOUT_EFFECT:
         _add(root, key)
     return root

@@ -6,14 +6,16 @@ The rules are those of the classes (`model.settings_rules`); what only .NET's fi
 import re
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from enum import Enum
 from typing import Annotated, Final, TypeVar, get_args, get_origin
 
 from attrs import AttrsInstance, define, field, fields
 
-from milvaion_trio.configuration.keys import ANY_JOB, Place
+from milvaion_trio.configuration.keys import ANY_JOB, MAPPINGS, Place
 from milvaion_trio.configuration.sources import Leaf, Source, merged
-from milvaion_trio.model.settings import JobSettings, WorkerSettings
+from milvaion_trio.model.schedule_settings import ScheduleSettings, taken_back
+from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.model.settings_rules import fits, is_usual, section_of, words_of
 
 __all__ = ["TRANSLATED", "Reading", "settings_over"]
@@ -44,12 +46,12 @@ def settings_over(base: WorkerSettings, sources: Sequence[Source]) -> Reading:
             _value(leaf)
         except ValueError:
             line = f"{leaf.origin} is {leaf.shown}; it must be {words_of(leaf.setting.annotation)}{_quotes(leaf)}"
-            if counting[leaf.place].get(leaf.number or 0) is leaf:
+            if counting.get(leaf.place, {}).get(leaf.number or 0) is leaf:
                 reading.problems.append(f"{line}.")
             else:
                 reading.overridden.append(f"{line}; another source is over it.")
     if not reading.problems:
-        # A job keeps the spelling that was first: variables often have nothing but capitals.
+        # A name keeps the spelling that was first: variables often have nothing but capitals.
         sections = ChainMap(*(source.sections for source in sources))
         values = {place: _told([slot[number] for number in sorted(slot)]) for place, slot in counting.items()}
         reading.settings = _assembled(base, values, sections)
@@ -86,6 +88,8 @@ def _parsed(text: str, annotation: object) -> object:
         return int(text)
     if kind is float and _NUMBER.fullmatch(text):
         return float(text)
+    if kind is datetime:
+        return datetime.fromisoformat(text)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(text)
     raise ValueError
@@ -98,15 +102,18 @@ def _kind(annotation: object) -> object:
 
 def _quotes(leaf: Leaf) -> str:
     """What to do about quotes, where values have types."""
-    if leaf.kind is None:
+    kinds = _KINDS.get(_kind(leaf.setting.annotation), (str,))
+    if leaf.kind is None or leaf.kind in kinds or (str in kinds) == (leaf.kind is str):
         return ""
-    wanted = str in _KINDS.get(_kind(leaf.setting.annotation), (str,))
-    if wanted == (leaf.kind is str):
-        return ""
-    return ", in quotes" if wanted else ", without quotes"
+    return ", in quotes" if str in kinds else ", without quotes"
 
 
-_KINDS: Final[Mapping[object, tuple[type[object], ...]]] = {int: (int,), float: (float, int), bool: (bool,)}
+_KINDS: Final[Mapping[object, tuple[type[object], ...]]] = {
+    int: (int,),
+    float: (float, int),
+    bool: (bool,),
+    datetime: (datetime, str),
+}
 """What may stand for a type in sources that have types themselves; for any other type a text."""
 
 
@@ -142,14 +149,17 @@ def _assembled(base: WorkerSettings, values: Mapping[Place, object], sections: M
             changes[attribute.name] = _changed(getattr(base, attribute.name) or kind(), told.get(place, {}))
     if values.get(_CONNECTION_STRING, "") is None:
         changes["redis"] = None
-    jobs = dict(base.jobs)
-    spelled = {name.lower(): name for name in jobs}
-    for place, name in sections.items():
-        match place:
-            case ("jobs", lower):
-                name = spelled.setdefault(lower, name)
-                jobs[name] = _changed(jobs.get(name, JobSettings()), told.get(place, {}))
-    return _changed(base, changes | {"jobs": jobs})
+    for mapped in MAPPINGS:
+        named: dict[str, AttrsInstance] = dict(getattr(base, mapped.attribute))
+        spelled = {name.lower(): name for name in named}
+        for place, name in sections.items():
+            if len(place) == 2 and place[0] == mapped.attribute:
+                name = spelled.setdefault(place[1], name)
+                said = told.get(place, {})
+                gone: dict[str, object] = dict.fromkeys(taken_back(said)) if mapped.kind is ScheduleSettings else {}
+                named[name] = _changed(named.get(name) or mapped.kind(), gone | said)
+        changes[mapped.attribute] = named
+    return _changed(base, changes)
 
 
 def _changed(settings: A, changes: Mapping[str, object]) -> A:

@@ -35,6 +35,8 @@ class Resolved:
     """Where each value comes from that the code did not say: the file with its line, or the variable."""
     jobs: Mapping[str, str] = field(default=MappingProxyType({}), repr=False)
     """Where single jobs are named, by their names in lower case."""
+    schedules: Mapping[str, str] = field(default=MappingProxyType({}), repr=False)
+    """Where schedules are named, by their names in lower case."""
 
 
 def resolve(
@@ -64,8 +66,13 @@ def resolve(
         sources=tuple(dict.fromkeys(source.origin.name for source in sources if source.sections)),
         notes=tuple(note for source in sources for note in source.notes),
         origins=_origins(sources),
-        jobs={name: where for source in sources for name, where in source.jobs.items()},
+        jobs=_named("jobs", sources),
+        schedules=_named("schedules", sources),
     )
+
+
+def _named(attribute: str, sources: Iterable[Source]) -> Mapping[str, str]:
+    return {place[1]: where for source in sources for place, where in source.named.items() if place[0] == attribute}
 
 
 def _origins(sources: Iterable[Source]) -> Mapping[Place, str]:

@@ -9,22 +9,29 @@ import inspect
 import itertools
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from enum import Enum
 from typing import Annotated, Final, TypeAlias, get_args, get_origin
 
 from attrs import NOTHING, Attribute, AttrsInstance, fields
 
-from milvaion_trio.configuration.inert import ANY_JOB, WITHOUT_EFFECT
-from milvaion_trio.configuration.keys import SCHEMA_VERSION, SETTINGS, Place, Setting, find
+from milvaion_trio.configuration.inert import WITHOUT_EFFECT
+from milvaion_trio.configuration.keys import MAPPINGS, SCHEMA_VERSION, SETTINGS, Place, Setting, find
 from milvaion_trio.configuration.reading import TRANSLATED
-from milvaion_trio.model.settings import JobSettings, WorkerSettings
+from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.model.settings_rules import Form, Range, section_of
 
 __all__ = ["meanings", "settings_schema"]
 
 Schema: TypeAlias = dict[str, object]
 
-_TYPES: Final[Mapping[object, str]] = {int: "integer", float: "number", str: "string", bool: "boolean"}
+_TYPES: Final[Mapping[object, Schema]] = {
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    datetime: {"type": "string", "format": "date-time"},  # which is what a date without quotes is to editors of TOML
+}
 _BY_PLACE: Final = {setting.place: setting for setting in SETTINGS}
 _INERT: Final = {find(key.path).place: key for key in WITHOUT_EFFECT}
 
@@ -32,11 +39,14 @@ _INERT: Final = {find(key.path).place: key for key in WITHOUT_EFFECT}
 def settings_schema() -> Schema:
     """The schema as JSON values, of draft 2020-12; its `$id` has the version that the file may name itself."""
     worker = _section(WorkerSettings, ())
-    jobs = {
-        "type": "object",
-        "description": "Settings of single jobs, by their names.",
-        "additionalProperties": _section(JobSettings, ("jobs", ANY_JOB)),
-        "propertyNames": {"minLength": 1},
+    mappings: Schema = {
+        mapped.attribute: {
+            "type": "object",
+            "description": f"Settings of single {mapped.attribute}, by their names.",
+            "additionalProperties": _section(mapped.kind, (mapped.attribute, mapped.any_name)),
+            "propertyNames": {"minLength": 1},
+        }
+        for mapped in MAPPINGS
     }
     version = {
         "description": "The version of these names.",
@@ -44,7 +54,7 @@ def settings_schema() -> Schema:
         "minimum": 1,
         "maximum": SCHEMA_VERSION,
     }
-    properties: Schema = {**_mapping(worker["properties"]), "jobs": jobs}
+    properties: Schema = {**_mapping(worker["properties"]), **mappings}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:milvaion-trio:settings:{SCHEMA_VERSION}",
@@ -118,7 +128,7 @@ def _plain(annotation: object, *, is_translated: bool) -> Schema:
         rules = () if is_translated else tuple(others)
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return {"enum": [member.value for member in annotation]}
-    schema: Schema = {"type": _TYPES[annotation]}
+    schema = dict(_TYPES[annotation])
     for rule in rules:
         match rule:
             case Range(least, most):

@@ -6,13 +6,14 @@ setting it is for and where it comes from. Later sources win, leaf by leaf.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
 
 from milvaion_trio.configuration.inert import WithoutEffect
-from milvaion_trio.configuration.keys import Found, Place, Setting, find, is_alias, nearest
+from milvaion_trio.configuration.keys import Found, Place, Setting, find, is_alias, is_of_named, nearest
+from milvaion_trio.model.schedule_settings import taken_back
 from milvaion_trio.model.settings_rules import may_hold_password, shown_name, words_of
 
 __all__ = ["Leaf", "Origin", "Said", "Source", "Values", "merged"]
@@ -98,9 +99,10 @@ class Source:
     origin: Origin
     leaves: dict[tuple[Place, int | None], Leaf] = field(factory=dict)
     sections: dict[Place, str] = field(factory=dict)
-    """Sections, and jobs, that the source names, even if it says nothing about them; with their names as written."""
-    jobs: dict[str, str] = field(factory=dict)
-    """Where it names jobs, by their names in lower case."""
+    """Sections, jobs and schedules that the source names, even if it says nothing about them; with their names as
+    written."""
+    named: dict[Place, str] = field(factory=dict)
+    """Where it names jobs and schedules."""
     problems: list[str] = field(factory=list)
     warnings: list[str] = field(factory=list)
     notes: list[str] = field(factory=list)
@@ -136,7 +138,7 @@ class Source:
         name = shown_name(said.name or self.origin.written(said.path))
         for depth in range(len(found.place)):
             self.sections.setdefault(found.place[: depth + 1], found.path[depth])
-        self._note_job(found, said, name)
+        self._note_name(found, said, name)
         match found.meaning, found.rest:
             case Setting() as setting, rest if _is_empty(said) and (not rest or _is_item(setting, rest)):
                 what = "list" if said.kind is list else "table"
@@ -168,12 +170,12 @@ class Source:
                 upper = said.name or self.origin.written(said.path[: len(said.path) - len(rest) + 1])
                 self._unknown(found, shown_name(upper), name, said.line)
 
-    def _note_job(self, found: Found, said: Said, name: str) -> None:
-        if len(found.place) < 2 or found.place[0] != "jobs":
+    def _note_name(self, found: Found, said: Said, name: str) -> None:
+        if len(found.place) < 2 or not is_of_named(found.path):
             return
         upper = len(said.path) - len(found.rest) - len(found.place) + 2
         shown = name if self.origin.is_flat or said.name else shown_name(self.origin.written(said.path[:upper]))
-        self.jobs.setdefault(found.place[1], f"{self._where(None)}: {shown}")
+        self.named.setdefault(found.place[:2], f"{self._where(None)}: {shown}")
 
     def _add(self, setting: Setting, found: Found, said: Said, name: str) -> None:
         if said.text is None:
@@ -245,12 +247,23 @@ def merged(sources: Iterable[Source]) -> Values:
     """Later sources over earlier ones; items of a list number by number, as .NET does, or all of it at once."""
     values: dict[Place, dict[int, Leaf]] = {}
     for source in sources:
+        for place in _taken_back(source):
+            values.pop(place, None)
         for leaf in source.leaves.values():
             slot = values.setdefault(leaf.place, {})
             if leaf.number is None:
                 slot.clear()
             slot[leaf.number or 0] = leaf
     return values
+
+
+def _taken_back(source: Source) -> Iterator[Place]:
+    """What of earlier sources does not hold any more, although this one does not say it."""
+    said: dict[Place, set[str]] = {}
+    for leaf in source.leaves.values():
+        if leaf.place[0] == "schedules":
+            said.setdefault(leaf.place[:-1], set()).add(leaf.place[-1])
+    yield from ((*place, name) for place, names in said.items() for name in taken_back(names))
 
 
 def _is_empty(said: Said) -> bool:

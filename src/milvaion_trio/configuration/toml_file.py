@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -218,7 +219,9 @@ def _said(
             yield Said(path, str(value).lower(), is_quoted=False, kind=bool, line=line)
         case str() | int() | float():
             yield Said(path, _written(value, line), is_quoted=isinstance(value, str), kind=type(value), line=line)
-        case _:  # dates and times, which no setting is
+        case datetime():
+            yield Said(path, value.isoformat(), is_quoted=False, kind=datetime, line=line)
+        case _:  # dates or times alone, which no setting is
             yield Said(path, str(value), is_quoted=False, kind=object, line=line)
 
 

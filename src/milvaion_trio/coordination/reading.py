@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final, TypeVar
 
 from milvaion_trio.coordination.codec import read_progress, read_schedule
-from milvaion_trio.model.schedule import Entry
+from milvaion_trio.model.schedule import Entry, Millis, Progress
 
 __all__ = ["ENDS_AT_A_TIME", "ENDS_REMEMBERED", "entry_of", "readable"]
 
@@ -39,11 +39,19 @@ def entry_of(
             created=int(created),
             paused=bool(int(paused or 0)),
             resumed=None if resumed is None else int(resumed),
-            progress=read_progress(progress),
+            progress=_progress_of(int(created), progress),
         )
     except ValueError as error:
         name = schedule_id if isinstance(schedule_id, str) else schedule_id.decode()
         raise ValueError(f"schedule {name!r}: {error}") from error
+
+
+def _progress_of(created: Millis, text: str | bytes | None) -> Progress:
+    """How far the entry of that time has come. A leader that has not heard yet that somebody put another schedule in
+    the place of one may have written once more how far the one before had come.
+    """
+    progress = read_progress(text)
+    return progress if progress.created in (None, created) else Progress()
 
 
 def readable(rows: Iterable[Sequence[object]], read: Callable[..., T]) -> list[T]:

@@ -5,11 +5,11 @@ it serves, in that one.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from os import PathLike
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, Unpack
 
 import trio
 
@@ -18,8 +18,12 @@ from milvaion_trio.client import Client, Destination, Named
 from milvaion_trio.host import is_on_asyncio
 from milvaion_trio.model.errors import NotPublished
 from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.schedule import Entry, Schedule
+from milvaion_trio.model.schedule_settings import ScheduleKeywords
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.ports import Broker, Signals
+from milvaion_trio.ports.coordination import Coordination
+from milvaion_trio.runtime.definition import EnqueueOptions
 
 if TYPE_CHECKING:  # asyncio, for who has it
     from milvaion_trio.embed.trio_thread import Started, TrioThread
@@ -64,7 +68,9 @@ class AsyncioClient:
         *,
         worker_id: str,
         signals: Signals | None = None,
+        coordination: Coordination | None = None,
         destinations: Iterable[Destination] = (),
+        uniques: Mapping[str, str] = MappingProxyType({}),
         connect_timeout: float = 10.0,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -72,7 +78,9 @@ class AsyncioClient:
             broker,
             worker_id=worker_id,
             signals=signals,
+            coordination=coordination,
             destinations=destinations,
+            uniques=uniques,
             connect_timeout=connect_timeout,
             clock_ns=clock_ns,
         )
@@ -123,13 +131,14 @@ class AsyncioClient:
             thread.soon(self._leaving.set)
             await thread.__aexit__(kind, error, traceback)  # noqa: ASYNC102  # asyncio: bounded there
 
-    async def enqueue(self, job: str | Named, data: object = None, *, delay: float | None = None) -> OccurrenceId:
+    async def enqueue(self, job: str | Named, data: object = None, **options: Unpack[EnqueueOptions]) -> OccurrenceId:
         """Dispatch the job, to start at once or after `delay` seconds, and return its occurrence id once confirmed.
 
+        The options are those of `Client.enqueue`: `delay`, `exclusive`, `unique`, `on_duplicate`, `unique_for`.
         Raises as `Client.enqueue` does, and `NotPublished` when the client is closed meanwhile. If cancelled, it may
         have been published.
         """
-        return await self._carry(lambda client: client.enqueue(job, data, delay=delay))
+        return await self._carry(lambda client: client.enqueue(job, data, **options))
 
     async def cancel(self, occurrence_id: OccurrenceId, reason: str = "Cancelled by user") -> int:
         """Ask every worker to cancel the occurrence; returns how many heard it.
@@ -137,6 +146,30 @@ class AsyncioClient:
         Raises as `Client.cancel` does. If cancelled, it may have been sent.
         """
         return await self._carry(lambda client: client.cancel(occurrence_id, reason))
+
+    async def schedule(self, job: str | Named | Schedule, **keywords: Unpack[ScheduleKeywords]) -> Schedule:
+        """Have a job run by itself, see `Client.schedule`. If cancelled, it may be kept."""
+        return await self._carry(lambda client: client.schedule(job, **keywords))
+
+    async def schedules(self) -> tuple[Entry, ...]:
+        """Every schedule that is kept, see `Client.schedules`. If cancelled, nothing changes."""
+        return await self._carry(lambda client: client.schedules())
+
+    async def pause(self, schedule_id: str) -> None:
+        """No tick of the schedule runs until it is resumed; raises `NoSuchSchedule`. If cancelled, it may be done."""
+        await self._carry(lambda client: client.pause(schedule_id))
+
+    async def resume(self, schedule_id: str) -> None:
+        """Its ticks run again, see `Client.resume`; raises `NoSuchSchedule`. If cancelled, it may be done."""
+        await self._carry(lambda client: client.resume(schedule_id))
+
+    async def unschedule(self, schedule_id: str) -> None:
+        """Take the schedule out, see `Client.unschedule`; raises `NoSuchSchedule`. If cancelled, it may be done."""
+        await self._carry(lambda client: client.unschedule(schedule_id))
+
+    async def trigger(self, schedule_id: str) -> OccurrenceId:
+        """Run the schedule's job now, see `Client.trigger`. If cancelled, it may have been published."""
+        return await self._carry(lambda client: client.trigger(schedule_id))
 
     @classmethod
     def _with(cls, client: Client, worker: Host | None = None) -> Self:

@@ -1,1 +1,1 @@
-"""Runs of other schedulers, reported to Milvaion as external jobs (WIRE.md 3.7)."""
+"""Runs of other schedulers, told to a Milvaion server (WIRE.md 3.7): it shows them beside its own, and starts none."""

@@ -20,6 +20,7 @@ __all__ = [
     "LinkRefused",
     "MilvaionError",
     "NoCurrentJob",
+    "NoSuchSchedule",
     "NotPublished",
     "PermanentFailure",
     "ReportsLost",
@@ -116,6 +117,17 @@ class JobNotRegistered(MilvaionError):
         # Messages may ask for a name of a megabyte; no job has one of more than 200 characters (WIRE.md 1.3).
         shown = repr(job_name) if len(job_name) <= 200 else f"{job_name[:200]!r}..."
         super().__init__(f"This worker knows no job called {shown}. It knows: {names}.")
+
+
+class NoSuchSchedule(MilvaionError):
+    """A call names a schedule that nobody has written down; `known` are those that somebody has."""
+
+    def __init__(self, schedule_id: str, known: Sequence[str], near: str | None = None) -> None:
+        self.schedule_id = schedule_id
+        self.known: tuple[str, ...] = tuple(known)
+        names = ", ".join(map(repr, self.known[:20])) + (", …" if len(self.known) > 20 else "")
+        hint = f"Did you mean {near!r}?" if near is not None else f"There are {names}." if names else "There are none."
+        super().__init__(f"There is no schedule called {schedule_id!r}. {hint}")
 
 
 class NoCurrentJob(MilvaionError):

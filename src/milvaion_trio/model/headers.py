@@ -15,10 +15,15 @@ __all__ = [
     "DELAY_LEFT",
     "DELAY_TARGET",
     "DISPATCH_STAMP",
+    "EARLIER_DEATHS",
+    "EARLIER_RUNS",
     "EXCLUSIVE",
+    "GUARDED",
     "MAX_RETRIES",
     "OCCURRENCE_ID",
+    "OF_PARKED",
     "ORIGIN",
+    "PARKED",
     "RETRY_COUNT",
     "RETRY_COUNT_LIMIT",
     "SCHEDULE",
@@ -26,8 +31,10 @@ __all__ = [
     "SNOOZE_LIMIT",
     "TICK",
     "UNIQUE",
+    "UNIQUE_FOR",
     "AttemptKey",
     "attempt_key",
+    "count",
     "has_local_origin",
     "occurrence_id",
     "passed_on",
@@ -54,6 +61,17 @@ UNIQUE = "x-mtrio-unique"
 """The key that its occurrence has claimed, given up when it ends."""
 EXCLUSIVE = "x-mtrio-exclusive"
 """The key of which only one run may go on at a time, where its client named one."""
+UNIQUE_FOR = "x-mtrio-unique-for"
+"""Seconds for which a unique key is claimed at a time (int32), where its client named them."""
+GUARDED = frozenset((EXCLUSIVE, TICK, UNIQUE))
+"""A message with one of them is run with what workers share: a lease, a claim, the book of schedules."""
+PARKED = "x-mtrio-parked"
+"""How many of its snoozes were none of the job's: it was sent away, unrun, as its key was taken (int32)."""
+EARLIER_RUNS = "x-mtrio-runs"
+"""How often the same attempt was started before it was sent away, as far as known (int32)."""
+EARLIER_DEATHS = "x-mtrio-deaths"
+"""How many processes died of it before it was sent away (int32)."""
+OF_PARKED = (PARKED, EARLIER_RUNS, EARLIER_DEATHS)
 
 RETRY_COUNT_LIMIT = 1000
 """Retry counts are clamped to 0..1000: a forged header must neither loop for ever nor overflow (DESIGN.md 5)."""
@@ -107,6 +125,11 @@ def attempt_key(message: Message, occurrence: OccurrenceId) -> AttemptKey:
     if not stamp and message.timestamp is not None:
         stamp = str(message.timestamp)
     return AttemptKey(occurrence, stamp or None, retry_count(headers), _count(headers.get(SNOOZES), SNOOZE_LIMIT))
+
+
+def count(headers: Mapping[str, HeaderValue], name: str) -> int:
+    """A number that counts something; 0 when absent or unreadable."""
+    return _count(headers.get(name), SNOOZE_LIMIT)
 
 
 def has_local_origin(headers: Mapping[str, HeaderValue]) -> bool:

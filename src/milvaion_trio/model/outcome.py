@@ -31,6 +31,8 @@ class StopReason(enum.Enum):
     """Its time limit passed."""
     SHUTDOWN = "shutdown"
     """The worker is leaving; the job goes back to its queue."""
+    LEASE_LOST = "lease-lost"
+    """Its exclusive key may be somebody else's from now on; the job goes back to its queue."""
 
 
 @frozen
@@ -108,7 +110,10 @@ class TimedOut:
 
 @frozen
 class Interrupted:
-    """The shutdown stopped the job: it goes back to its queue, its attempt is not counted, nothing is reported."""
+    """The shutdown stopped the job, or the loss of its exclusive key: it goes back to its queue.
+
+    Its attempt is not counted, nothing is reported.
+    """
 
 
 Outcome: TypeAlias = Completed | Failed | RetryRequested | Snoozed | Cancelled | TimedOut | Interrupted

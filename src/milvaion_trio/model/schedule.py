@@ -150,6 +150,8 @@ class OpenRun:
 class Progress:
     """How far a schedule has come. Written by the leading scheduler alone, fenced by its token."""
 
+    created: Millis | None = None
+    """`Entry.created` of the entry that it is about: about one of another time it says nothing."""
     decided: Millis | None = None
     """Every tick up to this one is dispatched, left out, or among `waiting`; `None` before the first decision."""
     runs: WholeNumber = 0

@@ -15,6 +15,7 @@ from attrs import evolve, field, fields, frozen
 from milvaion_trio.model.broker_address import ADDRESS, ADDRESS_WORDS, BrokerAddress, parse_broker_address
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.redis_address import without_password
+from milvaion_trio.model.schedule_settings import ScheduleSettings
 from milvaion_trio.model.settings_rules import Form, Range, hidden, problems_of
 from milvaion_trio.model.wire import Dialect
 
@@ -29,6 +30,7 @@ __all__ = [
     "ReportingSettings",
     "SchedulerSettings",
     "MonitorSettings",
+    "ExternalSchedulerSettings",
     "ShutdownSettings",
 ]
 
@@ -62,15 +64,23 @@ def _listed(value: Iterable[object] | None) -> object:
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) else value
 
 
-def _read_only(jobs: Mapping[str, "JobSettings"]) -> Mapping[str, "JobSettings"]:
+# Two that do the same: type checkers do not follow a generic converter into the constructor.
+
+
+def _read_only_jobs(jobs: Mapping[str, "JobSettings"]) -> Mapping[str, "JobSettings"]:
     return MappingProxyType(dict(jobs))
 
 
-def _same_jobs(jobs: Mapping[str, "JobSettings"]) -> Iterator[str]:
-    spelled: dict[str, str] = {}
-    for name in jobs:
-        if (other := spelled.setdefault(name.lower(), name)) != name:
-            yield f"jobs has {other!r} and {name!r}; names are the same in any case."
+def _read_only_schedules(schedules: Mapping[str, ScheduleSettings]) -> Mapping[str, ScheduleSettings]:
+    return MappingProxyType(dict(schedules))
+
+
+def _same(settings: "WorkerSettings") -> Iterator[str]:
+    for what, names in (("jobs", settings.jobs), ("schedules", settings.schedules)):
+        spelled: dict[str, str] = {}
+        for name in names:
+            if (other := spelled.setdefault(name.lower(), name)) != name:
+                yield f"{what} has {other!r} and {name!r}; names are the same in any case."
 
 
 class JobPolicy(TypedDict, total=False):
@@ -86,6 +96,8 @@ class JobPolicy(TypedDict, total=False):
     jitter: float | None
     max_delay: float | None
     never_retry: Iterable[type[BaseException]] | None
+    exclusive: str | None
+    unique: str | None
 
 
 @frozen(kw_only=True)
@@ -112,6 +124,10 @@ class JobSettings:
     """No retry waits longer than these seconds; only the 30 days that hold for all."""
     never_retry: tuple[type[BaseException], ...] | None = field(default=None, converter=_listed)
     """Exceptions that fail the job for good, like `PermanentFailure`; none. Only in code, as they are classes."""
+    exclusive: Text | None = None
+    """A key of which one run goes on at a time, with the data's fields in braces: `account-{account}`. Ours."""
+    unique: Text | None = None
+    """A key of which one occurrence waits or runs at a time, made alike, claimed by our own clients. Ours."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -275,6 +291,14 @@ class MonitorSettings:
 
 
 @frozen(kw_only=True)
+class ExternalSchedulerSettings:
+    """Runs of other schedulers, which a program only reports."""
+
+    source: str = ""
+    """What the server calls their scheduler, e.g. APScheduler; milvaion-trio where it is empty."""
+
+
+@frozen(kw_only=True)
 class ShutdownSettings:
     """How long leaving may take: 28 s together, inside the 30 s Kubernetes gives. Ours."""
 
@@ -302,6 +326,8 @@ class WorkerSettings:
     """Seconds a job may take unless it or its message says otherwise, 0 for ever."""
     startup_connection_timeout: Annotated[float, Range(-math.inf)] = 30.0
     """Seconds to try for the broker at start, 0 or less for ever."""
+    exclusive_lease: Annotated[float, Range(3, 3600)] = 15.0
+    """Seconds after which the exclusive key of a job is free again when its worker has died. Ours."""
     wire: Dialect = Dialect.V1_1
     """Which Milvaion the statuses and logs are written for. Ours."""
     rabbitmq: RabbitMQSettings | None = None
@@ -313,13 +339,16 @@ class WorkerSettings:
     reporting: ReportingSettings = field(factory=ReportingSettings)
     scheduler: SchedulerSettings = field(factory=SchedulerSettings)
     monitor: MonitorSettings = field(factory=MonitorSettings)
+    external_scheduler: ExternalSchedulerSettings = field(factory=ExternalSchedulerSettings)
     shutdown: ShutdownSettings = field(factory=ShutdownSettings)
     job_defaults: JobSettings = field(factory=JobSettings)
     """For jobs that do not say it themselves. Ours."""
-    jobs: Mapping[str, JobSettings] = field(default=MappingProxyType({}), converter=_read_only)
+    jobs: Mapping[str, JobSettings] = field(default=MappingProxyType({}), converter=_read_only_jobs)
     """What is said about single jobs, over their decorators, by job name in any case."""
+    schedules: Mapping[str, ScheduleSettings] = field(default=MappingProxyType({}), converter=_read_only_schedules)
+    """When jobs run by themselves, by the name of the schedule in any case, over what decorators say. Ours."""
 
     def __attrs_post_init__(self) -> None:
-        """Refuse values that mean nothing, those of the sections included, and a job that is there twice."""
-        if problems := problems_of(self) or list(_same_jobs(self.jobs)):
+        """Refuse values that mean nothing, those of the sections included, and what is named twice."""
+        if problems := problems_of(self) or list(_same(self)):
             raise SettingsError(problems)

@@ -7,13 +7,14 @@ import enum
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Union, get_args, get_origin
 
 from attrs import NOTHING, AttrsInstance, fields, frozen, has
 
 __all__ = [
+    "Check",
     "Form",
     "Range",
     "fits",
@@ -41,6 +42,14 @@ class Form:
     """A pattern a text must match as a whole, and how to say it."""
 
     pattern: str
+    words: str
+
+
+@frozen
+class Check:
+    """A test that a value must pass, and how to say it."""
+
+    passes: Callable[[object], bool]
     words: str
 
 
@@ -131,6 +140,8 @@ def _obeys(value: object, rule: object) -> bool:
             return isinstance(value, int | float) and least <= value <= most
         case Form(pattern):
             return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+        case Check(passes):
+            return passes(value)
     return True
 
 
@@ -148,7 +159,7 @@ def words_of(annotation: object) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         match arguments[1]:
-            case Form(_, words):
+            case Form(_, words) | Check(_, words):
                 return words
             case Range(least, most) if math.isinf(least):
                 return f"{words_of(arguments[0])}, not infinite"

@@ -21,6 +21,8 @@ __all__ = [
     "EXTERNAL_PATTERN",
     "QUARANTINE_QUEUE",
     "QUARANTINE_QUEUE_ARGUMENTS",
+    "DISPATCHES_QUEUE",
+    "DISPATCHES_QUEUE_ARGUMENTS",
     "HOP_QUEUE",
     "HOP_QUEUE_ARGUMENTS",
     "JOB_QUEUE_PREFIX",
@@ -58,6 +60,19 @@ QUARANTINE_QUEUE_ARGUMENTS: Final[Mapping[str, str | int]] = MappingProxyType(
 HOP_QUEUE: Final = "mtrio.hop.v1"
 """Ours: messages on their way through a long delay, which any of our workers sends on (RELIABILITY.md 3.3)."""
 HOP_QUEUE_ARGUMENTS: Final[Mapping[str, str | int]] = MappingProxyType({"x-queue-type": "quorum"})
+
+DISPATCHES_QUEUE: Final = "mtrio.dispatches.v1"
+"""Ours: a copy of every dispatch to a worker that has registered, which a monitor reads."""
+DISPATCHES_QUEUE_ARGUMENTS: Final[Mapping[str, str | int]] = MappingProxyType(
+    {
+        "x-queue-type": "classic",
+        "x-max-length": 100_000,
+        "x-max-length-bytes": 268_435_456,
+        "x-overflow": "drop-head",
+        "x-expires": 604_800_000,
+    }
+)
+"""Of a monitor that is gone it keeps 256 MB at most, and after a week nothing. What is dropped is a copy."""
 
 JOB_QUEUE_PREFIX: Final = "scheduled_jobs_queue."
 

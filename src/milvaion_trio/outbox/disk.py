@@ -13,6 +13,7 @@ from typing import Final
 
 from attrs import define, field
 
+from milvaion_trio.disk.writer import OpenWriter, open_writer
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.outbox.backlog import Backlog, Row
 from milvaion_trio.outbox.concluded import Concluded
@@ -23,7 +24,6 @@ from milvaion_trio.outbox.log_room import LogRoom
 from milvaion_trio.outbox.memory import MAX_LOG_ROWS
 from milvaion_trio.outbox.statistics import OutboxStatistics
 from milvaion_trio.outbox.store import ATTEMPTS_REMEMBERED, CONCLUDED, RETURNED, RUNNING, Mark, Recovered, StoredReport
-from milvaion_trio.outbox.writer import OpenWriter, open_writer
 from milvaion_trio.ports import Publisher, Report, ReportKind
 
 __all__ = ["DiskOutbox"]

@@ -16,13 +16,13 @@ from typing import Final, Protocol, cast
 import trio
 from attrs import define, field
 
+from milvaion_trio.disk.writer import OpenWriter, Work, Writer
 from milvaion_trio.model.alarm import Alarm
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.outbox.backlog import Row
 from milvaion_trio.outbox.batch import Batch
 from milvaion_trio.outbox.file import OutboxFile
 from milvaion_trio.outbox.store import Damaged, Mark, Recovered, StoredReport
-from milvaion_trio.outbox.writer import OpenWriter, Work, Writer
 
 __all__ = ["Journal", "Owner"]
 

@@ -7,7 +7,6 @@ Separate from the outbox, which decides; here a whole batch of decisions becomes
 """
 
 import contextlib
-import json
 import os
 import sqlite3
 import time
@@ -19,10 +18,9 @@ from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
 
-from milvaion_trio.model.envelope import Message, Publication
+from milvaion_trio.disk.envelope_text import envelope_text, publication_of
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import OccurrenceId
-from milvaion_trio.outbox.header_text import plain, restored
 from milvaion_trio.outbox.tally import Tally
 from milvaion_trio.ports import Report, ReportKind
 
@@ -307,20 +305,9 @@ def read_reports(db: sqlite3.Connection, after: int, limit: int) -> list[StoredR
 
 
 def _row(number: int, report: Report, now: int) -> tuple[object, ...]:
-    publication, message = report.publication, report.publication.message
-    envelope = [
-        publication.exchange,
-        publication.routing_key,
-        publication.delay,
-        message.message_id,
-        message.correlation_id,
-        message.content_type,
-        message.timestamp,
-        message.persistent,
-        {name: plain(value) for name, value in message.headers.items()} if message.headers else None,
-    ]
-    columns = number, report.kind.value, report.occurrence_id, now, json.dumps(envelope)
-    return *columns, message.body, _checksum(message.body, *columns)
+    body = report.publication.message.body
+    columns = number, report.kind.value, report.occurrence_id, now, envelope_text(report.publication)
+    return *columns, body, _checksum(body, *columns)
 
 
 def _stored(row: Sequence[object]) -> StoredReport:
@@ -331,21 +318,9 @@ def _stored(row: Sequence[object]) -> StoredReport:
     if checksum != _checksum(body, *columns):
         raise Damaged(f"row {number} is not as it was written")
     with _damaged_if_senseless(f"row {number} cannot be read: "):
-        exchange, key, delay, message_id, correlation_id, content_type, timestamp, persistent, headers = json.loads(
-            str(envelope)
-        )
-        message = Message(
-            body=body,
-            headers={name: restored(value) for name, value in (headers or {}).items()},
-            message_id=message_id,
-            correlation_id=correlation_id,
-            content_type=content_type,
-            timestamp=timestamp,
-            persistent=persistent,
-        )
         report = Report(
             ReportKind(kind),
-            Publication(message, key, exchange, delay),
+            publication_of(str(envelope), body),
             None if occurrence_id is None else OccurrenceId(str(occurrence_id)),
         )
     return StoredReport(number, report, written_at)

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from milvaion_trio.model.envelope import Message
 from milvaion_trio.model.errors import InvalidMessage, JobNotRegistered
-from milvaion_trio.model.headers import AttemptKey, attempt_key, occurrence_id
+from milvaion_trio.model.headers import EARLIER_DEATHS, AttemptKey, attempt_key, count, occurrence_id
 from milvaion_trio.model.ids import JobId, OccurrenceId, parse_guid
 from milvaion_trio.model.json_text import read
 from milvaion_trio.model.messages import EMPTY_GUID, JobMessage
@@ -170,6 +170,8 @@ def admit(
     if not knows(job.job_name_in_worker):
         return Refuse(occurrence, attempt, job, str(JobNotRegistered(job.job_name_in_worker, tuple(known_names))))
     died = deaths(attempt) if is_known_by_key else 0
+    if EARLIER_DEATHS in message.headers:  # before it was sent away under another key, as somebody held its lease
+        died += count(message.headers, EARLIER_DEATHS)
     if died >= DEATHS_ALLOWED:
         return Refuse(occurrence, attempt, job, _deaths_text(job.job_name_in_worker, died))
     return Run(occurrence, attempt, job, redelivered, died)

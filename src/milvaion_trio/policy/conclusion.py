@@ -34,16 +34,31 @@ from milvaion_trio.policy.system_logs import (
     snooze_log,
     timeout_log,
     used_up_log,
+    waiting_log,
 )
 
 __all__ = [
     "Conclusion",
     "DeadLetterFacts",
+    "Parked",
     "RetryCopy",
     "conclude",
     "conclude_cancelled_before_start",
+    "conclude_parked",
     "conclude_refusal",
 ]
+
+
+@frozen
+class Parked:
+    """What the next worker must know of an attempt that is sent away unrun, as its identity is another one then."""
+
+    count: int
+    """How often it was sent away, this time included."""
+    runs: int
+    """How often it was started before, in spite of that."""
+    deaths: int
+    """How many processes died of it."""
 
 
 @frozen
@@ -53,6 +68,8 @@ class RetryCopy:
     delay: float
     retry_count: int
     snoozes: int
+    parked: Parked | None = None
+    """Of a message that is sent away unrun."""
 
 
 @frozen
@@ -157,6 +174,12 @@ def _cancelled(sentence: str, raised: str | None) -> Conclusion:
         result=_with_raised(sentence, raised),
         logs=(cancelled_log(sentence),),
     )
+
+
+def conclude_parked(delay: float, retry_count: int, snoozes: int, parked: Parked, why: str) -> Conclusion:
+    """An attempt that cannot begin now and comes again: as after a snooze, but nobody is told that it ran."""
+    logs = (waiting_log(why, delay),) if parked.count == 1 else ()
+    return Conclusion(event=OccurrenceEvent.SNOOZE, retry=RetryCopy(delay, retry_count, snoozes + 1, parked), logs=logs)
 
 
 def _snoozed(delay: float, job_name: str, retry_count: int, snoozes: int, now: Instant) -> Conclusion:

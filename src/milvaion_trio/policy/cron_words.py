@@ -12,8 +12,8 @@ from milvaion_trio.policy.cron_fields import DayRule
 
 __all__ = ["field_meanings"]
 
-_MONTHS: Final = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
-_WEEKDAYS: Final = "SUN MON TUE WED THU FRI SAT".split()
+_MONTHS: Final = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+_WEEKDAYS: Final = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
 _NTH: Final = {-1: "the last", 1: "the first", 2: "the second", 3: "the third", 4: "the fourth", 5: "the fifth"}
 _ALWAYS: Final = "any"
 

@@ -17,9 +17,11 @@ from milvaion_trio.policy.admission import (
 from milvaion_trio.policy.conclusion import (
     Conclusion,
     DeadLetterFacts,
+    Parked,
     RetryCopy,
     conclude,
     conclude_cancelled_before_start,
+    conclude_parked,
     conclude_refusal,
 )
 from milvaion_trio.policy.system_logs import SystemLog
@@ -36,8 +38,10 @@ __all__ = [
     "conclude",
     "conclude_refusal",
     "conclude_cancelled_before_start",
+    "conclude_parked",
     "Conclusion",
     "RetryCopy",
+    "Parked",
     "DeadLetterFacts",
     "SystemLog",
 ]

@@ -24,6 +24,7 @@ __all__ = [
     "snooze_log",
     "timeout_log",
     "used_up_log",
+    "waiting_log",
 ]
 
 
@@ -86,6 +87,13 @@ def snooze_log(job_name: str, snoozes: int, delay: float, now: Instant) -> Syste
     """The job wants to be run again later. Ours: the .NET worker has no snooze."""
     data: dict[str, JsonValue] = {"Snoozes": snoozes, "DelaySeconds": delay, "NextRetryTime": now.plus(delay).text}
     sentence = f"{job_name} asked to be run again in {seconds_text(delay)} s; this does not count as an attempt"
+    return SystemLog(LogLevel.INFORMATION, sentence, "Retry", data)
+
+
+def waiting_log(why: str, delay: float) -> SystemLog:
+    """The job cannot begin now and waits. Ours: the .NET worker knows no keys."""
+    data: dict[str, JsonValue] = {"Reason": why, "DelaySeconds": delay}
+    sentence = f"Not started: {why}; tried again every few seconds, which does not count as an attempt"
     return SystemLog(LogLevel.INFORMATION, sentence, "Retry", data)
 
 

@@ -113,6 +113,15 @@ class JobContext:
         return self._run.run_number
 
     @property
+    def fencing_token(self) -> int | None:
+        """A number by which others can tell this run from an earlier holder of its exclusive key; `None` without a key.
+
+        Of one key, a later run always has a larger one. Hand it to what the key protects, and have it refuse smaller
+        ones: so it is safe also from a run that was stopped for long and does not know yet that its lease has ended.
+        """
+        return self._run.fencing_token
+
+    @property
     def deadline(self) -> float | None:
         """When the time limit ends, on Trio's clock, or `None` without a limit."""
         return self._run.deadline

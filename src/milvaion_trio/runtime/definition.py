@@ -8,7 +8,7 @@ import enum
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Generic, Literal, ParamSpec, TypeAlias, TypeVar, Unpack, get_args
+from typing import Final, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, get_args
 
 from attrs import define, field, fields
 
@@ -19,8 +19,10 @@ from milvaion_trio.runtime.addresses import address_problem
 
 __all__ = [
     "Dispatch",
+    "EnqueueOptions",
     "Job",
     "JobDefinition",
+    "OnDuplicate",
     "RunMode",
     "RunWord",
     "define_job",
@@ -53,6 +55,10 @@ class RunMode(enum.StrEnum):
 RunWord: TypeAlias = Literal["task", "thread", "process", "asyncio"]
 
 
+OnDuplicate: TypeAlias = Literal["refuse", "merge"]
+"""A second occurrence with a unique key: `AlreadyDispatched` is raised, or the id of the first returned."""
+
+
 class Job:
     """Base of jobs written as classes: constructor parameters are provided, `execute` is called once per attempt.
 
@@ -63,8 +69,22 @@ class Job:
     execute: Callable[..., object]
 
 
-Dispatch: TypeAlias = Callable[["JobDefinition[..., object]", object, float | None], Awaitable[OccurrenceId]]
-"""What `enqueue` hands over to: the job, its data, and the seconds to wait before it may run."""
+class EnqueueOptions(TypedDict, total=False):
+    """The keywords of `enqueue`, wherever it is called."""
+
+    delay: float | None
+    """Seconds to wait before it may run."""
+    exclusive: str | None
+    """Only one run with this key goes on at a time; over the job's own."""
+    unique: str | None
+    """Only one occurrence with this key waits or runs at a time; over the job's own."""
+    on_duplicate: OnDuplicate
+    unique_for: float | None
+    """Seconds, beyond the delay, after which a unique key is free whatever became of its occurrence; a day."""
+
+
+Dispatch: TypeAlias = Callable[["JobDefinition[..., object]", object, EnqueueOptions], Awaitable[OccurrenceId]]
+"""What `enqueue` hands over to: the job, its data, and how it is dispatched."""
 
 
 @define(eq=False)
@@ -96,10 +116,11 @@ class JobDefinition(Generic[P, R_co]):
         """The function that does the work; `None` for a class without `execute`."""
         return getattr(self.target, "execute", None) if self.is_class else self.target
 
-    async def enqueue(self, data: object = None, *, delay: float | None = None) -> OccurrenceId:
-        """Dispatch the job through the worker's client, to run after `delay` seconds; returns the occurrence's id.
+    async def enqueue(self, data: object = None, **options: Unpack[EnqueueOptions]) -> OccurrenceId:
+        """Dispatch the job through the worker's client; returns the occurrence's id.
 
-        Raises `SettingsError` while no worker has been bound.
+        The options are those of `Client.enqueue`: `delay`, `exclusive`, `unique`, `on_duplicate`, `unique_for`.
+        Raises what that raises, and `SettingsError` while no worker has been bound.
         If cancelled, the message may or may not have been sent.
         """
         if self._dispatch is None:
@@ -109,7 +130,7 @@ class JobDefinition(Generic[P, R_co]):
                     "Make it with `@worker.job()`, or add it with `worker.add(...)` or `worker.discover(...)`."
                 ]
             )
-        return await self._dispatch(self, data, delay)
+        return await self._dispatch(self, data, options)
 
     def bind(self, dispatch: Dispatch | None) -> None:
         """Set what `enqueue` sends with; `None` takes it away."""

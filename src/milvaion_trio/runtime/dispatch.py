@@ -13,11 +13,13 @@ import trio
 from attrs import define, field
 
 from milvaion_trio.model.errors import LinkLost
+from milvaion_trio.model.headers import GUARDED
 from milvaion_trio.policy import lifecycle
 from milvaion_trio.ports import Consumer, Delivery
 from milvaion_trio.runtime.consuming import consumed_again
 from milvaion_trio.runtime.consumptions import Consumption, Consumptions
 from milvaion_trio.runtime.declaration import topology_of
+from milvaion_trio.runtime.guarded_runs import GuardedRuns
 from milvaion_trio.runtime.limits import Slots, Taken, take_both, try_take_both
 from milvaion_trio.runtime.quota import Quota
 from milvaion_trio.runtime.readiness import JOB_LIMIT, OUTBOX, Readiness
@@ -44,6 +46,7 @@ class Dispatcher:
 
     registry: Registry
     runs: Runs
+    guarded_runs: GuardedRuns
     worker_slots: Slots
     quota: Quota
     readiness: Readiness
@@ -137,10 +140,15 @@ class Dispatcher:
                 Taken(slots, self.worker_slots, alone).give()
                 self._give_back(admission, delivery)
                 return
-            self.quota.take()
             run = self.runs.begin(admission, delivery, self.registry.resolve(admission.job.job_name_in_worker))
             taken = Taken(slots, self.worker_slots, alone)
-            jobs.start_soon(self.runs.live, run, taken, name=f"job {run.registered.name}")
+            name = f"job {run.registered.name}"
+            if run.registered.exclusive is not None or not GUARDED.isdisjoint(delivery.message.headers):
+                run.wait_to_begin()
+                jobs.start_soon(self.guarded_runs.live, run, taken, self.quota.try_take, name=name)
+                continue
+            self.quota.take()
+            jobs.start_soon(self.runs.live, run, taken, name=name)
 
     async def _wait_for_slots(self, admission: lifecycle.Run, delivery: Delivery, slots: Slots) -> bool:
         self.waiting += 1

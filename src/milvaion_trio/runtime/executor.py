@@ -104,7 +104,7 @@ class Executor:
                     return Cancelled(run.stop_text, text)
                 case StopReason.TIMEOUT:
                     return TimedOut(run.time_limit or 0.0, trio.current_time() - run.started_clock, text)
-                case StopReason.SHUTDOWN:
+                case StopReason.SHUTDOWN | StopReason.LEASE_LOST:
                     return Interrupted()
         return _failed(raised, run.registered.effective.retry)
 

@@ -57,6 +57,11 @@ class RemoteRun:
         """How often the attempt was started."""
         return self.request.run_number
 
+    @property
+    def fencing_token(self) -> int | None:
+        """Of its exclusive key."""
+        return self.request.fencing_token
+
 
 class ProcessContext(JobContext):
     """One attempt of a job, seen from inside its process."""

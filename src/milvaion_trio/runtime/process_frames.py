@@ -39,6 +39,7 @@ class Request:
     job: JobMessage
     attempt: AttemptKey
     run_number: int
+    fencing_token: int | None
     max_retries: int
     deadline: float | None
     """On the clock of `time.monotonic()`, which all processes of a machine share."""

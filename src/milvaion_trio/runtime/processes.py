@@ -176,6 +176,7 @@ def _request(run: Run, number: int) -> Request:
         job=run.job,
         attempt=run.attempt,
         run_number=run.run_number,
+        fencing_token=run.fencing_token,
         max_retries=run.registered.effective.retry.max_retries,
         deadline=None if run.deadline is None else time.monotonic() + run.deadline - trio.current_time(),
     )

@@ -38,6 +38,13 @@ class Quota:
             self._used_up.set()
             self._readiness.report(JOB_LIMIT, f"the process has begun {self._begun} jobs, as many as it may run")
 
+    def try_take(self) -> bool:
+        """Count a job that begins, unless no other may."""
+        if self.is_used_up:
+            return False
+        self.take()
+        return True
+
     async def leave(self, runs: Runs, shutdown: Shutdown, observers: Observers) -> None:
         """Ask the worker to leave once the jobs are used up and settled. If cancelled, nothing is asked for."""
         await self._used_up.wait()

@@ -4,7 +4,7 @@ Each definition is looked at with the worker's settings, and all of them togethe
 """
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -15,6 +15,7 @@ from milvaion_trio.model.settings import JobSettings, WorkerSettings
 from milvaion_trio.model.settings_rules import shown_name
 from milvaion_trio.model.topology import queue_name, routing_pattern
 from milvaion_trio.policy.binding import DataReader
+from milvaion_trio.policy.key_template import KeyTemplate
 from milvaion_trio.policy.parameters import Parameters, inspect_parameters, returned_type
 from milvaion_trio.policy.retry import RetryPolicy
 from milvaion_trio.policy.schema import Schema, data_schema, result_schema
@@ -80,6 +81,10 @@ class RegisteredJob:
     data_schema: Schema | None
     """What the dashboard shows about the data; `None` where it can show nothing."""
     result_schema: Schema | None
+    exclusive: KeyTemplate | None = None
+    """What its exclusive key is made from, where its client names none."""
+    unique: str | None = None
+    """What clients make its unique key from, where they name none."""
 
     def callable_for(self, arguments: Mapping[str, object]) -> Callable[[], object]:
         """The job, ready to be called once: `arguments` are those of `parameters`, and a value per key of `needed`."""
@@ -138,6 +143,12 @@ class Registry:
             definition.name: _patterns(settings.worker_id, definition.name, policies.of(definition))
             for definition in self._definitions
         }
+
+    def uniques(self, settings: WorkerSettings) -> dict[str, str]:
+        """What the unique keys of jobs that were added are made from, by job name, of those that have one."""
+        policies = _Policies(settings.jobs)
+        found = {each.name: policies.of(each).over(settings.job_defaults).unique for each in self._definitions}
+        return {name: template for name, template in found.items() if template is not None}
 
     def check(
         self,
@@ -255,7 +266,10 @@ def _registered(
                     'run="process"; make it in the job, or once in its module.'
                 ]
             )
-    patterns = _patterns(settings.worker_id, definition.name, policy)
+    patterns, full = _patterns(settings.worker_id, definition.name, policy), policy.over(settings.job_defaults)
+    reader = None if parameters.data is None else DataReader.build(definition.name, parameters.data)
+    if problems := list(_key_problems(full, parameters)):
+        raise SettingsError(problems)
     return RegisteredJob(
         definition=definition,
         name=definition.name,
@@ -265,10 +279,29 @@ def _registered(
         queue=queue_name(patterns[0]),
         parameters=parameters,
         needed=needed,
-        reader=None if parameters.data is None else DataReader.build(definition.name, parameters.data),
+        reader=reader,
         data_schema=None if parameters.data is None else data_schema(parameters.data.annotation),
         result_schema=result_schema(returned_type(definition.code)),
+        exclusive=None if full.exclusive is None else KeyTemplate.parse(full.exclusive),
+        unique=full.unique,
     )
+
+
+def _key_problems(policy: JobSettings, parameters: Parameters) -> Iterator[str]:
+    """One line per key whose parts no message can have."""
+    for word, text in (("exclusive", policy.exclusive), ("unique", policy.unique)):
+        if text is None:
+            continue
+        try:
+            template = KeyTemplate.parse(text)
+        except ValueError as error:
+            yield f"{word} is {text!r}: {error}."
+            continue
+        if word == "unique" and template.has_occurrence:
+            yield f"unique is {text!r}: every occurrence has another occurrence_id, so it would keep nobody out."
+        if parameters.data is not None:
+            for name in template.missing_in(parameters.data.annotation):
+                yield f"{word} is {text!r}, and the data of this job has no field {name!r}."
 
 
 def _patterns(worker_id: str, name: str, policy: JobSettings) -> tuple[str, ...]:

@@ -251,6 +251,11 @@ class Reporter:
         copied = self._copy_headers(original.headers, attempt, copy.retry_count, max_retries)
         copied[headers.DISPATCH_STAMP] = stamp
         copied[headers.SNOOZES] = copy.snoozes
+        for name in headers.OF_PARKED:  # of an attempt that is over
+            copied.pop(name, None)
+        if (parked := copy.parked) is not None:
+            known = zip(headers.OF_PARKED, (parked.count, parked.runs, parked.deaths), strict=True)
+            copied |= {name: number for name, number in known if number}
         message = Message(
             body=original.body,
             headers=copied,

@@ -6,7 +6,8 @@ It is written by synchronous code only, so no interleaving can see half of a cha
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import trio
 from attrs import define, field
@@ -18,6 +19,9 @@ from milvaion_trio.model.messages import JobMessage
 from milvaion_trio.model.outcome import StopReason
 from milvaion_trio.ports import Delivery
 from milvaion_trio.runtime.registry import RegisteredJob
+
+if TYPE_CHECKING:
+    from milvaion_trio.policy.lifecycle import Conclusion
 
 __all__ = ["Phase", "Run"]
 
@@ -68,6 +72,10 @@ class Run:
     """Whether the job's code ignored its cancellation and still runs somewhere; its slots stay taken until it ends."""
     code_ended: Callable[[], None] | None = None
     """Called in Trio's thread when code that was left behind has ended."""
+    fencing_token: int | None = None
+    """Of its exclusive key."""
+    on_concluded: "Callable[[Conclusion], Awaitable[None]] | None" = None
+    """Awaited when its conclusion is published, before its message is acked."""
     _earlier: tuple[Delivery, ...] = field(default=(), init=False)
     """Deliveries that came before the newest; most of them are void, as their connection was lost."""
     _reason: StopReason | None = field(default=None, init=False)
@@ -91,6 +99,16 @@ class Run:
             now = trio.current_time()
             if now - self.started_clock > self.time_limit * WAIT_IGNORED:
                 self.scope.deadline = now + self.time_limit
+
+    def wait_to_begin(self) -> None:
+        """Let its time limit count for nothing until `begins_now`."""
+        self.scope.deadline = math.inf
+
+    def begins_now(self, at: Instant) -> None:
+        """It has what it waited for, and begins only now."""
+        self.started_at, self.started_clock = at, trio.current_time()
+        if self.time_limit is not None:
+            self.scope.deadline = self.started_clock + self.time_limit
 
     def tell(self) -> None:
         """Let code that runs elsewhere than in a task see that, and why, its scope was cancelled."""

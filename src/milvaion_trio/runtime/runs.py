@@ -25,6 +25,7 @@ from milvaion_trio.runtime.executor import Executor
 from milvaion_trio.runtime.late_starts import LateStarts
 from milvaion_trio.runtime.limits import Taken
 from milvaion_trio.runtime.observers import Observers
+from milvaion_trio.runtime.registrar import Registrar
 from milvaion_trio.runtime.registry import RegisteredJob
 from milvaion_trio.runtime.reporting import Reporter
 from milvaion_trio.runtime.run import Phase, Run
@@ -49,6 +50,7 @@ class Runs:
     now: Callable[[], Instant]
     reported: ReportingSettings
     late_starts: LateStarts
+    registrar: Registrar
     on_start: Callable[[Run], None]
     """Called when a run's code is about to run."""
     on_end: Callable[[Run], None]
@@ -103,7 +105,7 @@ class Runs:
             case lifecycle.AlreadyConcluded(attempt=attempt):
                 task = partial(self._ack_when_settled, attempt, delivery)
             case lifecycle.CancelledBeforeStart() | lifecycle.Refuse():
-                task = partial(self._conclude_unstarted, admission, delivery)
+                task = partial(self.conclude_unstarted, admission, delivery, delivery.ack)
             case lifecycle.Quarantine(problem=problem):
                 task = partial(self._quarantine, problem, delivery)
             case lifecycle.Run():
@@ -164,7 +166,7 @@ class Runs:
             _log.exception("the outcome of job %s cannot be concluded, it is reported as failed instead", name)
             conclusion = self._conclude(run, _defect(error), ended_at)
         if conclusion.requeue:
-            self._return(run, "the worker shuts down")
+            self._return(run, run.stop_text)
             return
         try:
             await self._report(run, conclusion, ended_at, elapsed)
@@ -175,6 +177,8 @@ class Runs:
             _log.exception("the outcome of job %s could not be reported, it is reported as failed instead", name)
             conclusion = self._conclude(run, _defect(error), ended_at)
             await self._report(run, conclusion, ended_at, elapsed)
+        if run.on_concluded is not None:
+            await run.on_concluded(conclusion)
         run.ack()
         self._settled(run)
         if self.observers:
@@ -256,11 +260,17 @@ class Runs:
 
     async def _ack_when_settled(self, attempt: headers.AttemptKey, delivery: Delivery) -> None:
         await self.outbox.settled(attempt)
+        if headers.TICK in delivery.message.headers:
+            await self.registrar.found_concluded(delivery.message, attempt)
         delivery.ack()
 
-    async def _conclude_unstarted(
-        self, admission: lifecycle.CancelledBeforeStart | lifecycle.Refuse, delivery: Delivery
+    async def conclude_unstarted(
+        self,
+        admission: lifecycle.CancelledBeforeStart | lifecycle.Refuse,
+        delivery: Delivery,
+        ack: Callable[[], None],
     ) -> None:
+        """Report what cannot run and ack it. Raises `ReportsLost`; if cancelled, it is not acked."""
         if isinstance(admission, lifecycle.Refuse):
             conclusion = lifecycle.conclude_refusal(admission)
         else:
@@ -268,7 +278,9 @@ class Runs:
         await self.reporter.conclude(
             delivery, admission.attempt, admission.job, conclusion, self.now(), reported=self.is_reported(delivery)
         )
-        delivery.ack()
+        if not headers.GUARDED.isdisjoint(delivery.message.headers):
+            await self.registrar.concluded(delivery.message, admission.attempt, conclusion)
+        ack()
         if isinstance(admission, lifecycle.Refuse):
             self.observers.tell(events.DeliveryRefused(delivery.queue, admission.occurrence_id, admission.error))
         elif conclusion.status is not None:
@@ -280,6 +292,41 @@ class Runs:
         await self.reporter.quarantine(delivery, problem)
         delivery.ack()
         self.observers.tell(events.DeliveryRefused(delivery.queue, None, problem))
+
+    # --- for runs whose code does not begin, see `guarded_runs` -------------------------------------------------------
+
+    def withdraw(self, run: Run) -> bool:
+        """Its code will not run; `False` when its message went back already, as the worker leaves."""
+        if run.phase is not Phase.RUNNING:
+            return False
+        run.phase = Phase.CONCLUDING
+        self._no_longer_running()
+        return True
+
+    def hand_back(self, run: Run, why: str) -> None:
+        """Its message goes back to its queue, and says nothing to whoever gets it."""
+        self.ledger.returned_unstarted(run.attempt)
+        self._return(run, why)
+
+    async def settle_unbegun(self, run: Run, settle: Callable[[], Awaitable[None]]) -> None:
+        """Settle it in this way; its message goes back if that fails. If cancelled, it is not settled."""
+        try:
+            await settle()
+        except ReportsLost as lost:
+            self._return(run, str(lost))
+        except Exception:
+            await self.give_back_after_defect(run)
+        else:
+            self._settled(run)
+
+    async def give_back_after_defect(self, run: Run) -> None:
+        """Give its message back after an error of ours, and not at once. If cancelled, it is not settled."""
+        await self._after_defect(run.registered.name, run.requeue)
+        self._settled(run)
+
+    async def report(self, run: Run, conclusion: lifecycle.Conclusion) -> None:
+        """Publish this conclusion; returns when that is confirmed. Raises `ReportsLost`; if cancelled, ack nothing."""
+        await self._report(run, conclusion, self.now(), 0.0)
 
     # --- for the shutdown -------------------------------------------------------------------------------------------
 

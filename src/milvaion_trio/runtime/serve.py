@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 
 import trio
 from attrs import define
@@ -45,6 +46,8 @@ class House:
     hops: Hops
     readers: Readers | None
     """`None` where the broker is in this process, so that a Milvaion API cannot read anything."""
+    scheduling: Callable[[], AbstractAsyncContextManager[None]]
+    """The worker's part in scheduling, while it takes jobs."""
     declared: Declared
     stalls: Stalls
     readiness: Readiness
@@ -64,7 +67,7 @@ async def serve(house: House, working: Callable[[], None], started: Callable[[],
     # The outermost nursery, so that a job that cannot be stopped keeps nobody from reporting, flushing and closing.
     async with house.places.open(), trio.open_nursery() as jobs:
         async with house.outbox.open():
-            async with house.publishing.kept_up(), house.consuming.kept_up():
+            async with house.publishing.kept_up(), house.consuming.kept_up(), _shared(house):
                 async with house.presence.announced(shutdown):
                     async with _courier(house):
                         async with house.listener.listening():
@@ -75,12 +78,23 @@ async def serve(house: House, working: Callable[[], None], started: Callable[[],
                                     house.observers.tell(WorkerReady(house.identity.instance_id, queues))
                                     house.readiness.report(WORKER, "")
                                     started()
-                                    await shutdown.requested()
+                                    async with house.scheduling():
+                                        await shutdown.requested()
                                     house.readiness.report(WORKER, "it is leaving")
                                 unstoppable = await wind_down(house.runs, shutdown, house.observers)
         names = tuple(run.registered.name for run in unstoppable)
         house.observers.tell(WorkerStopped(house.identity.instance_id, names))
         jobs.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _shared(house: House) -> AsyncIterator[None]:
+    """Leases are kept and ends are told while the context is open; on leaving, what is left is, within the budget."""
+    runs = house.dispatcher.guarded_runs
+    coordination = runs.keeper.coordination
+    async with coordination.open() if coordination is not None else contextlib.nullcontext():
+        async with runs.holds.open(), runs.registrar.open(house.shutdown.flush_scope):
+            yield
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,8 @@ import trio
 from attrs import define, evolve, field
 
 from milvaion_trio.broker.embedded import EmbeddedBroker, QueueView
-from milvaion_trio.client import Destination, Named, dispatch_message
+from milvaion_trio.client import Named
+from milvaion_trio.coordination.sqlite import SqliteCoordination
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.errors import NotPublished
@@ -19,6 +20,8 @@ from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.ports import Confirmation
+from milvaion_trio.ports.coordination import Coordination
+from milvaion_trio.runtime.dispatching import Destination, dispatch_message
 from milvaion_trio.signals.local import LocalSignals
 from milvaion_trio.testing.clock import clock_ns
 from milvaion_trio.testing.recorder import Recorder
@@ -39,19 +42,22 @@ async def under_test(
     *,
     broker: EmbeddedBroker | None = None,
     signals: LocalSignals | None = None,
+    coordination: Coordination | None = None,
     provided: Mapping[type, object] | None = None,
     local_occurrences: bool = True,
 ) -> "AsyncIterator[WorkerUnderTest]":
     """Serve the worker while the context is open, in real time or in virtual time (`virtual`, `autojump_clock`).
 
-    It runs on a new embedded broker, or on the one given, and afterwards stands on its own broker again.
+    It runs on a new embedded broker, or on the one given, and afterwards stands on its own broker again. Leases, claims
+    and schedules are kept in memory, or where `coordination` says.
     `provided` replaces what jobs are given by type. Occurrences of this test are reported as a Milvaion API's would
     be, unless `local_occurrences` is false. In virtual time all dates of the worker count from `VIRTUAL_START`.
 
     Leaving the context drains the worker; an error in it cancels the jobs. Either way the worker has left afterwards.
     Raises what `Worker.serve` raises. If cancelled, the worker is cancelled and leaves within its budgets.
     """
-    kit = WorkerUnderTest(worker, broker or EmbeddedBroker(), signals or LocalSignals())
+    keeper = coordination or SqliteCoordination(clock=lambda: clock_ns() / 1e9)
+    kit = WorkerUnderTest(worker, broker or EmbeddedBroker(), signals or LocalSignals(), keeper)
     failure: BaseException | None = None
     with _standing_on(kit, provided or {}, local_occurrences):
         try:
@@ -77,6 +83,7 @@ class WorkerUnderTest(Recorder):
     broker: EmbeddedBroker
     """Its `drop_connection`, `unreachable`, `refuse_next`, `hold_confirms` and `blocking` are faults on demand."""
     signals: LocalSignals
+    coordination: Coordination
     events: list[Event] = field(factory=list, init=False)
     """What happened, as observers see it."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
@@ -202,10 +209,19 @@ class WorkerUnderTest(Recorder):
 def _standing_on(kit: WorkerUnderTest, provided: Mapping[type, object], local_occurrences: bool) -> Iterator[None]:
     """While inside, the worker stands on the kit's ground; the worker itself, as job code may hold on to it."""
     worker = kit.worker
-    before = (worker.settings, worker.broker, worker.signals, worker.providers, worker.observers, worker.clock_ns)
+    before = (
+        worker.settings,
+        worker.broker,
+        worker.signals,
+        worker.coordination,
+        worker.providers,
+        worker.observers,
+        worker.clock_ns,
+    )
     reporting = evolve(worker.settings.reporting, local_occurrences=local_occurrences)
     worker.settings = evolve(worker.settings, rabbitmq=None, redis=None, reporting=reporting)
     worker.broker, worker.signals, worker.clock_ns = kit.broker, kit.signals, clock_ns
+    worker.coordination = kit.coordination
     worker.providers = worker.providers.replaced(provided)
     worker.observers = (*worker.observers, kit.observe)
     kit.broker.on_publish.append(kit.record)
@@ -213,7 +229,15 @@ def _standing_on(kit: WorkerUnderTest, provided: Mapping[type, object], local_oc
         yield
     finally:
         kit.broker.on_publish.remove(kit.record)
-        (worker.settings, worker.broker, worker.signals, worker.providers, worker.observers, worker.clock_ns) = before
+        (
+            worker.settings,
+            worker.broker,
+            worker.signals,
+            worker.coordination,
+            worker.providers,
+            worker.observers,
+            worker.clock_ns,
+        ) = before
 
 
 def _name(job: str | Named) -> str:

@@ -72,7 +72,7 @@ class Conduct:
         if occurrence is None:
             rule = Rule.EMPTY_OCCURRENCE if status.occurrence_id == EMPTY_GUID else Rule.UNKNOWN_OCCURRENCE
             complain(rule, about, wire)
-        elif status.job_id != occurrence.job_id:
+        elif status.job_id != occurrence.job_id and not (occurrence.is_external and status.job_id == EMPTY_GUID):
             complain(Rule.WRONG_JOB_ID, f"{about}: {status.job_id} instead of {occurrence.job_id}", wire)
         for problem in [*_member_problems(status), *self._sender_problems(status)]:
             complain(Rule.STATUS_MEMBERS, f"{about}: {problem}", wire)

@@ -6,6 +6,7 @@ Separate from its parts, which know nothing of each other; here they are put tog
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import trio
@@ -62,6 +63,11 @@ class EmbeddedBroker:
     def name(self) -> str:
         """For messages to people."""
         return "the embedded broker"
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its queues survive the process, as those of `durable.DurableBroker` do; `None`: nowhere."""
+        return None
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[EmbeddedPublisher]:

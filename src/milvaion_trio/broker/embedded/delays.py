@@ -51,13 +51,24 @@ class Delays:
 
     def add(self, publication: Publication) -> None:
         """Take a publication whose delay starts now."""
-        number, delay = next(self._numbers), publication.delay
-        first = Publication(publication.message, publication.routing_key)
+        first, delay = self.first_leg(publication)
+        self.wait(trio.current_time() + delay, next(self._numbers), first)
+
+    def first_leg(self, publication: Publication) -> tuple[Publication, float]:
+        """What is put at last of a publication with a delay, and after how many seconds."""
+        delay = publication.delay
         if HOP_QUEUE in self._vhost.queues and delay > LONGEST_LEG:
             # The leg with the fraction comes first, because what is left travels as whole seconds.
             left = LONGEST_LEG * (math.ceil(delay / LONGEST_LEG) - 1)
-            first, delay = hop(publication.message, publication.routing_key, left), delay - left
-        heapq.heappush(self._waiting, (trio.current_time() + delay, number, first, publication.routing_key))
+            return hop(publication.message, publication.routing_key, left), delay - left
+        return Publication(publication.message, publication.routing_key), delay
+
+    def wait(self, due: float, number: int, publication: Publication) -> None:
+        """Hold it until that time, by `trio.current_time()`; the number tells those of one time apart."""
+        target = publication.routing_key
+        if target == HOP_QUEUE:
+            target = headers.text(publication.message.headers.get(headers.DELAY_TARGET)) or target
+        heapq.heappush(self._waiting, (due, number, publication, target))
         if self._waiting[0][1] == number:
             self.look_again()
 
@@ -65,7 +76,11 @@ class Delays:
         """Put everything that is due."""
         now = trio.current_time()
         while self._waiting and self._waiting[0][0] <= now:
-            self._vhost.put(heapq.heappop(self._waiting)[2])
+            _, number, publication, _ = heapq.heappop(self._waiting)
+            self._put(number, publication)
+
+    def _put(self, number: int, publication: Publication) -> None:
+        self._vhost.put(publication)
 
     def look_again(self) -> None:
         """Wake those who keep the time: the next due time or the reason to keep it has changed."""

@@ -66,6 +66,10 @@ class EmbeddedDelivery:
             holder.home.bury(self)
             holder.home.feed()
 
+    def again(self) -> "EmbeddedDelivery":
+        """The same message in the same place, for who gets it next."""
+        return EmbeddedDelivery(self.publication, self.message, self.queue, True, self.position)
+
     def hand_to(self, holder: "EmbeddedDeliveries") -> None:
         """Say which consumer has it now."""
         self._holder = holder
@@ -119,6 +123,11 @@ class EmbeddedDeliveries:
     def has_room(self) -> bool:
         """Whether the prefetch allows one more."""
         return self.unsettled < self._prefetch
+
+    @property
+    def room(self) -> int:
+        """How many more the prefetch allows."""
+        return self._prefetch - self.unsettled
 
     @property
     def is_in_use(self) -> bool:
@@ -207,8 +216,7 @@ class EmbeddedQueue:
     def take_back(self, deliveries: Iterable[EmbeddedDelivery]) -> None:
         """Return deliveries to their places, marked as redelivered, and hand them out again."""
         for returned in deliveries:
-            again = EmbeddedDelivery(returned.publication, returned.message, self.name, True, returned.position)
-            heapq.heappush(self._returned, (again.position, again))
+            heapq.heappush(self._returned, (returned.position, returned.again()))
         self.feed()
 
     def add(self, consumer: EmbeddedDeliveries) -> None:
@@ -237,6 +245,11 @@ class EmbeddedQueue:
     def is_idle(self) -> bool:
         """Whether nothing is with a consumer and nothing waits that a consumer could take."""
         return not self.unacked and not (self.ready and self._consumers)
+
+    @property
+    def reach(self) -> int:
+        """How many messages may be with consumers at a time, as they are now."""
+        return self.unacked + sum(consumer.room for consumer in self._consumers)
 
     def view(self) -> QueueView:
         """What it holds now."""

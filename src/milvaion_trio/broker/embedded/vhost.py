@@ -43,7 +43,7 @@ class VirtualHost:
             if queue.name not in self.queues:
                 is_work = DEAD_LETTER_EXCHANGE in queue.arguments or queue.name == HOP_QUEUE
                 keep = None if is_work else self._keep
-                self.queues[queue.name] = EmbeddedQueue(queue.name, dict(queue.arguments), keep, self._bury)
+                self.queues[queue.name] = self._new_queue(queue.name, dict(queue.arguments), keep)
         self._routing.declare(topology.exchanges, topology.bindings)
         self._routes.clear()
 
@@ -56,12 +56,20 @@ class VirtualHost:
             queue.put(publication)
         return bool(queues)
 
+    def route(self, exchange: str, key: str) -> tuple[EmbeddedQueue, ...]:
+        """The queues that take what is published there with that key."""
+        queues = self._routes.get((exchange, key))
+        return self._find_route(exchange, key) if queues is None else queues
+
     def queue(self, name: str) -> EmbeddedQueue:
         """The queue of this name; raises `LookupError` that names those there are."""
         try:
             return self.queues[name]
         except KeyError:
             raise LookupError(f"there is no queue {name!r}; there are: {', '.join(self.queues) or 'none'}") from None
+
+    def _new_queue(self, name: str, arguments: Mapping[str, str | int], keep: int | None) -> EmbeddedQueue:
+        return EmbeddedQueue(name, arguments, keep, self._bury)
 
     def _find_route(self, exchange: str, key: str) -> tuple[EmbeddedQueue, ...]:
         # The default exchange routes by queue name (AMQP 0-9-1, 3.1.3.1).
@@ -73,14 +81,18 @@ class VirtualHost:
         return queues
 
     def _bury(self, delivery: EmbeddedDelivery) -> None:
-        """Dead-letter a rejected message; where no queue takes it, it is gone, as in RabbitMQ."""
+        if (dead_letter := self._dead_letter(delivery)) is not None:
+            self.put(dead_letter)
+
+    def _dead_letter(self, delivery: EmbeddedDelivery) -> Publication | None:
+        """What becomes of a rejected message; where no queue takes that, it is gone, as in RabbitMQ."""
         arguments = self.queues[delivery.queue].arguments
         exchange = arguments.get(DEAD_LETTER_EXCHANGE)
         if exchange is None:
-            return
+            return None
         key = arguments.get(DEAD_LETTER_ROUTING_KEY, delivery.publication.routing_key)
         message = evolve(delivery.message, headers=_with_death(delivery))
-        self.put(Publication(message, str(key), str(exchange)))
+        return Publication(message, str(key), str(exchange))
 
     def _queue_problems(self, topology: Topology) -> Iterator[str]:
         known: dict[str, Mapping[str, str | int]] = {name: queue.arguments for name, queue in self.queues.items()}

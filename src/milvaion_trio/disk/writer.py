@@ -1,7 +1,7 @@
-"""One thread that does what the outbox file asks for, in order, so that no disk ever stops the jobs.
+"""One thread that does what a file asks for, in order, so that no disk ever stops the jobs.
 
-Separate from the store, which knows no threads, and from the outbox, which never waits for it: it hands work over and
-is called back in Trio's thread. A simulation puts a writer of its own in this place, without a thread.
+Separate from the stores, which know no threads, and from their owners, which never wait for it: they hand work over and
+are called back in Trio's thread. A simulation puts a writer of its own in this place, without a thread.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ async def open_writer() -> AsyncIterator[Writer]:
     """A writer for as long as the context is open. On leaving, cancelled or not, what was handed over is done first."""
     worker = _Thread(trio.lowlevel.current_trio_token())
     # A daemon: a disk that answers nothing must not keep the process from ending.
-    thread = threading.Thread(target=worker.run, name="outbox", daemon=True)
+    thread = threading.Thread(target=worker.run, name="disk", daemon=True)
     thread.start()
     try:
         yield worker

@@ -1,0 +1,153 @@
+"""Dispatching once more what the history knows: the same job with the same data, as a new occurrence."""
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import trio
+from attrs import frozen
+
+from milvaion_trio.cli.cluster import CONNECT_TIMEOUT, PATIENCE, Cluster, the_cluster
+from milvaion_trio.cli.control import Publish
+from milvaion_trio.cli.dev_client import ask_dev_worker
+from milvaion_trio.cli.dev_data import is_of_dev
+from milvaion_trio.cli.failures import CommandFailed
+from milvaion_trio.cli.history_store import settings_here
+from milvaion_trio.cli.interruptible import run_interruptible
+from milvaion_trio.cli.sockets import socket_place
+from milvaion_trio.client import Client
+from milvaion_trio.configuration import Override
+from milvaion_trio.model import headers, topology
+from milvaion_trio.model.envelope import Publication
+from milvaion_trio.model.errors import BrokerUnreachable, LinkLost
+from milvaion_trio.model.exception_groups import sole
+from milvaion_trio.model.history import FailedOccurrence, OccurrenceRecord
+from milvaion_trio.model.ids import JobId, OccurrenceId
+from milvaion_trio.model.instant import Instant
+from milvaion_trio.model.messages import EMPTY_GUID, JobMessage
+from milvaion_trio.model.settings import WorkerSettings
+from milvaion_trio.runtime.dispatching import Destination, dispatch
+
+__all__ = ["Again", "again_of", "dispatch_again", "whereto"]
+
+Done: TypeAlias = Callable[["Again", OccurrenceId], None]
+"""Told of each that was dispatched, with the id of the new occurrence."""
+
+
+@frozen(kw_only=True)
+class Again:
+    """What is to be dispatched once more."""
+
+    of: OccurrenceId
+    to: Destination
+    job_id: JobId
+    display_name: str
+    data: str | None
+
+    def publication(self) -> Publication:
+        """The message, with a new occurrence id."""
+        ns = time.time_ns()
+        now = Instant.from_unix_ns(ns)
+        job = JobMessage(
+            id=self.job_id,
+            display_name=self.display_name,
+            job_name_in_worker=self.to.job_name,
+            job_data=self.data,
+            execute_at=now,
+            is_active=True,
+            worker_id=self.to.worker_id,
+            routing_pattern=self.to.pattern,
+            version=1,
+            creation_date=now,
+        )
+        occurrence_id = OccurrenceId(str(uuid.uuid4()))
+        # No Milvaion API knows this occurrence, whoever dispatched the first one.
+        return dispatch(self.to, job, occurrence_id, timestamp=ns // 1_000_000_000, more={headers.ORIGIN: "client"})
+
+
+def again_of(row: OccurrenceRecord | None, letter: FailedOccurrence | None = None) -> Again:
+    """What repeats this occurrence, of which there is a row, a dead letter, or both.
+
+    Raises `CommandFailed` where too little is known of it.
+    """
+    occurrence_id = row.id if row is not None else letter.occurrence_id if letter is not None else ""
+    if row is not None and (row.source or row.external_id):
+        raise CommandFailed(
+            f"{occurrence_id} was run by another scheduler ({row.source or 'unknown'}) and only reported here: repeat "
+            "it there."
+        )
+    name = (row.job_name if row is not None else None) or (letter.job_name if letter is not None else None)
+    group = (row.worker_id if row is not None else None) or (letter.worker_id if letter is not None else None)
+    if not name or not group:
+        raise CommandFailed(
+            f"{occurrence_id} cannot be repeated: its dispatch was not read by a monitor, so nobody here knows "
+            f"{'which group of workers has its job' if name else 'which job it was, and with which data'}."
+        )
+    pattern = (row.pattern if row is not None else None) or topology.routing_pattern(group, name)
+    known_id = (letter.job_id if letter is not None else None) or (row.job_id if row is not None else None)
+    display_name = (row.display_name if row is not None else None) or (letter.display_name if letter else None)
+    return Again(
+        of=OccurrenceId(occurrence_id),
+        to=Destination(worker_id=group, job_name=name, pattern=pattern),
+        job_id=known_id if known_id is not None and known_id != EMPTY_GUID else JobId(str(uuid.uuid4())),
+        display_name=display_name or name,
+        data=(row.job_data if row is not None else None) or (letter.job_data if letter is not None else None),
+    )
+
+
+@frozen
+class Whereto:
+    """Where the history is, and where its occurrences are dispatched once more."""
+
+    settings: WorkerSettings
+    _dispatch: Callable[[Sequence[Again], Done], Awaitable[None]]
+
+    def repeat(self, repeats: Sequence[Again], done: Done) -> None:
+        """Publish these one after the other, and say of each as which occurrence; raises as `dispatch_again`."""
+        run_interruptible(partial(self._dispatch, repeats, done))
+
+
+def whereto(config: Path | None, given: Sequence[Override], socket: Path | None) -> Whereto:
+    """A dev worker where its history is the one that holds here, else the cluster; raises `SettingsError`."""
+    told = settings_here(config, given)
+    if is_of_dev(told):
+        return Whereto(told, partial(_in_dev, socket_place(socket)))
+    cluster = the_cluster(config, given)
+    return Whereto(cluster.settings, partial(dispatch_again, cluster))
+
+
+async def _in_dev(place: Path, repeats: Iterable[Again], done: Done) -> None:
+    """As `dispatch_again`, by the dev worker that listens there. If cancelled, one more may be."""
+    for again in repeats:
+        body = again.publication().message.body.decode("utf-8", "surrogateescape")
+        answer = await ask_dev_worker(place, Publish(body_raw=body), wait=False)
+        if answer.occurrence_id is not None:
+            done(again, OccurrenceId(answer.occurrence_id))
+
+
+async def dispatch_again(cluster: Cluster, repeats: Iterable[Again], done: Done) -> None:
+    """Publish these one after the other, and say of each once it is confirmed as which occurrence.
+
+    Raises `CommandFailed` or `NotPublished`: then those were published of which it was said. If cancelled, one more may
+    be.
+    """
+    try:
+        async with Client.from_settings(cluster.settings, connect_timeout=CONNECT_TIMEOUT) as client:
+            for again in repeats:
+                with trio.move_on_after(PATIENCE) as limit:
+                    done(again, await client.publish(again.publication(), topology.queue_name(again.to.pattern)))
+                if limit.cancelled_caught:
+                    raise CommandFailed(
+                        f"{cluster.name} did not confirm the message within {PATIENCE:g} s; is there a memory or disk "
+                        f"alarm? Nobody knows whether {again.of} was dispatched once more."
+                    )
+    except BrokerUnreachable as error:
+        reason = error.last_error.rstrip(".?")
+        raise CommandFailed(f"{cluster.name} cannot be used: {reason}. Nothing was dispatched.") from error
+    except LinkLost as lost:
+        raise CommandFailed(f"{lost}; nobody knows whether the last one was dispatched.") from lost
+    except BaseExceptionGroup as group:
+        raise sole(group) from None

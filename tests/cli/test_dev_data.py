@@ -1,0 +1,134 @@
+"""What `dev` keeps is found by other terminals in the same folder, while it runs and afterwards."""
+
+import json
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+from tests.support.commands import HERE, PATIENCE, Ended, environment, finish, run_command, start
+
+GOOD, BAD = ("GenerateReportJob", '{"year": 2024}'), ("GenerateReportJob", '{"permanent": true}')
+
+
+@frozen
+class Terminal:
+    """A folder in which commands are run."""
+
+    folder: Path
+
+    def run(self, *arguments: str) -> Ended:
+        """Run one to its end."""
+        return run_command(*arguments, cwd=self.folder, env=self.env)
+
+    def json(self, *arguments: str) -> Any:
+        """What one prints."""
+        ended = self.run(*arguments, "--json")
+        assert ended.code == 0, ended
+        return json.loads(ended.out)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a dev worker, and return when it is ready."""
+        process = start(["dev", "sample_worker:worker", *arguments], cwd=self.folder, env=self.env)
+        assert process.stdout is not None
+        too_late = threading.Timer(PATIENCE, process.kill)
+        too_late.start()
+        for line in process.stdout:
+            if " ready, " in line:
+                break
+        too_late.cancel()
+        return process
+
+    @property
+    def env(self) -> dict[str, str]:
+        return environment(XDG_RUNTIME_DIR=str(self.folder), PYTHONPATH=str(HERE))
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    with tempfile.TemporaryDirectory(prefix="mt") as folder:
+        yield Terminal(Path(folder))
+
+
+def test_other_terminals_read_the_history_and_repeat_what_is_in_it(terminal: Terminal) -> None:
+    """While it runs, by its socket; what only reads, when it has ended too."""
+    with terminal.start() as dev:
+        good = terminal.run("enqueue", GOOD[0], "--data", GOOD[1], "--wait", "--json")
+        bad = terminal.run("enqueue", BAD[0], "--data", BAD[1], "--wait", "--json")
+        first, failed = (json.loads(ended.out)["occurrence_id"] for ended in (good, bad))
+        until(lambda: len(terminal.json("dlq", "list")["failures"]) == 1)
+
+        again = terminal.json("retry", first)
+        replayed = terminal.json("dlq", "replay", "--all")["replayed"]
+
+        assert again["repeats"] == first
+        assert [each["occurrence_id"] for each in replayed] == [failed]
+        groups = terminal.json("workers")
+        assert "report-worker" in json.dumps(groups)
+        dev.send_signal(signal.SIGTERM)
+        ended = finish(dev)
+
+    assert ended.code == 0
+    told = terminal.json("history")["occurrences"]
+    assert [row["status"] for row in told] == ["Failed", "Completed", "Failed", "Completed"]
+    shown = terminal.json("occurrences", "show", first)
+    assert shown["status"] == "Completed"
+    assert terminal.json("dlq", "list")["failures"][-1]["replayed_as"] == replayed[0]["replayed_as"]
+
+
+def test_what_is_to_be_repeated_needs_a_dev_worker_that_runs(terminal: Terminal) -> None:
+    with terminal.start() as dev:
+        ended = terminal.run("enqueue", GOOD[0], "--data", GOOD[1], "--wait", "--json")
+        dev.send_signal(signal.SIGTERM)
+        finish(dev)
+
+    refused = terminal.run("retry", json.loads(ended.out)["occurrence_id"])
+
+    assert refused.code == 1
+    assert "No dev worker listens on" in refused.err
+
+
+def test_without_data_nothing_is_kept(terminal: Terminal) -> None:
+    with terminal.start("--no-data") as dev:
+        dev.send_signal(signal.SIGTERM)
+        finish(dev)
+
+    assert not (terminal.folder / ".milvaion-dev").exists()
+
+
+def test_the_folder_is_for_one_dev_worker_of_this_user_alone_and_for_no_repository(terminal: Terminal) -> None:
+    with terminal.start() as dev:
+        second = terminal.run("dev", "sample_worker:worker", "--socket", "second")
+        dev.send_signal(signal.SIGTERM)
+        finish(dev)
+
+    data = terminal.folder / ".milvaion-dev"
+    assert data.stat().st_mode & 0o077 == 0
+    assert (data / ".gitignore").read_text() == "*\n"
+    assert second.code == 1
+    assert second.err.startswith(
+        f"error: The queues in {data / 'queues.db'} are not to be had: another process has it open. Stop that one, or "
+        "give this one another folder"
+    )
+
+
+def test_a_place_that_is_no_folder_is_refused(terminal: Terminal) -> None:
+    (terminal.folder / "file").touch()
+
+    refused = terminal.run("dev", "sample_worker:worker", "--data", "file")
+
+    told = f"error: {terminal.folder / 'file'} is no folder. Name another one with --data, or use --no-data.\n"
+    assert (refused.code, refused.err) == (1, told)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Ask until it is so."""
+    for _ in range(40):
+        if happened():
+            return
+    raise AssertionError("it did not happen")
