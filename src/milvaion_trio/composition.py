@@ -245,7 +245,7 @@ def _scheduling(plan: Plan, publishing: SupervisedLink[Publisher]) -> contextlib
     settings, coordination, clock_ns = plan.settings, plan.coordination, plan.clock_ns
     if coordination is None:
         return contextlib.nullcontext()
-    if plan.schedules or settings.redis is not None:  # where others may have brought some, and died
+    if plan.schedules:
         plan.expects_schedules.set()
 
     def now() -> Millis:
