@@ -24,7 +24,7 @@ def install(note: Callable[..., None]) -> None:
 def install_deliveries(note: Callable[..., None]) -> None:
     """Write a line `taken` for each delivery, and `settled` when none is in hand any more."""
 
-    def settled(deliveries: Any, frame: bytes) -> None:
+    def settled(deliveries: Any, *_: object) -> None:
         if not deliveries.unsettled:
             note("settled", queue=deliveries.queue)
 
