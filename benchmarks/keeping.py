@@ -178,6 +178,7 @@ def questions(store: HistoryStore) -> dict[str, Callable[[], object]]:
         "completed, by a worker of all": lambda: store.find(
             OccurrenceQuery(worker_id="reports", statuses={S.COMPLETED}, until=NOW.plus(100))
         ),
+        "lost, of a worker of all": lambda: store.find(OccurrenceQuery(worker_id="reports", statuses={S.UNKNOWN})),
         "one with its lines": lambda: (store.load([somewhere.id]), store.lines(somewhere.id)),
         "counts": store.counts,
         "dead letters": store.failures,

@@ -15,6 +15,7 @@ from milvaion_trio.model.ids import InstanceId, WorkerId
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.schedule import Millis, Schedule
 from milvaion_trio.model.settings import WorkerSettings
+from milvaion_trio.policy.guarding import shortest_lease
 from milvaion_trio.policy.ledger import Ledger
 from milvaion_trio.ports import Broker, Consumer, Publisher, Signals
 from milvaion_trio.ports.coordination import Coordination
@@ -52,6 +53,7 @@ from milvaion_trio.runtime.stalls import Stalls
 from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
 from milvaion_trio.scheduler.participation import taking_part
 from milvaion_trio.scheduler.scheduler import Scheduler
+from milvaion_trio.scheduler.telling import Telling
 from milvaion_trio.transports import lasting_outbox_for, outbox_for
 
 __all__ = ["Plan", "compose", "places_for"]
@@ -118,8 +120,8 @@ def _open_loop(on_error: Callable[[str], None]) -> contextlib.AbstractAsyncConte
     return open_loop(on_error)
 
 
-def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
-    """Build the house, ready to be served; nothing runs or connects yet."""
+def compose(plan: Plan, shutdown: Shutdown, version: str, telling: Telling) -> House:
+    """Build the house, ready to be served; nothing runs or connects yet. `telling` hears of schedules."""
     settings, registry, clock_ns = plan.settings, plan.registry, plan.clock_ns
     _check_asyncio(registry.jobs)
     identity = Identity(worker_id=WorkerId(settings.worker_id), instance_id=plan.instance_id, dialect=settings.wire)
@@ -218,7 +220,8 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
                 holds=Holds(
                     keeper=keeper,
                     holder=plan.instance_id,
-                    seconds=settings.exclusive_lease,
+                    # Where no job has a key the settings are not checked for this, and a client may name one.
+                    seconds=max(settings.exclusive_lease, shortest_lease(cleanup_timeout)),
                     grace=cleanup_timeout,
                     most_waiting=max(1, settings.max_parallel_jobs // 4),
                 ),
@@ -231,7 +234,7 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
         ),
         hops=Hops(consuming=consuming, publishing=publishing, runs=runs, reporter=reporter, consumptions=consumptions),
         readers=Readers(consuming=consuming) if settings.rabbitmq is not None else None,
-        scheduling=partial(_scheduling, plan, publishing),
+        scheduling=partial(_scheduling, plan, publishing, telling),
         declared=declared,
         stalls=Stalls(consuming=consuming, consumptions=consumptions, readiness=readiness),
         readiness=readiness,
@@ -240,7 +243,9 @@ def compose(plan: Plan, shutdown: Shutdown, version: str) -> House:
     )
 
 
-def _scheduling(plan: Plan, publishing: SupervisedLink[Publisher]) -> contextlib.AbstractAsyncContextManager[None]:
+def _scheduling(
+    plan: Plan, publishing: SupervisedLink[Publisher], telling: Telling
+) -> contextlib.AbstractAsyncContextManager[None]:
     """The worker's part in scheduling, while the context is open."""
     settings, coordination, clock_ns = plan.settings, plan.coordination, plan.clock_ns
     if coordination is None:
@@ -258,6 +263,7 @@ def _scheduling(plan: Plan, publishing: SupervisedLink[Publisher]) -> contextlib
         holder=plan.instance_id,
         lease=settings.scheduler.lease,
         clock_ns=clock_ns,
+        telling=telling,
     )
     return taking_part(
         coordination.book,

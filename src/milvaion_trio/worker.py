@@ -5,7 +5,7 @@ import inspect
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from milvaion_trio import configuration
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.client import Client
 from milvaion_trio.composition import compose
-from milvaion_trio.configuration.contradictions import contradictions, doubts, keyless, refuse_if_made, unkept
+from milvaion_trio.configuration.contradictions import contradictions, doubts, keyless, refuse_if_made, unheard, unkept
 from milvaion_trio.configuration.told import Told
 from milvaion_trio.embed.asyncio_client import in_thread_of
 from milvaion_trio.host import is_on_asyncio
@@ -39,6 +39,7 @@ from milvaion_trio.runtime.dispatching import Destination
 from milvaion_trio.runtime.idling import until_idle
 from milvaion_trio.runtime.serve import House, serve
 from milvaion_trio.runtime.shutdown import Shutdown
+from milvaion_trio.scheduler.telling import UNHEARD, Telling
 from milvaion_trio.transports import broker_for, coordination_for, signals_for
 
 __all__ = ["Worker"]
@@ -229,6 +230,7 @@ class Worker(Roster):
         problems = [
             *contradictions(resolved, settings, self._given),
             *unkept(settings, {**self.timetable.declared, **settings.schedules}, is_kept=self.coordination is not None),
+            *unheard(settings, is_embedded=isinstance(self.broker, EmbeddedBroker)),
             *self.look_up(settings, resolved.jobs, resolved.schedules),
             *keyless(settings, self.registry.jobs, is_kept=self.coordination is not None),
         ]
@@ -305,6 +307,18 @@ class Worker(Roster):
         """
         await until_idle(lambda: self._house)
 
+    @contextlib.asynccontextmanager
+    async def _telling(self) -> AsyncIterator[Telling]:
+        """Who is told what the scheduler in this worker does, while the context is open."""
+        if not (self.settings.scheduler.report and self.settings.scheduler.enabled):
+            yield UNHEARD
+            return
+        from milvaion_trio.external.schedules import ScheduleReports  # for who wants it
+
+        reports = ScheduleReports(self.broker, self.settings, self.clock_ns)
+        async with reports.open():
+            yield reports
+
     async def _serve(self, shutdown: Shutdown, started: Callable[[], None]) -> None:
         self.prepare()
         for sentence in self.warnings():
@@ -346,8 +360,8 @@ class Worker(Roster):
             with trio.CancelScope(shield=True) as inside:
                 nursery.start_soon(heed_requests)
                 async with self._lifespan(self) if self._lifespan is not None else contextlib.nullcontext():
-                    async with self.providers.worker_scope():
-                        self._house = compose(self, shutdown, __version__)
+                    async with self.providers.worker_scope(), self._telling() as telling:
+                        self._house = compose(self, shutdown, __version__, telling)
                         await serve(self._house, working, up)
             nursery.cancel_scope.cancel()
         if is_working and inside.cancelled_caught:

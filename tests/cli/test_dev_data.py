@@ -21,6 +21,8 @@ class Terminal:
     """A folder in which commands are run."""
 
     folder: Path
+    runtime: Path | None = None
+    """Where the socket is, if not there."""
 
     def run(self, *arguments: str) -> Ended:
         """Run one to its end."""
@@ -46,7 +48,7 @@ class Terminal:
 
     @property
     def env(self) -> dict[str, str]:
-        return environment(XDG_RUNTIME_DIR=str(self.folder), PYTHONPATH=str(HERE))
+        return environment(XDG_RUNTIME_DIR=str(self.runtime or self.folder), PYTHONPATH=str(HERE))
 
 
 @pytest.fixture
@@ -81,7 +83,8 @@ def test_other_terminals_read_the_history_and_repeat_what_is_in_it(terminal: Ter
     assert terminal.json("dlq", "list")["failures"][-1]["replayed_as"] == replayed[0]["replayed_as"]
 
 
-def test_what_is_to_be_repeated_needs_a_dev_worker_that_runs(terminal: Terminal) -> None:
+def test_what_is_to_be_repeated_needs_the_dev_worker_that_keeps_it(terminal: Terminal) -> None:
+    """Another one may have another job of the same name."""
     with terminal.start() as dev:
         ended = terminal.run("enqueue", GOOD[0], "--data", GOOD[1], "--wait", "--json")
         dev.send_signal(signal.SIGTERM)
@@ -91,6 +94,16 @@ def test_what_is_to_be_repeated_needs_a_dev_worker_that_runs(terminal: Terminal)
 
     assert refused.code == 1
     assert "No dev worker listens on" in refused.err
+
+    elsewhere = Terminal(terminal.folder / "elsewhere", runtime=terminal.folder)
+    elsewhere.folder.mkdir()
+    with elsewhere.start() as other:
+        stranger = terminal.run("retry", json.loads(ended.out)["occurrence_id"])
+        other.send_signal(signal.SIGTERM)
+        finish(other)
+
+    assert stranger.code == 1
+    assert f"keeps {elsewhere.folder / '.milvaion-dev' / 'history.db'}, and this occurrence is in" in stranger.err
 
 
 def test_without_data_nothing_is_kept(terminal: Terminal) -> None:

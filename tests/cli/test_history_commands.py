@@ -1,5 +1,6 @@
 """`history`, `occurrences`, `workers`, `retry` and `dlq` show what a monitor has kept, and run it once more."""
 
+import io
 import json
 import sqlite3
 import time
@@ -9,13 +10,14 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from rich.text import Text
 from tests.support import servers
 from tests.support.amqp import Client, connect
 from tests.support.commands import Ended, call_command, run_command
 from tests.support.settings_files import write_settings
 from tests.support.workers import JOB_ID, guid
 
-from milvaion_trio.cli import server_checks
+from milvaion_trio.cli import server_checks, terminal
 from milvaion_trio.cli.failures import UsageError
 from milvaion_trio.cli.findings import Verdict
 from milvaion_trio.cli.history import since_of
@@ -188,6 +190,20 @@ async def test_an_occurrence_is_shown_with_all_that_is_known(config: Path, store
     assert "KeyError" in (await told(config, "occurrences", "show", FAILED.id)).out
 
 
+def test_a_narrow_terminal_gets_ids_whole_and_nothing_that_steers_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person copies ids, and anybody's job writes the texts."""
+    printed = io.StringIO()
+    console = terminal._Console(file=printed, width=60, soft_wrap=True, force_terminal=True, color_system=None)
+    monkeypatch.setattr(terminal, "output_console", lambda: console)
+    shown = terminal.table("Job", "Occurrence", "Error", width=100)
+    shown.add_row("WorkJob", DONE.id, Text("a\x1b[31mred\x1b]0;title\x07\x9b1m" + 9 * " and more of it"))
+    console.print(shown)
+
+    assert DONE.id in printed.getvalue()
+    assert printed.getvalue().count("more") == 9
+    assert not {"\x1b", "\x07", "\x9b"} & set(printed.getvalue())
+
+
 async def test_workers_are_shown_by_how_they_are(config: Path, store: HistoryStore) -> None:
     found = await facts(config, "workers")
     shown = await told(config, "workers")
@@ -254,7 +270,10 @@ async def test_where_there_is_no_history_it_says_how_to_get_one(
     [
         (("history", "--status", "done"), 2, "must be one of Queued, Running"),
         (("history", "--since", "yesterday"), 2, "a time ago (90s, 15m, 2h, 3d, 1w) or a date"),
-        (("history", "--limit", "0"), 2, "1 or more"),
+        (("history", "--limit", "0"), 2, "from 1 to"),
+        (("history", "--limit", "99999999999999999999"), 2, "from 1 to"),
+        (("dlq", "list", "--limit", "-1"), 2, "from 1 to"),
+        (("occurrences", "show", DONE.id, "--lines", "0"), 2, "from 1 to"),
         (("occurrences", "show", "7"), 2, "is no occurrence id"),
         (("occurrences", "show", guid(99)), 1, "knows no occurrence"),
         (("retry", guid(99)), 1, "knows no occurrence"),
@@ -349,6 +368,21 @@ async def test_a_dead_letter_is_replayed_once(config: Path, store: HistoryStore,
     assert json.loads(message.body)["jobData"] == '{"to":"ada"}'
     assert (again.code, f"was replayed as {new} already" in again.err) == (1, True)
     assert everything == {"replayed": []}
+
+
+async def test_one_that_cannot_be_repeated_does_not_keep_all_others_from_it(
+    config: Path, store: HistoryStore, client: Client
+) -> None:
+    """Nobody knows of which group it was."""
+    store.save(Rows(failures=[evolve(LETTER, occurrence_id=UNSEEN.id, worker_id=None)]))
+
+    alone = await told(config, "dlq", "replay", UNSEEN.id)
+    everything = await told(config, "dlq", "replay", "--all")
+
+    assert (alone.code, alone.out) == (1, "")
+    assert (everything.code, everything.out.split()[:1]) == (1, [FAILED.id])
+    assert f"left out: {UNSEEN.id} cannot be repeated" in everything.err
+    assert "1 dead letter replayed" in everything.err
 
 
 async def test_what_no_queue_takes_is_not_marked_as_replayed(config: Path, store: HistoryStore) -> None:

@@ -408,6 +408,28 @@ async def test_an_end_that_is_told_twice_counts_once(one: Coordination, other: C
     assert await ends_of(one, token) == ()
 
 
+async def test_a_run_that_was_taken_for_lost_has_not_ended(one: Coordination, other: Coordination) -> None:
+    """The leader hears of it, and its message is run all the same if it comes; its true end counts once."""
+    token = await lead(one)
+    lost, true = end(1, status=OccurrenceStatus.UNKNOWN), end(1, at=5)
+    for _ in range(2):
+        await other.book.ended(lost)
+    assert await ends_of(one, token) == (lost,)
+    assert await one.book.advance(token, {}, [lost])
+    assert not await other.book.has_ended("nightly", 1)
+
+    await other.book.ended(true)
+    await other.book.ended(lost)
+    await other.book.ended(end(1, at=9))
+
+    assert await ends_of(one, token) == (true,)
+    assert await other.book.has_ended("nightly", 1)
+    assert await one.book.advance(token, {}, [true])
+    await other.book.ended(lost)
+    assert await ends_of(one, token) == ()
+    assert await other.book.has_ended("nightly", 1)
+
+
 async def test_ends_are_of_a_schedule_and_a_tick(one: Coordination) -> None:
     ends = [end(1), end(2), end(1, schedule_id="other"), end(11, schedule_id="1 nightly"), end(-1)]
     for each in ends:
@@ -511,6 +533,22 @@ async def test_progress_is_replaced_as_a_whole(one: Coordination) -> None:
     assert (await only_entry(one)).progress == Progress(decided=5)
 
 
+async def test_progress_of_the_schedule_before_is_none_of_the_one_in_its_place(
+    one: Coordination, other: Coordination
+) -> None:
+    """A leader hears of an edit with its next beat, and may write before that."""
+    await one.book.put(NIGHTLY, 1000)
+    token = await lead(one)
+    before = evolve(FAR, created=1000)
+    assert await one.book.advance(token, {"nightly": before}, ())
+    assert (await only_entry(one)).progress == before
+
+    await other.book.put(evolve(NIGHTLY, when=Every(3.0)), 2000)
+    assert await one.book.advance(token, {"nightly": before}, ())
+
+    assert (await only_entry(one)).progress == Progress()
+
+
 async def test_an_older_leader_writes_nothing(keeper: Keeper, one: Coordination, other: Coordination) -> None:
     """Neither progress nor the ends it took; also when the newer leader has left."""
     await one.book.put(NIGHTLY, 1)
@@ -596,17 +634,19 @@ async def test_what_no_unicode_can_say_is_refused(one: Coordination) -> None:
 async def test_a_schedule_that_this_version_cannot_read_is_left_out(
     kind: KeeperKind, one: Coordination, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told, once; all others are there."""
+    """It is told, once, without the job's data; all others are there."""
     name = f"tidal-{kind.name}"
     await one.book.put(NIGHTLY, 1)
+    odd = evolve(NIGHTLY, id=name, data='{"password":"hunter2"}')
     newer = '{"kind":"lunar","phase":"full"}'
     with monkeypatch.context() as patch:
         for module in ("sqlite.store", "redis.adapter"):
             patch.setattr(f"milvaion_trio.coordination.{module}.recurrence_text", lambda _: newer)
-        await one.book.put(evolve(NIGHTLY, id=name), 1)
+        await one.book.put(odd, 1)
 
     assert (await only_entry(one)).schedule == NIGHTLY
     assert (await only_entry(one)).schedule == NIGHTLY
 
     assert len(caplog.messages) == 1
     assert f"schedule '{name}'" in caplog.messages[0]
+    assert "hunter2" not in caplog.messages[0]

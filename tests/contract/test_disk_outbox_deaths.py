@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from attrs import evolve
 from tests.support.disks import HeldWriter, disk_outbox, outbox_file
 from tests.support.reports import B, Reception, attempt
 from tests.support.stored import conclude, left_by_a_kill, opened, rows_of, written
@@ -26,6 +27,26 @@ async def test_a_start_that_did_not_end_is_a_death_for_the_next_process(path: Pa
         assert outbox.deaths(attempt()) == 1
         assert outbox.deaths(attempt(B)) == 0
         assert outbox.deaths(attempt(retry_count=1)) == 0
+
+
+async def test_deaths_are_counted_over_the_keys_of_a_message_that_was_sent_away(path: Path) -> None:
+    """Each time it comes again under another key; others send it away, so that these keys are concluded nowhere here.
+
+    An earlier attempt, or an earlier snooze of its own, is another one.
+    """
+    for snoozes in (1, 3, 4, 8):
+        async with opened(path) as outbox:
+            await outbox.started(evolve(attempt(), snoozes=snoozes))
+            path = left_by_a_kill(path)
+
+    async with opened(path) as outbox:
+        at_seven = evolve(attempt(), snoozes=7)
+        assert outbox.deaths(at_seven) == 0
+        assert outbox.deaths(at_seven, 5) == 2
+        assert outbox.deaths(at_seven, 6) == outbox.deaths(at_seven, 2**31) == 3
+        assert outbox.deaths(evolve(at_seven, retry_count=1), 6) == 0
+        await outbox.conclude(evolve(attempt(), snoozes=4), [])
+        assert outbox.deaths(at_seven, 6) == 2
 
 
 async def test_a_start_that_nobody_waits_for_is_counted_a_moment_later(path: Path) -> None:

@@ -248,6 +248,7 @@ def test_pages_hold_all_that_is_asked_for_newest_first(
             while page := store.find(evolve(query, after=pages[-1].id if pages else None)):
                 assert len(page) <= query.limit
                 pages += page
+                assert len(pages) <= len(rows), "the same page again"
             assert pages == matching(rows, query)
         counts = {status: [row.status for row in rows].count(status) for status in {row.status for row in rows}}
         assert store.counts() == counts
@@ -305,6 +306,24 @@ def test_the_unfinished_are_those_that_were_not_heard_of_since(store: HistorySto
 
     store.save(Rows(occurrences=[evolve(rows[0], status=S.COMPLETED), evolve(rows[5], last_heard=NOW.plus(60))]))
     assert numbers(store.unfinished(NOW.plus(10), 99)) == [3, 4]
+
+
+def test_those_that_wait_rightly_do_not_stand_before_the_lost(store: HistoryStore) -> None:
+    """However many they are, and however small the portion: with a date in the future, or a long time of their own."""
+    rows = [
+        occurrence(1, 0, execute_at=NOW.plus(86_400)),
+        occurrence(2, 0, execute_at=NOW.plus(7)),
+        occurrence(3, 0, zombie_timeout=86_400.0),
+        occurrence(4, 0, zombie_timeout=65.0),
+        occurrence(5, 0, zombie_timeout=60.0),
+        occurrence(6, 0, status=S.RUNNING, last_heard=NOW.plus(1), zombie_timeout=86_400.0),
+        occurrence(7, 0, zombie_timeout=1e300),
+        occurrence(8, 9),
+    ]
+    store.save(Rows(occurrences=rows))
+
+    assert numbers(store.unfinished(NOW.plus(10), 99)) == [5, 4, 2, 8]
+    assert numbers(store.unfinished(NOW.plus(86_400), 99)) == [5, 4, 2, 8, 3, 6]
 
 
 def test_old_ones_go_in_portions_with_all_that_is_theirs(store: HistoryStore) -> None:

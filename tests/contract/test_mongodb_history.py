@@ -3,6 +3,8 @@
 import threading
 
 import pytest
+from attrs import evolve
+from bson.errors import InvalidDocument
 from tests.support.histories import failure, line, numbered, occurrence
 from tests.support.mongodb import new_address, own_server
 
@@ -112,6 +114,15 @@ def test_what_no_document_can_hold_is_kept_without_its_largest_texts() -> None:
         assert store.load([numbered(1)]) == {numbered(1): occurrence(1, result="kept")}
         assert store.lines(numbered(1)) == [line(1, 0, message="kept"), line(1, 1, message="x" * 1000)]
         assert store.failure(numbered(1)) == failure(1, job_data="kept")
+
+
+def test_what_no_server_would_ever_take_is_not_tried_for_ever() -> None:
+    """Whoever waits for a server that is away must see the difference; and the row is not in the error."""
+    with MongoDBHistory(new_address()) as store, pytest.raises(InvalidDocument) as raised:
+        store.save(Rows(occurrences=[evolve(occurrence(1), job_name="x" * 17_000_000)]))
+
+    assert "larger" in str(raised.value)
+    assert "xxx" not in str(raised.value)
 
 
 def test_it_can_be_used_by_several_threads() -> None:

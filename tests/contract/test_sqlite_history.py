@@ -60,6 +60,13 @@ def test_its_folder_is_made_and_its_name_is_the_whole_path(path: Path, monkeypat
     assert path.exists()
 
 
+def test_only_its_owner_may_read_it(path: Path, store: SQLiteHistory) -> None:
+    """Data, results and logs of jobs are in it; also in what SQLite puts beside it."""
+    modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+
+    assert modes == dict.fromkeys(["history.db", "history.db-wal", "history.db-shm"], 0o600)
+
+
 def test_it_can_be_opened_again(path: Path) -> None:
     store = SQLiteHistory(path)
     for number in range(3):

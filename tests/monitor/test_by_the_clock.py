@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from trio.testing import MockClock
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model.errors import LinkLost, SettingsError
+from milvaion_trio.model.exception_groups import leaves
 from milvaion_trio.model.occurrence import OccurrenceStatus as S
 from milvaion_trio.model.schedule import RunEnd
 from milvaion_trio.model.topology import DISPATCHES_QUEUE, STATUS_QUEUE
@@ -117,21 +119,27 @@ async def test_nothing_is_lost_for_a_silence_in_which_nobody_listened(
     assert late == [S.UNKNOWN, S.UNKNOWN, S.UNKNOWN]
 
 
-async def test_a_lost_one_is_found_behind_many_that_wait_rightly(
+async def test_a_lost_one_is_found_behind_any_number_that_wait_rightly(
     broker: EmbeddedBroker, store: FailingHistory, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """Those that were heard of before it fill what one look sees."""
-    monkeypatch.setattr(rounds, "LOOKED_AT", 4)
+    """Those that were heard of before it would fill what one look sees; each is lost in its own time."""
+    monkeypatch.setattr(rounds, "LOOKED_AT", 1)
     async with watched(broker, store, zombie_timeout=100, check_interval=10):
-        for number in range(1, 20):
-            Wire(broker, number).dispatched(zombie_minutes=60)
+        patient = [Wire(broker, number) for number in range(1, 100)]
+        for wire in patient:
+            wire.dispatched(zombie_minutes=60)
         await trio.sleep(1)
-        late = Wire(broker, 99)
+        late = Wire(broker, 100)
         late.dispatched()
-        await trio.sleep(200)
+        await trio.sleep(120)
+        early = store.counts()
         row = store.load([late.id])[late.id]
+        await trio.sleep(3600 + 10 * len(patient))
+        counts = store.counts()
 
     assert row.status is S.UNKNOWN
+    assert early == {S.QUEUED: 99, S.UNKNOWN: 1}
+    assert counts == {S.UNKNOWN: 100}
 
 
 async def test_ended_occurrences_are_deleted_when_they_are_old_enough(
@@ -321,6 +329,27 @@ async def test_it_does_not_start_beside_somebody_who_reads_the_same(
     assert who in str(error)
     assert "--beside-others" in str(error)
     assert taken == 1
+
+
+async def test_of_two_that_start_at_the_same_time_not_both_run(
+    broker: EmbeddedBroker, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    started, refused = list[int](), list[BaseException]()
+
+    async def start(number: int) -> None:
+        try:
+            async with watched(broker, tmp_path / str(number)):
+                started.append(number)
+                await trio.sleep(10)
+        except BaseExceptionGroup as group:
+            refused.extend(leaves(group))
+
+    async with trio.open_nursery() as nursery:
+        for number in (1, 2):
+            nursery.start_soon(start, number)
+
+    assert len(started) < 2
+    assert [type(error) for error in refused] == [SettingsError] * (2 - len(started))
 
 
 async def test_it_starts_beside_others_where_it_is_told_to(

@@ -9,6 +9,7 @@ from tests.support.monitored import FailingHistory, Wire, publish, watched
 from trio.testing import MockClock
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
+from milvaion_trio.broker.embedded.queues import EmbeddedDelivery
 from milvaion_trio.model import topology
 from milvaion_trio.model.errors import StoreUnavailable
 from milvaion_trio.model.occurrence import OccurrenceStatus as S
@@ -146,6 +147,28 @@ async def test_leaving_writes_what_was_taken(
         assert store.load([wire.id])[wire.id].status is S.COMPLETED
         assert len(store.lines(wire.id)) == 2
     assert all(not broker.queue(queue).depth for queue in QUEUES)
+
+
+async def test_nothing_is_acknowledged_twice_when_an_acknowledgement_fails_on_leaving(
+    broker: EmbeddedBroker, store: FailingHistory, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Between the write and the acks somebody is impatient, or the broker fails: that is the error, no other one."""
+    ack, faults = EmbeddedDelivery.ack, iter([RuntimeError("a fault")])
+
+    def failing(delivery: EmbeddedDelivery) -> None:
+        ack(delivery)
+        for fault in faults:
+            raise fault
+
+    monkeypatch.setattr(EmbeddedDelivery, "ack", failing)
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="a fault"), flatten_subgroups=True):
+        async with watched(broker, store) as history:
+            store.refuses = lambda _: history.monitor._working.cancel()
+            wire = lived(broker)
+            await history.settled()
+
+    with store:
+        assert store.load([wire.id])[wire.id].status is S.COMPLETED
 
 
 async def test_leaving_while_the_store_is_away_takes_seconds_and_gives_everything_back(

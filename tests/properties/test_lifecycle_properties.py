@@ -240,7 +240,7 @@ class Occurrence(RuleBasedStateMachine):
             redelivered=redelivered,
             ledger=self.ledger,
             is_concluded=self.disk.__contains__,
-            deaths=self.deaths.__getitem__,
+            deaths=lambda attempt, _: self.deaths[attempt],
             knows=lambda _: is_known,
             known_names=("CleanUpJob",),
         )

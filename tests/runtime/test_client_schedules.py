@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -15,7 +16,7 @@ from milvaion_trio.model import headers
 from milvaion_trio.model.errors import NoSuchSchedule, NotPublished
 from milvaion_trio.model.events import JobStarted
 from milvaion_trio.model.ids import OccurrenceId
-from milvaion_trio.model.schedule import Cron, Every, job_id_of
+from milvaion_trio.model.schedule import Cron, Every, Once, job_id_of
 from milvaion_trio.model.wire import decode_job
 from milvaion_trio.testing import WorkerUnderTest, under_test
 from milvaion_trio.testing.clock import clock_ns
@@ -159,6 +160,34 @@ async def test_every_mistake_is_told_at_once(kit: WorkerUnderTest, autojump_cloc
         "Schedule 'x': cron expression '0 0 25 * * *': hour is '25'",
         "Schedule 'x': time zone 'Europe/Istambul' is not known",
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"when": Cron(expression="0 25 * * *")}, "cron expression '0 0 25 * * *': hour is '25'"),
+        (
+            {"when": Cron(expression="0 9 * * *", timezone="Europe/Istambul")},
+            "time zone 'Europe/Istambul' is not known",
+        ),
+        ({"when": Cron(expression="0 9 30 2 *")}, "cron expression '0 9 30 2 *' never ticks"),
+        ({"when": Once(10**18)}, "at is 1000000000000000000"),
+        ({"end": 10**18}, "end is 1000000000000000000"),
+        ({"data": "{'shop': 7}"}, "its data cannot be read"),
+    ],
+    ids=["expression", "timezone", "never", "at", "end", "data"],
+)
+async def test_a_whole_schedule_that_means_nothing_is_refused(
+    kit: WorkerUnderTest, autojump_clock: MockClock, change: dict[str, Any], told: str
+) -> None:
+    """Else everybody who lists the schedules would stumble over it."""
+    async with kit.worker.client() as client:
+        made = await client.schedule("Look", every=10)
+        with pytest.raises(SettingsError) as caught:
+            await client.schedule(evolve(made, id="x", **change))
+
+        assert caught.value.problems[0].startswith(f"Schedule 'x': {told}")
+        assert [entry.schedule for entry in await client.schedules()] == [made]
 
 
 async def test_a_name_that_other_workers_have_is_not_taken(autojump_clock: MockClock) -> None:

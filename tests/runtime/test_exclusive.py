@@ -1,8 +1,10 @@
 """Exclusive keys: of one key, one run at a time, in and across workers, also when leases cannot be renewed."""
 
+import contextlib
 import logging
 import threading
 from collections import defaultdict
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -182,6 +184,26 @@ async def test_the_client_names_a_key_over_the_jobs_own(worker: Worker, autojump
     assert (seen.most, seen.ended) == (1, 3)
 
 
+async def test_a_key_that_only_a_client_names_is_held_long_enough(
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """Where no job has a key, nothing at the start says that clean-up may take longer than a lease lasts."""
+    budgets = evolve(worker.settings.shutdown, cleanup_timeout=30.0)
+    worker.settings = evolve(worker.settings, shutdown=budgets, exclusive_lease=15.0)
+    ran: list[int] = []
+
+    @worker.job()
+    async def work(ctx: JobContext) -> None:
+        await trio.sleep(60)
+        ran.append(ctx.run_number)
+
+    async with under_test(worker, coordination=keeper) as kit, worker.client() as client:
+        await client.enqueue(work, exclusive="one")
+        await kit.run_until_idle()
+
+    assert ran == [1]
+
+
 async def test_a_missing_field_fails_the_job_for_good(worker: Worker, autojump_clock: MockClock) -> None:
     @worker.job(exclusive="account-{account}")
     async def work(data: dict[str, object]) -> None:
@@ -270,6 +292,100 @@ async def test_a_job_is_out_before_its_lease_ends(
     assert len(returned) == 1
     assert "its lease 'exclusive:all' could not be renewed" in returned[0].why
     assert kit.occurrence(occurrence).final is not None
+
+
+async def test_all_cleaning_up_together_is_over_before_the_lease_ends(
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """Of several blocks, and of what the job was given: a transaction that is ended there belongs to the key too."""
+    ended: list[float] = []
+
+    @contextlib.asynccontextmanager
+    async def connection() -> AsyncIterator[Overlaps]:
+        try:
+            yield Overlaps()
+        finally:
+            try:
+                await trio.sleep(3)  # noqa: ASYNC102  # shielded by who closes it
+            finally:
+                ended.append(trio.current_time())
+
+    worker.provide(Overlaps, connection)
+
+    @worker.job(exclusive="all")
+    async def work(ctx: JobContext, given: Overlaps) -> None:
+        try:
+            await trio.sleep(30)
+        finally:
+            for _ in range(3):
+                async with ctx.cleanup():  # noqa: ASYNC102  # bounded there
+                    await trio.sleep(4)  # noqa: ASYNC102
+
+    async with under_test(worker, coordination=keeper) as kit:
+        kit.enqueue(work)
+        await trio.sleep(1)
+        keeper.is_away = True
+        await trio.sleep(29)
+        assert len(ended) == 1
+        assert LEASE - 1 < ended[0] < LEASE
+        keeper.is_away = False
+        await kit.run_until_idle()
+
+
+async def test_nothing_begins_with_a_lease_that_was_lost_before(
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """Each answer may take seconds, and so may the question whether a copy of the message was run."""
+    worker.settings = evolve(
+        worker.settings,
+        exclusive_lease=3.0,
+        shutdown=evolve(worker.settings.shutdown, cleanup_timeout=0.4),
+    )
+    began: list[tuple[float, bool]] = []
+
+    def slow(request: str) -> None:
+        keeper.delay = {"acquire": 1.8, "claim": 1.9, "renew": 1.8}.get(request, 0) if trio.current_time() < 20 else 0
+
+    @worker.job(exclusive="all")
+    async def work() -> None:
+        began.append((trio.current_time(), trio.current_time() < 20))
+
+    keeper.on_request = slow
+    async with under_test(worker, coordination=keeper) as kit:
+        message = job_message("work")
+        kit.dispatch(evolve(message, headers={**message.headers, headers.PARKED: 1, headers.SNOOZES: 1}))
+        await kit.run_until_idle()
+
+    assert [early for _, early in began] == [False]
+
+
+async def test_a_keeper_that_forgets_between_two_answers_hurts_one_run_at_most(
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """Two ask for a key at once, and it is given to both: one of them runs, and the worker goes on."""
+    seen = Overlaps()
+    asked = 0
+
+    def forgetful(request: str) -> None:
+        nonlocal asked
+        if request == "acquire" and (asked := asked + 1) <= 2:
+            keeper.delay = 0.5 * asked  # both are on their way, and answered one after the other
+        else:
+            keeper.delay = 0
+
+    @worker.job(exclusive="all")
+    async def work() -> None:
+        await seen.run("all", 2)
+
+    keeper.on_request = forgetful
+    async with under_test(worker, coordination=keeper) as kit:
+        kit.enqueue(work)
+        kit.enqueue(work)
+        await trio.sleep(0.75)
+        keeper.forget()
+        await kit.run_until_idle()
+
+    assert (seen.most, seen.ended) == (1, 2)
 
 
 async def test_a_job_whose_keeper_forgot_its_lease_is_stopped_at_the_next_renewal(

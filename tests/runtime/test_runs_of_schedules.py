@@ -72,6 +72,25 @@ async def test_a_tick_that_has_ended_is_not_run_again(
     assert len(ran) == 1
 
 
+async def test_a_tick_that_was_taken_for_lost_runs(
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """All workers were away for so long that a monitor gave it up. Nobody else has run it, or ever will."""
+    ran: list[int] = []
+
+    @worker.job()
+    async def work() -> None:
+        ran.append(1)
+
+    await keeper.ended(RunEnd(schedule_id="nightly", tick=1, status=OccurrenceStatus.UNKNOWN, at=5))
+    async with under_test(worker, coordination=keeper) as kit:
+        kit.dispatch(tick())
+        await kit.run_until_idle()
+        assert kit.occurrence(OCCURRENCE).final is not None
+
+    assert ran == [1]
+
+
 async def test_two_workers_run_a_tick_that_came_twice_once(keeper: UnreliableKeeper, autojump_clock: MockClock) -> None:
     """The second waits for the end of the first, and is acked then; what was sent away meanwhile is no retry."""
     ran: list[float] = []

@@ -14,7 +14,12 @@ from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model import headers
 from milvaion_trio.model.errors import AlreadyDispatched, NotPublished, PermanentFailure, RetryLater
 from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.occurrence import OccurrenceEvent
+from milvaion_trio.policy.lifecycle import Conclusion, RetryCopy
+from milvaion_trio.runtime.keeper import Keeper
+from milvaion_trio.runtime.registrar import Registrar
 from milvaion_trio.testing import under_test
+from milvaion_trio.testing.clock import clock_ns
 
 A_DAY = 86_400.0
 SHORT = 60.0
@@ -181,6 +186,27 @@ async def test_options_that_mean_nothing_are_refused(keeper: UnreliableKeeper, o
             ValueError, match=r"is empty; it must be|it must be seconds from 1|must be 'refuse' or 'merge'"
         ):
             await client.enqueue("work", **options)
+
+
+async def test_a_key_that_others_freed_is_not_claimed_again(
+    keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """A worker without its keeper asks for a retry, another worker ends it; only then is there a keeper again."""
+    message = evolve(job_message("work", occurrence_id=guid(1)), headers={headers.UNIQUE: "report"})
+    attempt = headers.attempt_key(message, guid(1))
+    retry = Conclusion(event=OccurrenceEvent.RETRY, retry=RetryCopy(5.0, 1, 0))
+    registrar = Registrar(Keeper(keeper), clock_ns)
+    await keeper.claim("report", guid(1), A_DAY)
+    async with registrar.open(trio.CancelScope):
+        keeper.is_away = True
+        registrar.begun(message, attempt)
+        await registrar.concluded(message, attempt, retry)
+        await trio.sleep(20)
+        keeper.is_away = False
+        await keeper.give_up("report", guid(1))
+        await trio.sleep(60)
+
+        assert await owner(keeper, "report") == guid(0xBAD)
 
 
 async def test_a_key_is_prolonged_while_its_job_runs_or_waits_to_be_retried(

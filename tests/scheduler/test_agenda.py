@@ -128,6 +128,20 @@ def test_ends_of_schedules_that_are_gone_are_taken() -> None:
     assert agenda.to_write() == ({}, (end,))
 
 
+def test_a_workers_clock_that_is_ahead_disables_nothing_for_longer() -> None:
+    """Whoever resumes the schedule a moment later means it."""
+    agenda = agenda_with(evolve(entry(), schedule=evolve(entry().schedule, disable_after=1)))
+    plan = planned(agenda, LATER)
+    agenda.done(plan, plan.decision.progress, LATER)
+    end = RunEnd(schedule_id="s", tick=LATER, status=OccurrenceStatus.FAILED, at=LATER + 3600 * SECOND, error="no")
+
+    agenda.count([end], LATER + SECOND)
+
+    progress, taken = agenda.to_write()
+    assert progress["s"].disabled == LATER + SECOND
+    assert taken == (end,)
+
+
 def test_at_most_so_many_are_decided_at_a_time() -> None:
     agenda = agenda_with(*(entry(f"s{number}") for number in range(5)))
 

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Publication
+from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.model.schedule import (
     Cron,
@@ -30,6 +31,7 @@ from milvaion_trio.model.wire import decode_job
 from milvaion_trio.policy import scheduling
 from milvaion_trio.ports import Confirmation, Publisher
 from milvaion_trio.scheduler import agenda
+from milvaion_trio.signals.local import LocalSignals
 
 VECTOR = json.loads((Path(__file__).parents[1] / "wire" / "vectors" / "job_dispatch.json").read_bytes())
 
@@ -139,7 +141,7 @@ async def test_ticks_without_a_queue_hold_up_nobody(
     """A worker that is deployed a minute after its schedules must not find them stopped; it is told once."""
     await ground.put("nobodys", Every(1), job="Unknown", pattern="tests.unknown.*", overlap=Overlap.SKIP)
     await ground.put("s", Every(1))
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.INFO):
         async with ground.scheduling():
             await trio.sleep(8.5)
 
@@ -147,7 +149,7 @@ async def test_ticks_without_a_queue_hold_up_nobody(
     assert ground.ticks("nobodys") == []
     progress = await ground.progress("nobodys")
     assert (progress.runs, progress.failures, progress.disabled) == (0, 0, None)
-    (missing,) = caplog.messages
+    (missing,) = [message for message in caplog.messages if "nobodys" in message]
     assert missing.startswith("schedule nobodys: there is no queue scheduled_jobs_queue.tests.unknown.wildcard")
 
 
@@ -278,6 +280,54 @@ async def test_the_run_before_is_told_to_stop(ground: Ground, autojump_clock: Mo
     told = [(cancellation.occurrence_id, cancellation.job_id) for cancellation in ground.cancelled]
     assert told == [(occurrence_id_of("s", START + tick), job_id_of("s")) for tick in (2000, 4000)]
     assert ground.ticks("s") == [2, 4, 6]
+
+
+async def test_a_run_is_not_stopped_for_a_tick_that_does_not_run(ground: Ground, autojump_clock: MockClock) -> None:
+    """The broker refuses it: then neither would go on."""
+    await ground.put("s", Every(10), overlap=Overlap.CANCEL_PREVIOUS)
+    async with ground.scheduling(), trio.open_nursery() as nursery:
+        await nursery.start(ground.hear_cancels)
+        await trio.sleep(15)
+        ground.broker.refuse_next(3)
+        await trio.sleep(7)
+        assert ground.cancelled == []
+        await trio.sleep(2)
+        nursery.cancel_scope.cancel()
+
+    assert [cancellation.occurrence_id for cancellation in ground.cancelled] == [occurrence_id_of("s", START + 10_000)]
+    assert ground.ticks("s") == [10, 20]
+
+
+async def test_signals_that_nobody_takes_hold_up_no_other_schedule(
+    ground: Ground, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are advisory. What was published together waits for all of them once, not for each."""
+    for number in range(20):
+        await ground.put(f"s{number}", Every(10), overlap=Overlap.CANCEL_PREVIOUS)
+    await ground.put("t", Every(10))
+
+    async def never(_: LocalSignals, cancellation: Cancellation) -> int:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(LocalSignals, "send", never)
+    async with ground.scheduling():
+        await trio.sleep(25)
+
+        assert {(await ground.progress(f"s{number}")).runs for number in range(20)} == {2}
+        assert (await ground.progress("t")).runs == 2
+
+
+async def test_a_schedule_in_the_place_of_another_begins_anew(ground: Ground, autojump_clock: MockClock) -> None:
+    """Also where the leader, who hears of it with its next beat, writes in between how far the one before has come."""
+    await ground.put("s", Every(0.1), max_runs=1000)
+    async with ground.scheduling():
+        await trio.sleep(20.05)
+        await ground.put("s", Every(1), max_runs=5)
+        await trio.sleep(10)
+
+        assert (await ground.progress("s")).runs == 5
+    assert ground.ticks("s")[-5:] == [21.05, 22.05, 23.05, 24.05, 25.05]
 
 
 async def test_a_tick_that_waits_runs_when_the_one_before_has_ended(ground: Ground, autojump_clock: MockClock) -> None:

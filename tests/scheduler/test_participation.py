@@ -1,6 +1,7 @@
 """A worker's part in scheduling: its schedules run, whether it leads or another one does."""
 
 import logging
+from itertools import pairwise
 
 import pytest
 import trio
@@ -142,6 +143,22 @@ async def test_a_worker_starts_and_works_without_the_keeper(
 
     assert len(runs) >= 2
     assert sum("cannot be written down yet" in message for message in caplog.messages) == 1
+
+
+async def test_a_book_that_was_lost_is_written_again_by_who_leads(autojump_clock: MockClock) -> None:
+    """A Redis that lost its data, say: nobody would restart the workers, as nothing fails."""
+    worker, runs = scheduled_worker()
+    reach = Reach(Ground().coordination)
+    async with under_test(worker, coordination=reach):
+        for loss in (25, 70):
+            await trio.sleep_until(loss)
+            reach.shared = Ground().coordination
+        await trio.sleep_until(105)
+
+    began = [at for at, _ in runs]
+    assert began[:2] == [10, 20]
+    assert began[-1] > 90
+    assert max(after - before for before, after in pairwise(began)) < 10 + 10
 
 
 async def test_a_worker_without_schedules_wakes_for_none(

@@ -49,7 +49,7 @@ class RememberingOutbox(MemoryOutbox):
         """Note it."""
         self.noted.append(("returned", attempt.occurrence_id))
 
-    def deaths(self, attempt: AttemptKey) -> int:
+    def deaths(self, attempt: AttemptKey, parked: int = 0) -> int:
         """As many as the test says."""
         return self.died.get(attempt.occurrence_id, 0)
 

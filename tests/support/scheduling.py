@@ -21,6 +21,7 @@ from milvaion_trio.ports.coordination import Beat, Token
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
 from milvaion_trio.scheduler.scheduler import Scheduler
+from milvaion_trio.scheduler.telling import UNHEARD, Telling
 from milvaion_trio.signals.local import LocalSignals
 from milvaion_trio.testing.clock import clock_ns
 
@@ -204,6 +205,7 @@ class Ground:
         reach: Reach | None = None,
         link: SupervisedLink[Publisher] | None = None,
         lease: float = LEASE,
+        telling: Telling = UNHEARD,
     ) -> AsyncIterator[Scheduler]:
         """A scheduler that runs while the context is open and leaves properly."""
         async with kept_link(self.broker) as own:
@@ -214,6 +216,7 @@ class Ground:
                 holder=holder,
                 lease=lease,
                 clock_ns=self.clock_ns,
+                telling=telling,
             )
             async with trio.open_nursery() as nursery:
                 await nursery.start(scheduler.run)

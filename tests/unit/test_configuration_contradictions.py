@@ -7,7 +7,7 @@ import pytest
 from milvaion_trio import JobSettings, SettingsError, Worker, WorkerSettings
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.configuration import Override
-from milvaion_trio.model.settings import HeartbeatSettings, RabbitMQSettings
+from milvaion_trio.model.settings import HeartbeatSettings, RabbitMQSettings, ReportingSettings, SchedulerSettings
 from milvaion_trio.signals.local import LocalSignals
 
 
@@ -179,6 +179,33 @@ def test_what_makes_sense_of_tls_and_hosts_is_taken(said: str) -> None:
     Path("milvaion.toml").write_text(f"[rabbitmq]\n{said}")
 
     Worker().prepare()
+
+
+def test_schedules_are_shown_on_no_server_that_cannot_be_there() -> None:
+    """The embedded broker is in this process alone."""
+    worker = Worker(settings=WorkerSettings(scheduler=SchedulerSettings(report=True)))
+
+    assert problems(worker) == (
+        "Schedules are to be shown on a Milvaion server (Worker:Scheduler:Report), and jobs run on the embedded "
+        "broker, which no server can reach: name RabbitMQ (Worker:RabbitMQ), or set it to false.",
+    )
+
+
+def test_runs_of_schedules_are_not_shown_twice() -> None:
+    """A worker would send a dead letter of an occurrence that the server knows, with a job that it does not."""
+    worker = Worker(
+        settings=WorkerSettings(
+            rabbitmq=RabbitMQSettings(),
+            scheduler=SchedulerSettings(report=True),
+            reporting=ReportingSettings(local_occurrences=True),
+        )
+    )
+
+    assert problems(worker) == (
+        "Runs of schedules are to be shown by whoever leads (Worker:Scheduler:Report) and by the workers, too "
+        "(Worker:Reporting:LocalOccurrences): a job that failed would keep Milvaion from taking any dead letter. Set "
+        "one of them to false, for all workers.",
+    )
 
 
 # --- what is told ---------------------------------------------------------------------------------------------------

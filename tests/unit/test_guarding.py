@@ -6,6 +6,7 @@ from milvaion_trio.broker.ladder import RUNGS
 from milvaion_trio.model import headers
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.policy.conclusion import Parked
 from milvaion_trio.policy.guarding import (
     UNIQUE_FOR,
     Tick,
@@ -45,6 +46,7 @@ def test_only_a_later_attempt_goes_on(retries: int, snoozes: int, away: int, exp
 def test_the_first_time_is_counted() -> None:
     assert parked({}, 2, 1).count == 1
     assert parked({headers.PARKED: 4}, 2, 1).count == 5
+    assert parked({headers.EARLIER_RUNS: 1, headers.EARLIER_DEATHS: 1}, 3, 1) == Parked(1, runs=3, deaths=2)
 
 
 @pytest.mark.parametrize(("said", "seconds"), [(None, UNIQUE_FOR), (60, 60.0), (-5, UNIQUE_FOR), ("60", UNIQUE_FOR)])

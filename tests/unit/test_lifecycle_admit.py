@@ -59,7 +59,7 @@ def decide(
         redelivered=redelivered,
         ledger=ledger,
         is_concluded=concluded.__contains__,
-        deaths=lambda _: deaths,
+        deaths=lambda *_: deaths,
         knows=lambda name: name.lower() == "sendemailjob",
         known_names=("SendEmailJob", "CleanUpJob"),
     )
@@ -119,7 +119,7 @@ def test_a_message_that_went_back_without_a_run_is_new_though_its_unstamped_key_
         redelivered=True,
         ledger=ledger,
         is_concluded=lambda attempt: attempt == UNSTAMPED,
-        deaths=lambda _: 0,
+        deaths=lambda *_: 0,
         knows=lambda _: True,
         known_names=(),
     )
@@ -338,6 +338,17 @@ def test_what_the_process_died_of_three_times_is_refused_and_says_why(deaths: in
     assert "dead letter" in admission.error
 
 
+def test_of_a_message_that_was_sent_away_the_deaths_under_earlier_keys_count_too() -> None:
+    """Those in the message, of who sent it away, and those that the outbox of this worker knows."""
+    away = dispatch(x_mtrio_parked=3, x_mtrio_snoozes=4, x_mtrio_deaths=1)
+
+    admission = decide(away, deaths=1)
+
+    assert isinstance(admission, Run)
+    assert (admission.deaths, admission.attempt.snoozes) == (2, 4)
+    assert isinstance(decide(away, deaths=2), Refuse)
+
+
 @pytest.mark.parametrize(("redelivered", "expected"), [(False, Run), (True, Refuse)])
 def test_without_a_stamp_only_a_redelivered_message_is_the_one_the_process_died_of(
     redelivered: bool, expected: type[Admission]
@@ -366,7 +377,7 @@ def test_a_decision_changes_nothing() -> None:
         redelivered=False,
         ledger=ledger,
         is_concluded=lambda _: False,
-        deaths=lambda _: 0,
+        deaths=lambda *_: 0,
         knows=lambda _: True,
         known_names=(),
     )

@@ -12,6 +12,7 @@ from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.schedule import Cron, Every, Misfire, Once, Overlap, Schedule
 from milvaion_trio.model.schedule_settings import ScheduleSettings
 from milvaion_trio.model.settings import JobSettings, RabbitMQSettings, RedisSettings, SchedulerSettings
+from milvaion_trio.runtime.timetable import Timetable
 
 
 @frozen
@@ -350,6 +351,12 @@ def test_a_schedule_of_the_settings_needs_a_job_of_the_worker(worker: Worker) ->
         "Schedule 'b' (the code): this worker has no job 'lok'; did you mean 'look'?",
         "Schedule 'c' (the code): it does not say when it runs: add cron, every or at.",
     ]
+
+
+def test_settings_alone_ask_for_the_worker_whose_schedule_they_change() -> None:
+    """As `milvaion-trio scheduler` has them, given no worker: its code may well name the job."""
+    with pytest.raises(SettingsError, match="or name the worker whose code has this schedule, MODULE:WORKER"):
+        Timetable().prepare(WorkerSettings(schedules={"a": ScheduleSettings(every=5)}), None)
 
 
 def test_the_source_of_settings_is_named(worker: Worker) -> None:

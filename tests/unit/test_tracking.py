@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from tests.support.amqp_vectors import vector
 
 from milvaion_trio.model.headers import SCHEDULE, TICK
 from milvaion_trio.model.history import OccurrenceRecord, StatusChange
@@ -11,6 +12,7 @@ from milvaion_trio.model.ids import InstanceId, JobId, OccurrenceId, WorkerId
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.messages import EMPTY_GUID, ExternalOccurrence, JobMessage, StatusUpdate
 from milvaion_trio.model.occurrence import OccurrenceStatus
+from milvaion_trio.model.wire import decode_status
 from milvaion_trio.policy.tracking import (
     MAX_CHANGES,
     dispatched,
@@ -103,6 +105,14 @@ def test_what_a_dispatch_leaves_empty_is_not_known() -> None:
 )
 def test_a_dispatch_was_when_it_was_read_unless_that_was_long_ago(timestamp: int | None, created: Instant) -> None:
     assert dispatch(timestamp=timestamp).created_at == created
+
+
+@pytest.mark.parametrize("seconds", [1, 3600])
+def test_what_is_dispatched_to_run_at_once_was_dispatched_at_the_time_it_says(seconds: int) -> None:
+    """AMQP has whole seconds only: an occurrence must not seem to start before it was dispatched."""
+    exact = Instant.from_unix_ns((SECONDS - seconds) * 10**9 + 980_000_000)
+
+    assert dispatch(message=job(execute_at=exact), timestamp=SECONDS - seconds).created_at == exact
 
 
 def test_a_tick_is_created_when_it_is_read_and_executed_at_its_time() -> None:
@@ -261,6 +271,18 @@ def test_messages_of_one_batch_are_all_applied_in_order() -> None:
     assert seen is not None
     assert (seen.status, seen.attempts, seen.result) == (S.COMPLETED, 2, "{}")
     assert [change.after for change in seen.changes] == [S.RUNNING, S.COMPLETED]
+
+
+@pytest.mark.parametrize("end", ["status_completed", "status_timed_out"])
+def test_an_end_of_a_dotnet_worker_is_no_other_attempt(end: str) -> None:
+    """Its start is told some ms later than it was told at the start (the vectors are its messages)."""
+    statuses = [decode_status(str(vector(name)["body_raw"]).encode()) for name in ("status_running", end)]
+
+    running = status_seen(None, statuses[0], NOW)
+    ended = status_seen(running, statuses[1], NOW)
+
+    assert statuses[0].start_time != statuses[1].start_time
+    assert (running.attempts, ended.attempts, ended.start_time) == (1, 1, statuses[1].start_time)
 
 
 def test_an_end_whose_start_was_never_read_counts_as_an_attempt() -> None:

@@ -64,6 +64,8 @@ class Publish:
     routing_key: str | None = None
     properties: Mapping[str, object] = field(factory=dict)
     wait: bool = False
+    history: str | None = None
+    """The file from which it is repeated: only the worker that keeps this one may run it. `None`: any may."""
 
 
 @frozen(kw_only=True)
@@ -123,6 +125,7 @@ def read_request(line: bytes) -> Request:
                 routing_key=members.text_or_null("routing_key"),
                 properties=members.mapping("properties"),
                 wait=members.flag("wait"),
+                history=members.text_or_null("history"),
             )
         case "cancel":
             request = Cancel(occurrence_id=members.text("occurrence_id"), reason=members.text_or_null("reason"))

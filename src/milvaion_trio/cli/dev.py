@@ -90,7 +90,10 @@ def dev(
     worker = load(target, config, overrides(settings))
     worker.signals = LocalSignals()
     reporting = evolve(worker.settings.reporting, local_occurrences=True)
-    worker.settings = evolve(worker.settings, rabbitmq=None, redis=None, reporting=reporting, max_jobs_per_process=0)
+    scheduler = evolve(worker.settings.scheduler, report=False)
+    worker.settings = evolve(
+        worker.settings, rabbitmq=None, redis=None, reporting=reporting, scheduler=scheduler, max_jobs_per_process=0
+    )
     if no_data:
         worker.broker = EmbeddedBroker()
         worker.coordination = coordination_for(worker.settings)

@@ -19,8 +19,7 @@ from milvaion_trio.history.choosing import history_for
 from milvaion_trio.model.errors import StoreUnavailable
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.monitor import Monitor
-from milvaion_trio.monitor.queues import QUEUES, copies
-from milvaion_trio.ports import Topology
+from milvaion_trio.monitor.queues import QUEUES
 from milvaion_trio.transports import COORDINATION_FILE
 from milvaion_trio.worker import Worker
 
@@ -73,26 +72,21 @@ async def kept(worker: Worker) -> AsyncIterator[None]:
         return
     async with broker.open(), coordination.open():
         await coordination.end_leases()  # as the folder is ours alone, whoever held one has died
+        worker.prepare()
         monitor = Monitor(
             broker=broker,
             store=history_for(worker.settings),
             coordination=coordination,
             settings=worker.settings.monitor,
+            patterns=frozenset(pattern for job in worker.registry.jobs for pattern in job.patterns),
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(monitor.run)
-            broker.declare_nowait(_copies_for(worker))
             yield
             with trio.move_on_after(READ_OUT):
                 while any(broker.queue(queue).depth for queue in QUEUES):  # noqa: ASYNC110  # a queue tells nobody
                     await trio.sleep(LOOK)
             nursery.cancel_scope.cancel()
-
-
-def _copies_for(worker: Worker) -> Topology:
-    """What brings a copy of every dispatch to the monitor, also of those before it has heard of this worker's jobs."""
-    worker.prepare()
-    return copies({pattern for job in worker.registry.jobs for pattern in job.patterns})
 
 
 def is_of_dev(settings: WorkerSettings) -> bool:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import trio
 from attrs import define, evolve, field
@@ -195,11 +196,22 @@ class DevServer:
     def _publication(self, request: Enqueue | Publish) -> Publication:
         if isinstance(request, Enqueue):
             return dispatch_message(self._destination(request.job), request.data, delay=request.delay)
+        if request.history is not None and request.history != (here := self._history):
+            raise CommandFailed(
+                f"The dev worker that listens here keeps {here}, and this occurrence is in {request.history}: another "
+                "worker may have another job of this name. Nothing was dispatched. Start the dev worker whose history "
+                "that is, or name its socket with --socket."
+            )
         if request.exchange is None:
             job = message_file.job_message(request)
             to = self._destination(job.job_name_in_worker)
             return message_file.dispatched(request, job, evolve(to, worker_id=job.worker_id or to.worker_id))
         return message_file.publication(request)
+
+    @property
+    def _history(self) -> str:
+        """Where what this worker does can be read."""
+        return "no history" if self.broker.folder is None else str(Path(self.worker.settings.monitor.store).resolve())
 
     def _destination(self, name: str) -> Destination:
         registry = self.worker.registry

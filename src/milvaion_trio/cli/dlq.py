@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from milvaion_trio.cli.cluster import CONNECT_TIMEOUT
 from milvaion_trio.cli.failures import CommandFailed, ExitCode, UsageError
 from milvaion_trio.cli.history_rows import brief, failure_json, failure_name, moment
-from milvaion_trio.cli.history_store import occurrence_id_of, opened_history, settings_here
+from milvaion_trio.cli.history_store import check_count, occurrence_id_of, opened_history, settings_here
 from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.options import ConfigOption, SetOption, SocketOption, overrides
 from milvaion_trio.cli.repeating import Again, again_of, whereto
@@ -25,6 +25,8 @@ from milvaion_trio.transports import broker_for
 
 __all__ = ["list_failures", "purge_failures", "replay_failures", "show_failure"]
 
+NARROWEST: Final = 180
+"""Columns of a table in which its errors take a few lines, and all else one."""
 ALL: Final = 1_000_000
 """Dead letters that --all means at most."""
 
@@ -44,8 +46,7 @@ def list_failures(
 
         milvaion-trio dlq list --job SendEmailJob
     """
-    if limit < 1:
-        raise UsageError(f"--limit is {limit}; it must be 1 or more.")
+    check_count("--limit", limit)
     told = settings_here(config, overrides(settings))
     with opened_history(told) as store:
         rows, name = store.failures(job_name=job, limit=limit), store.name
@@ -55,7 +56,8 @@ def list_failures(
         write_json({"store": name, "failures": [failure_json(row) for row in rows], "quarantine": quarantine})
         return ExitCode.DONE
     if rows:
-        shown = table("Failed", "Job", "Worker", "Why", "Retries", "Occurrence", "Replayed as", "Error")
+        columns = ("Failed", "Job", "Worker", "Why", "Retries", "Occurrence", "Replayed as", "Error")
+        shown = table(*columns, width=NARROWEST)
         for row in rows:
             shown.add_row(
                 moment(row.failed_at),
@@ -70,7 +72,7 @@ def list_failures(
         output_console().print(shown)
     error_console().print(f"{_letters(len(rows))} shown, of {name}.")
     if quarantined is None:
-        error_console().print(f"How many messages are in quarantine is not known: {problem}.")
+        error_console().print(f"How many messages are in quarantine is not known: {problem.rstrip('.?')}.")
     else:
         messages = "1 message" if quarantined == 1 else f"{quarantined} messages"
         error_console().print(f"{messages} in {QUARANTINE_QUEUE}, which end by themselves in two weeks.")
@@ -125,12 +127,14 @@ def replay_failures(
     """Dispatch the jobs of dead letters once more, each as a new occurrence, and note that in the dead letter.
 
     Prints the old id and the new one, a line each. It may be interrupted and repeated: what was replayed is left out.
+    With --all so is that of which too little is known: it is told on stderr, and the exit code is 1.
 
         milvaion-trio dlq replay 0f8fad5b-d9cb-469f-a165-70867728950e
         milvaion-trio dlq replay --all --job SendEmailJob
     """
     place = whereto(config, overrides(settings), socket)
     made: list[dict[str, str]] = []
+    repeats: list[Again] = []
     with opened_history(place.settings) as store:
         letters = _chosen(store, occurrence_ids, everything=everything, job=job)
         if everything and not force:
@@ -150,13 +154,19 @@ def replay_failures(
             if not json:
                 write_line(f"{again.of} {new}")
 
-        repeats = [again_of(rows.get(letter.occurrence_id), letter) for letter in letters]
+        for letter in letters:
+            try:
+                repeats.append(again_of(rows.get(letter.occurrence_id), letter))
+            except CommandFailed as cannot:
+                if not everything:
+                    raise
+                error_console().print(f"left out: {cannot}")
         if repeats:
             place.repeat(repeats, done)
     if json:
         write_json({"replayed": made})
     error_console().print(f"{_letters(len(made))} replayed.")
-    return ExitCode.DONE
+    return ExitCode.DONE if len(repeats) == len(letters) else ExitCode.FAILED
 
 
 def purge_failures(

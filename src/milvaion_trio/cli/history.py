@@ -19,7 +19,7 @@ from milvaion_trio.cli.history_rows import (
     occurrence_json,
     shown_status,
 )
-from milvaion_trio.cli.history_store import occurrence_in, opened_history, settings_here
+from milvaion_trio.cli.history_store import check_count, occurrence_in, opened_history, settings_here
 from milvaion_trio.cli.options import ConfigOption, SetOption, overrides
 from milvaion_trio.cli.terminal import (
     BAD,
@@ -47,6 +47,8 @@ _COLOURS: Final[dict[OccurrenceStatus, str]] = {
     _S.SKIPPED: QUIET,
 }
 """Of all others something is wrong."""
+NARROWEST: Final = 140
+"""Columns of a table in which its errors take a few lines, and all else one."""
 _AGO: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([smhdw])", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _STATUSES: Final = {status_name(status).lower(): status for status in OccurrenceStatus}
@@ -82,8 +84,7 @@ def history(
         milvaion-trio history --status Failed --since 2h
         milvaion-trio history --job SendEmailJob --limit 10 --json
     """
-    if limit < 1:
-        raise UsageError(f"--limit is {limit}; it must be 1 or more.")
+    check_count("--limit", limit)
     query = OccurrenceQuery(
         job_name=job,
         worker_id=worker,
@@ -99,7 +100,8 @@ def history(
         write_json({"store": name, "counts": total, "occurrences": [occurrence_json(row) for row in rows]})
         return ExitCode.DONE
     if rows:
-        shown = table("Created", "Job", "Worker", "Status", "Took", "Attempts", "Occurrence", "Result or error")
+        columns = ("Created", "Job", "Worker", "Status", "Took", "Attempts", "Occurrence", "Result or error")
+        shown = table(*columns, width=NARROWEST)
         for row in rows:
             shown.add_row(
                 moment(row.created_at),
@@ -130,6 +132,7 @@ def show_occurrence(
 
     milvaion-trio occurrences show 0f8fad5b-d9cb-469f-a165-70867728950e
     """
+    check_count("--lines", lines)
     with opened_history(settings_here(config, overrides(settings))) as store:
         row = occurrence_in(store, occurrence_id)
         log, failure = store.lines(row.id, lines), store.failure(row.id)

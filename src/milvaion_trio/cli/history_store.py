@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from milvaion_trio import configuration
 from milvaion_trio.cli.dev_data import DATA_FOLDER, HISTORY_FILE, dev_history
@@ -15,7 +16,9 @@ from milvaion_trio.model.ids import OccurrenceId, parse_guid
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.ports.history import HistoryStore
 
-__all__ = ["occurrence_id_of", "occurrence_in", "opened_history", "settings_here"]
+__all__ = ["check_count", "occurrence_id_of", "occurrence_in", "opened_history", "settings_here"]
+
+MOST_SHOWN: Final = 1_000_000
 
 
 def settings_here(config: Path | None, overrides: Sequence[Override]) -> WorkerSettings:
@@ -38,6 +41,12 @@ def opened_history(settings: WorkerSettings) -> Iterator[HistoryStore]:
         )
     with history_for(settings) as store:
         yield store
+
+
+def check_count(option: str, count: int) -> None:
+    """Raise `UsageError` for a number of rows that nobody can be shown."""
+    if not 1 <= count <= MOST_SHOWN:
+        raise UsageError(f"{option} is {count}; it must be from 1 to {MOST_SHOWN}.")
 
 
 def occurrence_id_of(text: str) -> OccurrenceId:

@@ -114,16 +114,17 @@ def whereto(config: Path | None, given: Sequence[Override], socket: Path | None)
     """A dev worker where its history is the one that holds here, else the cluster; raises `SettingsError`."""
     told = settings_here(config, given)
     if is_of_dev(told):
-        return Whereto(told, partial(_in_dev, socket_place(socket)))
+        history = str(Path(told.monitor.store).resolve())
+        return Whereto(told, partial(_in_dev, socket_place(socket), history))
     cluster = the_cluster(config, given)
     return Whereto(cluster.settings, partial(dispatch_again, cluster))
 
 
-async def _in_dev(place: Path, repeats: Iterable[Again], done: Done) -> None:
-    """As `dispatch_again`, by the dev worker that listens there. If cancelled, one more may be."""
+async def _in_dev(place: Path, history: str, repeats: Iterable[Again], done: Done) -> None:
+    """As `dispatch_again`, by the dev worker that listens there and keeps this. If cancelled, one more may be."""
     for again in repeats:
         body = again.publication().message.body.decode("utf-8", "surrogateescape")
-        answer = await ask_dev_worker(place, Publish(body_raw=body), wait=False)
+        answer = await ask_dev_worker(place, Publish(body_raw=body, history=history), wait=False)
         if answer.occurrence_id is not None:
             done(again, OccurrenceId(answer.occurrence_id))
 

@@ -5,6 +5,7 @@ The facts travel between terminals, so they are values of JSON; times are writte
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -31,7 +32,7 @@ def facts_of(entry: Entry, now: Millis, count: int) -> Facts:
     """What there is to know about a schedule, with this many of its next times."""
     schedule, progress = entry.schedule, entry.progress
     try:
-        zone, following, is_spent, unclear = _zone(schedule.when), next_ticks(entry, now, count), is_over(entry), ""
+        following, is_spent, zone, unclear = next_ticks(entry, now, count), is_over(entry), _zone(schedule.when), ""
     except (SettingsError, LookupError) as error:  # a time zone that only others know: the rest is to be seen here
         zone, following, is_spent = UTC, (), False
         unclear = " ".join(error.problems) if isinstance(error, SettingsError) else f"{error.args[0]}."
@@ -79,7 +80,9 @@ def moment_text(moment: Millis | None, zone: tzinfo = UTC) -> str | None:
     if moment is None:
         return None
     whole = _EPOCH + timedelta(milliseconds=moment)
-    return whole.astimezone(zone).isoformat(timespec="milliseconds" if moment % 1000 else "seconds")
+    with suppress(OverflowError):  # "for ever" may be an end in the last hours that there are
+        whole = whole.astimezone(zone)
+    return whole.isoformat(timespec="milliseconds" if moment % 1000 else "seconds")
 
 
 def words_of(facts: Facts) -> str:

@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import time
+from contextlib import nullcontext
 from typing import Annotated
 
 import trio
@@ -16,6 +17,8 @@ from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.logging_setup import LogFormat, LogLevelName, set_up_logging
 from milvaion_trio.cli.options import ConfigOption, SetOption, load, overrides
 from milvaion_trio.configuration import resolve
+from milvaion_trio.configuration.contradictions import unheard
+from milvaion_trio.external.schedules import ScheduleReports
 from milvaion_trio.logs import log_event
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.exception_groups import sole
@@ -27,6 +30,7 @@ from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
 from milvaion_trio.runtime.timetable import Timetable
 from milvaion_trio.scheduler.participation import taking_part
 from milvaion_trio.scheduler.scheduler import Scheduler
+from milvaion_trio.scheduler.telling import UNHEARD
 from milvaion_trio.transports import broker_for, coordination_for, signals_for
 
 __all__ = ["scheduler"]
@@ -69,6 +73,8 @@ def scheduler(
     cluster, schedules = _brought(target, config, settings)
     if cluster.settings.redis is None:
         raise SettingsError([NO_REDIS])
+    if problems := list(unheard(cluster.settings, is_embedded=False)):
+        raise SettingsError(problems)
     suit_the_collector()
     trio.run(_run, cluster, schedules)
     return ExitCode.DONE
@@ -115,6 +121,7 @@ async def _take_part(cluster: Cluster, schedules: tuple[Schedule, ...]) -> None:
     broker = broker_for(settings, holder)
     startup = Startup(settings.startup_connection_timeout, trio.current_time())
     link = SupervisedLink("scheduler", broker.name, broker.publishing, Observers([log_event]), startup)
+    reports = ScheduleReports(broker, settings, time.time_ns) if settings.scheduler.report else None
     leader = Scheduler(
         coordination=coordination,
         link=link,
@@ -122,10 +129,11 @@ async def _take_part(cluster: Cluster, schedules: tuple[Schedule, ...]) -> None:
         holder=holder,
         lease=settings.scheduler.lease,
         clock_ns=time.time_ns,
+        telling=UNHEARD if reports is None else reports,
     )
     expected = trio.Event()
     expected.set()
-    async with coordination.open(), link.kept_up():
+    async with nullcontext() if reports is None else reports.open(), coordination.open(), link.kept_up():
         async with taking_part(coordination.book, schedules, _now, leader, expected):
             _log.info("scheduler %s ready: it dispatches to %s, as %s says", holder, cluster.name, coordination.name)
             await trio.sleep_forever()

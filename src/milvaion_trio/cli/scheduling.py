@@ -56,7 +56,8 @@ async def carry_out(
         case "remove":
             entry = await desk.entry(name)
             await desk.remove(name)
-            comes_back = "" if entry.schedule.origin == "client" else "; its worker brings it back when it starts next"
+            is_declared = entry.schedule.origin != "client"
+            comes_back = "; a worker that declares it brings it back when it starts" if is_declared else ""
             return Done(text=name, note=f"{name} is removed{comes_back}")
         case "trigger":
             publication = await desk.by_hand(name)

@@ -8,10 +8,12 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterable
 from typing import IO, Literal, TextIO
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -42,12 +44,26 @@ QUIET = "dim"
 STYLES = {Mood.PLAIN: "", Mood.GOOD: GOOD, Mood.WAITING: WAITING, Mood.BAD: BAD, Mood.QUIET: QUIET}
 """What a remark's mood looks like."""
 
+IDS = ("Occurrence", "Replayed as")
+"""Columns of ids, which a person copies."""
 PLENTY = 1000
 """Columns where nobody looks: a table in a pipe is as wide as it needs to be."""
 
 
+_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)))
+"""All but tabulators and line ends: what jobs and other people's messages say must not steer a terminal."""
+
+
 class _Console(Console):
-    """A console whose reader may leave: what is printed after that is lost, and nothing else happens."""
+    """A console whose reader may leave: what is printed after that is lost, and nothing else happens.
+
+    Of texts only what can be seen is printed; colours and whatever else steers a terminal are our own.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(text.translate(_CONTROLS), style)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -83,8 +99,11 @@ def _console(stream: TextIO, *, is_prose: bool = False) -> Console:
     )
 
 
-def table(*columns: str) -> Table:
-    """An empty table in the one form that all commands use."""
+def table(*columns: str, width: int = 0) -> Table:
+    """An empty table in the one form that all commands use, in which nothing is cut.
+
+    A terminal with fewer columns than `width` breaks its lines itself, so that a person can still copy what is in them.
+    """
     made = Table(
         box=SIMPLE_HEAD,
         show_edge=False,
@@ -94,7 +113,9 @@ def table(*columns: str) -> Table:
         border_style=QUIET,
     )
     for column in columns:
-        made.add_column(column)
+        made.add_column(column, overflow="fold", no_wrap=column in IDS)
+    if output_console().width < width:
+        made.width = width
     return made
 
 

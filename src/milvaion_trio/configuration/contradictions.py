@@ -14,7 +14,7 @@ from milvaion_trio.policy.guarding import exclusive_lease_problems
 from milvaion_trio.policy.login import login_contradictions
 from milvaion_trio.runtime.registry import RegisteredJob
 
-__all__ = ["contradictions", "doubts", "keyless", "refuse_if_made", "unkept"]
+__all__ = ["contradictions", "doubts", "keyless", "refuse_if_made", "unheard", "unkept"]
 
 _FORGOTTEN: Final = 120.0
 """Seconds without a heartbeat after which Milvaion forgets a worker (WIRE.md 4.7, life time of an instance entry)."""
@@ -44,6 +44,27 @@ def unkept(settings: WorkerSettings, schedules: Iterable[str], *, is_kept: bool)
             f"This worker has schedules ({names}) and is on RabbitMQ without Redis. Schedules are kept in Redis, so "
             "that of several processes one dispatches each tick: name one (Worker:Redis:ConnectionString), or have "
             "them run elsewhere (Worker:Scheduler:Enabled false, and milvaion-trio scheduler where there is a Redis)."
+        )
+
+
+def unheard(settings: WorkerSettings, *, is_embedded: bool) -> Iterator[str]:
+    """A line where runs of schedules are to be shown on a server that cannot be there, or would be told of them twice.
+
+    A dead letter of an occurrence that it knows by such a report would hold up all others there for ever: it names a
+    job that the server does not have (WIRE.md 4.5). Workers send none, unless they report what our own clients made.
+    """
+    if not settings.scheduler.report:
+        return
+    if is_embedded:
+        yield (
+            "Schedules are to be shown on a Milvaion server (Worker:Scheduler:Report), and jobs run on the embedded "
+            "broker, which no server can reach: name RabbitMQ (Worker:RabbitMQ), or set it to false."
+        )
+    elif settings.reporting.local_occurrences:
+        yield (
+            "Runs of schedules are to be shown by whoever leads (Worker:Scheduler:Report) and by the workers, too "
+            "(Worker:Reporting:LocalOccurrences): a job that failed would keep Milvaion from taking any dead letter. "
+            "Set one of them to false, for all workers."
         )
 
 

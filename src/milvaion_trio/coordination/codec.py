@@ -81,7 +81,8 @@ def _read(structured: Callable[[Any], T], text: str | bytes) -> T:
     try:
         return structured(json.loads(text))
     except Exception as error:  # of whatever another version may have written
-        raise ValueError(f"this version cannot read {text[:200]!r} ({error})") from error
+        # Without the text, in which a job's data may be: this is logged.
+        raise ValueError(f"this version cannot read it ({type(error).__name__}: {error})") from error
 
 
 def _recurrence(value: Any, _: object) -> Recurrence:

@@ -79,6 +79,16 @@ class Unsent:
                 MOST_EVENTS,
             )
 
+    def took_over(self, run: TrackedRun) -> None:
+        """A run goes on whose start was told by somebody else."""
+        with self._lock:
+            self._live[run] = None
+
+    def let_go(self, run: TrackedRun) -> None:
+        """Somebody else tells its end, or nobody ever will."""
+        with self._lock:
+            self._live.pop(run, None)
+
     def logged(self, run: TrackedRun, entry: LogEntry) -> None:
         """It wrote a line to its log."""
         with self._lock:

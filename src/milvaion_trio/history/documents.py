@@ -25,7 +25,7 @@ from milvaion_trio.model.history import (
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.occurrence import OccurrenceStatus
 
-__all__ = ["Document", "document_of", "job_key", "unfinished_since", "value_of"]
+__all__ = ["Document", "document_of", "job_key", "value_of"]
 
 Document: TypeAlias = dict[str, Any]
 """Texts, integers of 64 bits, floats, booleans, and lists and documents of them."""
@@ -48,15 +48,6 @@ def value_of(kind: type[T], document: Mapping[str, Any]) -> T:
 def job_key(name: str | None) -> str | None:
     """A job's name as it is searched for: in any case."""
     return None if name is None else name.lower()
-
-
-def unfinished_since(row: OccurrenceRecord) -> int | None:
-    """When an occurrence that has not ended was heard of last (`HistoryStore.unfinished`), in ticks; else `None`."""
-    if row.status == OccurrenceStatus.QUEUED:
-        return row.created_at.utc_ticks
-    if row.status == OccurrenceStatus.RUNNING:
-        return (row.last_heard or row.created_at).utc_ticks
-    return None
 
 
 def _status(value: int, _: object = None) -> OccurrenceStatus | int:

@@ -70,7 +70,7 @@ PARKED = "x-mtrio-parked"
 EARLIER_RUNS = "x-mtrio-runs"
 """How often the same attempt was started before it was sent away, as far as known (int32)."""
 EARLIER_DEATHS = "x-mtrio-deaths"
-"""How many processes died of it before it was sent away (int32)."""
+"""How many processes died of it before it was sent away, as far as those who sent it away know (int32)."""
 OF_PARKED = (PARKED, EARLIER_RUNS, EARLIER_DEATHS)
 
 RETRY_COUNT_LIMIT = 1000

@@ -199,6 +199,11 @@ class RunEnd:
     error: str = ""
     """Of a failure, its beginning."""
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it was seen to end. Else it was taken for lost, so that its schedule goes on; it may run yet."""
+        return self.status != OccurrenceStatus.UNKNOWN
+
 
 def job_id_of(schedule_id: str) -> JobId:
     """The job id in all messages of this schedule, the same for ever."""

@@ -270,6 +270,11 @@ class SchedulerSettings:
     """
     lease: Annotated[float, Range(1, 300)] = 10.0
     """Seconds after which another leads when the leader is silent."""
+    report: bool = False
+    """Whether the leader shows schedules and their runs on the Milvaion server, as external jobs.
+
+    To be the same for all that may lead.
+    """
 
 
 @frozen(kw_only=True)

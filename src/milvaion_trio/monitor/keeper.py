@@ -179,17 +179,17 @@ class Keeper:
 
     # --- by the clock -----------------------------------------------------------------------------------------------
 
-    def find_lost(self, timeout: float, limit: int) -> tuple[int, list[OccurrenceRecord], list[RunEnd]]:
-        """Write down which of so many unfinished occurrences are lost, and return how many there were, and those."""
+    def find_lost(self, timeout: float, limit: int) -> tuple[list[OccurrenceRecord], list[RunEnd]]:
+        """Write down which of so many unfinished occurrences are lost, and return those."""
         now, since = self.now(), self.reads_since
         if since is None:
-            return 0, [], []
-        # A job may say a shorter time than all others, in whole minutes (WIRE.md 4.8).
-        found = self.store.unfinished(now.plus(-min(timeout, 60.0)), limit)
+            return [], []
+        # A job may say a shorter time than all others (WIRE.md 4.8).
+        found = self.store.unfinished(now.plus(-min(timeout, tracking.SHORTEST)), limit)
         lost = [tracking.lost(row, now) for row in found if tracking.is_lost(_heard(row, since), now, timeout)]
         if lost:
             self.store.save(Rows(occurrences=lost))
-        return len(found), lost, list(_ends(lost, now))
+        return lost, list(_ends(lost, now))
 
     def find_lost_instances(self) -> list[InstanceRecord]:
         """Write down which processes have been silent for too long, forget those of yesterday, and return the first."""

@@ -166,6 +166,12 @@ class Monitor:
         if found := await others(consumer):
             raise refusal(found, self.broker.name)
 
+    async def _see_that_it_is_alone(self, consumer: Consumer) -> None:
+        """Of two that start at the same time neither has seen the other before, and now each does."""
+        readers = await others(consumer)
+        if found := {queue: count - 1 for queue, count in readers.items() if count > 1}:
+            raise refusal(found, self.broker.name)
+
     async def _read(self, consumer: Consumer) -> None:
         """Read over this connection until it is lost (`LinkLost`); cancelled, write what was taken."""
         collector = Collector(QUEUES, self.settings.batch_interval)
@@ -173,6 +179,8 @@ class Monitor:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 sources = [await stack.enter_async_context(self._consumed(consumer, queue)) for queue in QUEUES]
+                if not self._reads.is_set() and not self.beside_others:
+                    await self._see_that_it_is_alone(consumer)
                 self._keeper.reads_since = self.now()
                 self._reads.set()
                 try:
@@ -207,16 +215,17 @@ class Monitor:
         """Write the batch, acknowledge it and leave it empty. If cancelled, it is left as it was, written or not."""
         if not batch:
             return
-        kept = await self._done(partial(self._keeper.keep, tuple(batch)))
+        taken = tuple(batch)
+        kept = await self._done(partial(self._keeper.keep, taken))
         await self._ends.tell(kept.ends)
+        batch.clear()  # first, as whoever leaves keeps what is still in it: nothing may be acknowledged twice
         unreadable = {id(delivery) for delivery, _ in kept.unreadable}
         for delivery, why in kept.unreadable:
             self._set_aside.take(delivery, why)
-        for delivery in batch:
+        for delivery in taken:
             if id(delivery) not in unreadable:
                 delivery.ack()
-        self.kept += len(batch) - len(unreadable)
-        batch.clear()
+        self.kept += len(taken) - len(unreadable)
 
     # --- the store --------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 import trio
-from attrs import define, field
+from attrs import define
 
 from milvaion_trio.model.settings import MonitorSettings
 from milvaion_trio.monitor.ends import Ends
@@ -18,9 +18,7 @@ from milvaion_trio.monitor.keeper import Keeper
 __all__ = ["Rounds"]
 
 LOOKED_AT: Final = 10_000
-"""Unfinished occurrences of a round: 0.1 s for the store. The oldest come first."""
-MOST_LOOKED_AT: Final = 160_000
-"""Where the oldest all wait rightly, more are looked at: then nothing that is lost hides behind them for ever."""
+"""Unfinished occurrences of a round: 0.1 s for the store. Those come first whose silence is the longest too long."""
 DELETED: Final = 1000
 """Occurrences that go at a time, so that messages are written in between."""
 SHOWN: Final = 3
@@ -38,7 +36,6 @@ class Rounds:
     settings: MonitorSettings
     do: Callable[[Callable[[], Any]], Awaitable[Any]]
     """Does something with the store in its thread, again until the store is there."""
-    _looked_at: int = field(default=LOOKED_AT, init=False)
 
     async def run(self) -> None:
         """Look again and again, first after one interval. Runs until cancelled."""
@@ -58,9 +55,7 @@ class Rounds:
 
     async def _find_lost(self) -> None:
         timeout = self.settings.zombie_timeout
-        count, lost, ends = await self.do(partial(self.keeper.find_lost, timeout, self._looked_at))
-        is_full = count >= self._looked_at
-        self._looked_at = min(2 * self._looked_at, MOST_LOOKED_AT) if is_full and not lost else LOOKED_AT
+        lost, ends = await self.do(partial(self.keeper.find_lost, timeout, LOOKED_AT))
         if lost:
             ids = ", ".join(row.id for row in lost[:SHOWN])
             more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""

@@ -56,7 +56,7 @@ class SetAside:
             self._came.set()
 
     def forget(self) -> None:
-        """The connection they came by is lost: they come again."""
+        """The connection they came by is lost, and nobody flushes any more: they come again."""
         self._waiting.clear()
 
     async def run(self) -> None:
@@ -72,17 +72,13 @@ class SetAside:
         while self._waiting:
             taken = tuple(self._waiting)
             answers = await self._publishing.use(partial(_publish, taken))
-            still_here = {id(delivery) for delivery, _ in self._waiting}
+            del self._waiting[: len(taken)]
             for (delivery, _), answer in zip(taken, answers, strict=True):
-                if id(delivery) not in still_here:
-                    continue  # forgotten meanwhile
                 if answer is Confirmation.CONFIRMED:
                     self.set_aside += 1
                     delivery.ack()
                 else:
                     self._drop(delivery)
-            if still_here:
-                del self._waiting[: len(taken)]
 
     def _drop(self, delivery: Delivery) -> None:
         self.dropped += 1

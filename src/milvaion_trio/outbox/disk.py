@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from milvaion_trio.disk.writer import OpenWriter, open_writer
 from milvaion_trio.model.headers import AttemptKey
@@ -174,9 +174,16 @@ class DiskOutbox:
         if attempt not in self._concluded:
             self._journal.mark(attempt, RETURNED)
 
-    def deaths(self, attempt: AttemptKey) -> int:
-        """How many processes that had this file died while the attempt ran."""
-        return self._deaths.get(attempt, 0)
+    def deaths(self, attempt: AttemptKey, parked: int = 0) -> int:
+        """How many processes that had this file died while the attempt ran, also under so many earlier keys of it."""
+        if not parked:
+            return self._deaths.get(attempt, 0)
+        first = evolve(attempt, snoozes=max(0, attempt.snoozes - parked))
+        return sum(
+            count
+            for other, count in self._deaths.items()
+            if first.snoozes <= other.snoozes <= attempt.snoozes and evolve(other, snoozes=first.snoozes) == first
+        )
 
     def on_trouble(self, tell: Callable[[str], None]) -> None:
         """Tell when the file cannot be written, and when it can again."""

@@ -98,7 +98,7 @@ class MemoryOutbox:
     def returned(self, attempt: AttemptKey) -> None:
         """Nothing was noted."""
 
-    def deaths(self, attempt: AttemptKey) -> int:
+    def deaths(self, attempt: AttemptKey, parked: int = 0) -> int:
         """0: nobody remembers."""
         return 0
 

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from milvaion_trio.model.envelope import Message
 from milvaion_trio.model.errors import InvalidMessage, JobNotRegistered
-from milvaion_trio.model.headers import EARLIER_DEATHS, AttemptKey, attempt_key, count, occurrence_id
+from milvaion_trio.model.headers import EARLIER_DEATHS, PARKED, AttemptKey, attempt_key, count, occurrence_id
 from milvaion_trio.model.ids import JobId, OccurrenceId, parse_guid
 from milvaion_trio.model.json_text import read
 from milvaion_trio.model.messages import EMPTY_GUID, JobMessage
@@ -112,7 +112,7 @@ def admit(
     redelivered: bool,
     ledger: Ledger[R],
     is_concluded: Callable[[AttemptKey], bool],
-    deaths: Callable[[AttemptKey], int],
+    deaths: Callable[[AttemptKey, int], int],
     knows: Callable[[str], bool],
     known_names: Iterable[str],
 ) -> Admission:
@@ -169,9 +169,9 @@ def admit(
         return Refuse(occurrence, attempt, job, f"The message is not a valid job message: {problem}")
     if not knows(job.job_name_in_worker):
         return Refuse(occurrence, attempt, job, str(JobNotRegistered(job.job_name_in_worker, tuple(known_names))))
-    died = deaths(attempt) if is_known_by_key else 0
-    if EARLIER_DEATHS in message.headers:  # before it was sent away under another key, as somebody held its lease
-        died += count(message.headers, EARLIER_DEATHS)
+    died = deaths(attempt, 0) if is_known_by_key else 0
+    if PARKED in message.headers:  # it had other keys before it was sent away, as somebody held its lease
+        died = deaths(attempt, count(message.headers, PARKED)) + count(message.headers, EARLIER_DEATHS)
     if died >= DEATHS_ALLOWED:
         return Refuse(occurrence, attempt, job, _deaths_text(job.job_name_in_worker, died))
     return Run(occurrence, attempt, job, redelivered, died)

@@ -58,7 +58,7 @@ class Parked:
     runs: int
     """How often it was started before, in spite of that."""
     deaths: int
-    """How many processes died of it."""
+    """How many processes of those who sent it away died of it."""
 
 
 @frozen

@@ -24,6 +24,7 @@ __all__ = [
     "occurrence_lease",
     "park_delay",
     "parked",
+    "shortest_lease",
     "tick_of",
     "twin_mark",
     "unique_for",
@@ -79,7 +80,11 @@ def occurrence_lease(occurrence_id: OccurrenceId) -> str:
 
 
 def parked(message_headers: Mapping[str, HeaderValue], runs: int, deaths: int) -> Parked:
-    """What a message that is sent away carries along; `runs` and `deaths` are all that are known."""
+    """What a message that is sent away carries along: all runs that are known, and the deaths under this key.
+
+    Deaths under earlier keys are in it already, or known to the workers that died.
+    """
+    deaths += headers.count(message_headers, headers.EARLIER_DEATHS)
     return Parked(1 + headers.count(message_headers, headers.PARKED), runs, deaths)
 
 
@@ -95,9 +100,14 @@ def park_delay(count: int, draw: float) -> float:
     return steps[int(draw * len(steps))]
 
 
+def shortest_lease(cleanup_timeout: float) -> float:
+    """Seconds that a lease must last to be renewed in time, and for a job to end before it does."""
+    return 1.5 * (cleanup_timeout + 1.5)
+
+
 def exclusive_lease_problems(lease: float, cleanup_timeout: float) -> Iterator[str]:
-    """Whether a lease is long enough to be renewed in time, and for a job to end before it does."""
-    least = 1.5 * (cleanup_timeout + 1.5)
+    """Whether a lease is long enough."""
+    least = shortest_lease(cleanup_timeout)
     if lease < least:
         yield (
             f"Worker:ExclusiveLease is {lease:g} s, and a job may take {cleanup_timeout:g} s to clean up "

@@ -87,7 +87,7 @@ def at_hop(message: Message, *, ledger: Ledger[R], is_concluded: Callable[[Attem
         redelivered=False,
         ledger=ledger,
         is_concluded=is_concluded,
-        deaths=lambda _: 0,
+        deaths=lambda *_: 0,
         knows=lambda _: True,
         known_names=(),
     )

@@ -21,12 +21,28 @@ from milvaion_trio.model.instant import MINIMUM, Instant
 from milvaion_trio.model.messages import EMPTY_GUID, ExternalOccurrence, JobMessage, StatusUpdate
 from milvaion_trio.model.occurrence import OccurrenceStatus
 
-__all__ = ["MAX_CHANGES", "dispatched", "external_seen", "heard_of", "is_lost", "lost", "status_seen"]
+__all__ = [
+    "MAX_CHANGES",
+    "SHORTEST",
+    "dispatched",
+    "external_seen",
+    "heard_of",
+    "is_lost",
+    "lost",
+    "status_seen",
+    "unfinished_since",
+]
 
 MAX_CHANGES: Final = 100
 """Status changes that a row keeps."""
 PROMPT: Final = 5.0
 """Seconds: what was dispatched so lately was read at once, and our clock tells its time better than AMQP's seconds."""
+SAME_START: Final = 1.0
+"""Seconds: at its end a .NET worker tells another start of the same attempt than at its start, some ms later."""
+SHORTEST: Final = 60.0
+"""Seconds: the shortest `zombie_timeout` that a job can have, as it is told in minutes."""
+_LONGEST: Final = 1e11
+"""Seconds, 3,000 years: databases have integers of 64 bits."""
 
 _S = OccurrenceStatus
 _ENDS: Final = frozenset((_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.TIMED_OUT))
@@ -59,8 +75,8 @@ def dispatched(
     tick = _tick(headers)
     if row is None:
         # The time of a tick may be long past when it is made up for, and is no time of a dispatch.
-        is_late = tick is None and sent is not None and now.utc_ticks - sent.utc_ticks > PROMPT * 10_000_000
-        row = OccurrenceRecord(id=occurrence_id, created_at=sent if is_late and sent is not None else now)
+        created = now if tick is not None or sent is None else _sent_at(sent, job.execute_at, now)
+        row = OccurrenceRecord(id=occurrence_id, created_at=created)
     elif _is_repeated(row, sent):
         changes = _changes(row, _S.QUEUED, now)
         row = evolve(row, status=_S.QUEUED, changes=changes, end_time=None, exception=None)
@@ -85,7 +101,7 @@ def status_seen(row: OccurrenceRecord | None, status: StatusUpdate, now: Instant
     row = row or OccurrenceRecord(id=status.occurrence_id, created_at=now)
     if _is_refused(row, status.status):
         return row
-    attempts, attempt_started = _attempts(row, status.start_time)
+    attempts, attempt_started = _attempts(row, status.start_time, status.status)
     return evolve(
         row if _is_heartbeat(row, status) else _with_status(row, status, now),
         job_id=row.job_id or (status.job_id if status.job_id != EMPTY_GUID else None),
@@ -100,7 +116,7 @@ def external_seen(row: OccurrenceRecord | None, run: ExternalOccurrence, now: In
     """An event of a run of another scheduler was read (WIRE.md 3.7); its end may come before its start."""
     row = row or OccurrenceRecord(id=run.correlation_id, created_at=now)
     start = run.start_time or (run.actual_fire_time if run.status == _S.RUNNING else None)
-    attempts, attempt_started = _attempts(row, start)
+    attempts, attempt_started = _attempts(row, start, run.status)
     return evolve(
         row if _is_refused(row, run.status) else _with_status(row, run, now),
         job_name=run.external_job_id or row.job_name,
@@ -122,15 +138,17 @@ def is_lost(row: OccurrenceRecord, now: Instant, timeout: float) -> bool:
     `timeout` in seconds. What its job says itself counts while it waits, and where it is the longer one while it runs:
     heartbeats come every minute, whatever a job says.
     """
-    if row.status == _S.QUEUED:
-        since = max(row.created_at.utc_ticks, row.execute_at.utc_ticks if row.execute_at else 0)
-        limit = timeout if row.zombie_timeout is None else row.zombie_timeout
-    elif row.status == _S.RUNNING:
-        since = (row.last_heard or row.created_at).utc_ticks
-        limit = max(timeout, row.zombie_timeout or 0)
-    else:
+    since, own = _silent_since(row), row.zombie_timeout
+    if since is None:
         return False
+    limit = max(timeout, own or 0) if row.status == _S.RUNNING or own is None else own
     return now.utc_ticks - since > limit * 10_000_000
+
+
+def unfinished_since(row: OccurrenceRecord) -> int | None:
+    """The time by which `HistoryStore.unfinished` finds and orders it, in ticks; `None` where it has ended."""
+    since, own = _silent_since(row), min(row.zombie_timeout or 0, _LONGEST)
+    return None if since is None else since + round(max(own - SHORTEST, 0) * 10_000_000)
 
 
 def lost(row: OccurrenceRecord, now: Instant) -> OccurrenceRecord:
@@ -143,6 +161,14 @@ def lost(row: OccurrenceRecord, now: Instant) -> OccurrenceRecord:
         end_time=now,
         exception=f"Zombie: {what}. The next message of it will heal this.",
     )
+
+
+def _silent_since(row: OccurrenceRecord) -> int | None:
+    if row.status == _S.QUEUED:
+        return max(row.created_at.utc_ticks, row.execute_at.utc_ticks if row.execute_at else 0)
+    if row.status == _S.RUNNING:
+        return (row.last_heard or row.created_at).utc_ticks
+    return None
 
 
 def _is_refused(row: OccurrenceRecord, status: OccurrenceStatus | int) -> bool:
@@ -186,11 +212,22 @@ def _changes(row: OccurrenceRecord, status: OccurrenceStatus | int, now: Instant
     return row.changes if status == row.status else (*row.changes, StatusChange(now, row.status, status))[-MAX_CHANGES:]
 
 
-def _attempts(row: OccurrenceRecord, start: Instant | None) -> tuple[int, Instant | None]:
+def _attempts(
+    row: OccurrenceRecord, start: Instant | None, status: OccurrenceStatus | int
+) -> tuple[int, Instant | None]:
     """How many there were, and when the last one started: only a later start is one more."""
-    if start is None or (row.attempt_started is not None and start.utc_ticks <= row.attempt_started.utc_ticks):
-        return row.attempts, row.attempt_started
+    same = 0.0 if status == _S.RUNNING else SAME_START
+    last = row.attempt_started
+    if start is None or (last is not None and start.utc_ticks - last.utc_ticks <= same * 10_000_000):
+        return row.attempts, last
     return row.attempts + 1, start
+
+
+def _sent_at(sent: Instant, execute_at: Instant, now: Instant) -> Instant:
+    """When it was dispatched: `sent` has whole seconds; what is to run at once says its time exactly."""
+    if 0 <= execute_at.utc_ticks - sent.utc_ticks < 10_000_000 and execute_at.utc_ticks <= now.utc_ticks:
+        return execute_at
+    return sent if now.utc_ticks - sent.utc_ticks > PROMPT * 10_000_000 else now
 
 
 def _given(moment: Instant) -> Instant | None:

@@ -90,12 +90,15 @@ class ScheduleBook(Protocol):
     async def ended(self, end: RunEnd) -> None:
         """Keep the end of a run for the leader, who takes it with `advance`. Of one tick the first one told counts.
 
+        One that is known (`RunEnd.is_known`) counts over one that is not.
+
         If cancelled, it may be kept.
         """
 
     async def has_ended(self, schedule_id: str, tick: Millis) -> bool:
         """Whether the end of this tick's run was told by `ended`, within the last day at least.
 
+        A run that was only taken for lost has not ended: its message may come yet, and then it has to be run.
         If cancelled, nothing changes.
         """
 
@@ -109,7 +112,8 @@ class ScheduleBook(Protocol):
         """Write how far these schedules have come and forget these ends, as one; `False`, and nothing is written, when
         a leader with a larger token has been.
 
-        Schedules that are gone from the book are left out. If cancelled, all of it or nothing is written.
+        Schedules that are gone from the book are left out, and progress of one that another has taken the place of is
+        not read (`Progress.created`). If cancelled, all of it or nothing is written.
         """
 
 

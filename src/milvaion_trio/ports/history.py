@@ -76,10 +76,12 @@ class HistoryStore(Protocol):
     def load(self, ids: Collection[OccurrenceId]) -> Mapping[OccurrenceId, OccurrenceRecord]:
         """Those of them that there are."""
 
-    def unfinished(self, heard_before: Instant, limit: int) -> Sequence[OccurrenceRecord]:
-        """Queued ones that were created, and running ones that were heard of, before that time; oldest first.
+    def unfinished(self, silent_since: Instant, limit: int) -> Sequence[OccurrenceRecord]:
+        """Queued and running ones of which something could have been heard before that time; oldest first.
 
-        A running one that was never heard of counts from its creation.
+        A queued one counts from its creation or `execute_at`, whichever is later, and a running one from when it was
+        heard of, or its creation. One with a `zombie_timeout` counts as much later as that is longer than a minute: so
+        those that wait rightly do not stand before others.
         """
 
     def delete_before(self, moment: Instant, limit: int) -> int:

@@ -297,8 +297,12 @@ class Outbox(Protocol):
     def returned(self, attempt: AttemptKey) -> None:
         """Its message went back to its queue by intent: no death from now on is this attempt's."""
 
-    def deaths(self, attempt: AttemptKey) -> int:
-        """How many processes with this outbox died while this attempt ran; 0 where nothing outlives a process."""
+    def deaths(self, attempt: AttemptKey, parked: int = 0) -> int:
+        """How many processes with this outbox died while this attempt ran; 0 where nothing outlives a process.
+
+        So many of its snoozes were none: its message was sent away, each time under another key. Deaths under a key
+        that was concluded with this outbox are in the message, and not counted here.
+        """
 
     def on_trouble(self, tell: Callable[[str], None]) -> None:
         """Call `tell` with what is wrong when rows cannot be written where they should be, with "" when they can again.

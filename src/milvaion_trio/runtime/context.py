@@ -178,7 +178,8 @@ class JobContext:
     async def cleanup(self, budget: float | None = None) -> AsyncIterator[None]:
         """Time to clean up although the job was cancelled: a shielded scope of `budget` seconds.
 
-        Capped by the worker's `cleanup_timeout`, which is also the default.
+        Capped by the worker's `cleanup_timeout`, which is also the default. All blocks together get no more than that
+        when the job's exclusive key was lost.
         When the budget ends, the block is cancelled. Raises `RuntimeError` in asyncio code, which needs no shield.
         """
         if is_on_asyncio():
@@ -187,7 +188,8 @@ class JobContext:
                 "`finally` runs. Limit it with `async with asyncio.timeout(seconds):`."
             )
         seconds = self._cleanup_timeout if budget is None else min(budget, self._cleanup_timeout)
-        with trio.CancelScope(shield=True, relative_deadline=seconds):
+        deadline = min(trio.current_time() + seconds, self._run.must_end_by)
+        with trio.CancelScope(shield=True, deadline=deadline):
             yield
 
     def check_cancelled(self) -> None:

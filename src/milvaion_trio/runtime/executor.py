@@ -78,7 +78,9 @@ class Executor:
         needed = run.registered.needed
         if not needed:
             return await self._started(run, arguments)
-        async with self.providers.job_scope(context, needed, cleanup_timeout=self.cleanup_timeout) as provided:
+        async with self.providers.job_scope(
+            context, needed, cleanup_timeout=self.cleanup_timeout, must_end_by=lambda: run.must_end_by
+        ) as provided:
             return await self._started(run, {**arguments, **provided})
 
     def _started(self, run: Run, arguments: Mapping[str, object]) -> Awaitable[object]:

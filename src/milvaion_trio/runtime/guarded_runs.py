@@ -111,7 +111,6 @@ class GuardedRuns:
 
         If cancelled, which only the end of the whole tree does, the message returns to its queue with the connection.
         """
-        _count_earlier_runs(run)
         entry: _Entry
         with ExitStack() as held:
             held.callback(taken.give)
@@ -157,6 +156,8 @@ class GuardedRuns:
                 return _TwinEnded()
         except LinkLost as lost:
             return _Busy(f"nobody can tell whether it was run already: {lost}")
+        if exclusive.is_over:  # such answers may take as long as a lease lasts, or the process was stopped meanwhile
+            return _Busy(f"the lease of its exclusive key {key!r} was lost before it began")
         return _Entered(exclusive, occurrence)
 
     async def _hold(self, name: str, run: Run, held: ExitStack) -> Hold | None:
@@ -170,7 +171,7 @@ class GuardedRuns:
 
     async def _run(self, run: Run, taken: Taken, entry: _Entered) -> None:
         if entry.exclusive is not None:
-            entry.exclusive.on_lost = partial(run.stop, StopReason.LEASE_LOST)
+            entry.exclusive.on_lost = partial(self._stop, run)
             run.fencing_token = entry.exclusive.token
         run.begins_now(self.runs.now())
         # The lease is kept until a twin, which gets it next, can know of the end.
@@ -185,6 +186,11 @@ class GuardedRuns:
             self.registrar.over(run.attempt)
             if entry.occurrence is not None:  # not before others can know that it has ended
                 entry.occurrence.let_go()
+
+    def _stop(self, run: Run, why: str) -> None:
+        """Its lease is lost: its code, and all cleaning up behind it, have to be over before it ends."""
+        run.must_end_by = trio.current_time() + self.holds.grace
+        run.stop(StopReason.LEASE_LOST, why)
 
     async def _tell(self, run: Run, mark: str | None, conclusion: Conclusion) -> None:
         await self.registrar.concluded(run.delivery.message, run.attempt, conclusion, mark)
@@ -221,7 +227,7 @@ class GuardedRuns:
     async def _send_away(self, run: Run, why: str) -> None:
         """Let the message come again in a few seconds. If cancelled: as `live`."""
         message, attempt = run.delivery.message, run.attempt
-        away = parked(message.headers, run.run_number - 1, run.deaths)
+        away = parked(message.headers, run.run_number - 1, self.runs.outbox.deaths(attempt))
         delay = park_delay(away.count, random.random())
         _log.debug("job %s %s waits %g s: %s", run.registered.name, run.occurrence_id, delay, why)
         if run.run_number > 1 or goes_on(attempt, message.headers):
@@ -231,14 +237,6 @@ class GuardedRuns:
         await self.runs.report(run, conclusion)
         await self._tell(run, None, conclusion)
         run.ack()
-
-
-def _count_earlier_runs(run: Run) -> None:
-    """Those from before the message was sent away: its attempt had another identity then."""
-    message_headers = run.delivery.message.headers
-    if earlier := headers.count(message_headers, headers.EARLIER_RUNS):
-        deaths = headers.count(message_headers, headers.EARLIER_DEATHS)  # of them, counted in `run_number` already
-        run.run_number = 1 + earlier + max(0, run.run_number - 1 - deaths)
 
 
 def _mark_of(run: Run) -> str | None:

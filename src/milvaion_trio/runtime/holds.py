@@ -54,6 +54,11 @@ class Hold:
         """Whether the code has ended."""
         return self._let_go.is_set()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether somebody else may have it by now, so that nothing must begin with it."""
+        return self.is_lost or trio.current_time() >= self.until
+
     async def until_let_go(self) -> None:
         """Return when the code has ended. If cancelled, nothing changes."""
         await self._let_go.wait()
@@ -135,7 +140,7 @@ class Holds:
             return None
         asked = trio.current_time()
         token = await self.keeper.ask(lambda keeper: keeper.leases.acquire(name, self.holder, self.seconds))
-        if token is None or self._nursery is None:
+        if token is None or self._nursery is None or name in self._held:  # the last where the keeper forgot that one
             return None
         hold = self._held[name] = Hold(name=name, token=token, until=asked + self.seconds)
         self._nursery.start_soon(self._keep, hold)

@@ -6,6 +6,7 @@ Which factory needs which is looked up when the worker starts. A job that asks f
 import contextlib
 import functools
 import inspect
+import math
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
@@ -142,12 +143,18 @@ class Providers:
 
     @contextlib.asynccontextmanager
     async def job_scope(
-        self, context: object, needed: Mapping[str, object], *, cleanup_timeout: float = 5.0
+        self,
+        context: object,
+        needed: Mapping[str, object],
+        *,
+        cleanup_timeout: float = 5.0,
+        must_end_by: Callable[[], float] = lambda: math.inf,
     ) -> AsyncIterator[Mapping[str, object]]:
         """The values for one run, under the keys of `needed`; closed in reverse, before the job is concluded.
 
         An error of a factory leaves from here, like one of the job. Closers see the job's error and cannot hide it.
-        If cancelled, closing goes on for at most `cleanup_timeout` seconds. `trio.TooSlowError` if only that failed.
+        If cancelled, closing goes on for at most `cleanup_timeout` seconds, and not beyond `must_end_by`, which is
+        asked when it begins. `trio.TooSlowError` if only that failed.
         """
         values = {**self._worker_values, self._context_type: context}
         plan = self._plan(tuple(needed.values()))
@@ -166,7 +173,7 @@ class Providers:
                         raise
                     finally:
                         closing.shield = True
-                        closing.deadline = trio.current_time() + cleanup_timeout
+                        closing.deadline = min(trio.current_time() + cleanup_timeout, must_end_by())
             finally:
                 closing.shield = False
         if raised is not None:

@@ -58,8 +58,10 @@ class _Claim:
     occurrence_id: OccurrenceId
     seconds: float
 
-    async def prolong(self, keeper: Coordination) -> None:
-        await keeper.claims.claim(self.key, self.occurrence_id, self.seconds)
+    async def prolong(self, is_wanted: Callable[[], bool], keeper: Coordination) -> None:
+        """Nothing, once others may have ended it: its key is free then. If cancelled, it may be claimed."""
+        if is_wanted():
+            await keeper.claims.claim(self.key, self.occurrence_id, self.seconds)
 
     async def give_up(self, keeper: Coordination) -> None:
         await keeper.claims.give_up(self.key, self.occurrence_id)
@@ -111,8 +113,8 @@ class Registrar:
         """The code of this attempt is about to run: its unique key stays its own for as long as it does."""
         claim = self._claim_of(message, attempt, 0.0)
         if claim is not None:
-            self._put(claim.prolong)
             self._claims[attempt] = (claim, trio.current_time() + claim.seconds / 3)
+            self._put(self._prolonging(attempt, claim))
             self._more_claims.set()
 
     def over(self, attempt: AttemptKey) -> None:
@@ -129,9 +131,12 @@ class Registrar:
         """
         self.over(attempt)
         told: trio.Event | None = None
-        claim = self._claim_of(message, attempt, 0.0 if conclusion.retry is None else conclusion.retry.delay)
+        delay = 0.0 if conclusion.retry is None else conclusion.retry.delay
+        claim = self._claim_of(message, attempt, delay)
         if claim is not None:
-            told = self._put(claim.prolong if conclusion.status is None else claim.give_up)
+            comes_again = trio.current_time() + delay
+            prolong = partial(claim.prolong, lambda: trio.current_time() < comes_again)
+            told = self._put(prolong if conclusion.status is None else claim.give_up)
         if (end := self._end_of(message, conclusion)) is not None:
             told = self._put(lambda keeper: keeper.book.ended(end))
         if mark is not None:
@@ -181,6 +186,9 @@ class Registrar:
             error=(conclusion.exception or "")[:LONGEST_ERROR],
         )
 
+    def _prolonging(self, attempt: AttemptKey, claim: _Claim) -> Fact:
+        return partial(claim.prolong, lambda: attempt in self._claims)
+
     def _remember(self, attempt: AttemptKey) -> None:
         self._told_of[attempt] = None
         if len(self._told_of) > REMEMBERED:
@@ -229,7 +237,7 @@ class Registrar:
             for attempt, (claim, due) in tuple(self._claims.items()):
                 if due <= now:
                     self._claims[attempt] = (claim, now + claim.seconds / 3)
-                    self._put(claim.prolong)
+                    self._put(self._prolonging(attempt, claim))
             self._more_claims = trio.Event()
             earliest = min((due for _, due in self._claims.values()), default=now + UNIQUE_FOR)
             with trio.move_on_at(earliest):

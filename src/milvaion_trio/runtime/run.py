@@ -74,6 +74,8 @@ class Run:
     """Called in Trio's thread when code that was left behind has ended."""
     fencing_token: int | None = None
     """Of its exclusive key."""
+    must_end_by: float = math.inf
+    """On Trio's clock: all cleaning up is cut off then, as its exclusive key may be somebody else's."""
     on_concluded: "Callable[[Conclusion], Awaitable[None]] | None" = None
     """Awaited when its conclusion is published, before its message is acked."""
     _earlier: tuple[Delivery, ...] = field(default=(), init=False)

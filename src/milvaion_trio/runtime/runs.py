@@ -73,13 +73,16 @@ class Runs:
         job, attempt = admission.job, admission.attempt
         limit = _time_limit(job.execution_timeout_seconds, registered)
         started = trio.current_time()
+        runs = self.ledger.redelivered(attempt) if delivery.redelivered else 0
+        if headers.EARLIER_RUNS in delivery.message.headers:  # before it was sent away, under another key
+            runs += headers.count(delivery.message.headers, headers.EARLIER_RUNS)
         run = Run(
             occurrence_id=admission.occurrence_id,
             attempt=attempt,
             job=job,
             registered=registered,
             delivery=delivery,
-            run_number=1 + max(self.ledger.redelivered(attempt) if delivery.redelivered else 0, admission.deaths),
+            run_number=1 + max(runs, admission.deaths),
             reported=self.is_reported(delivery),
             started_at=self.now(),
             started_clock=started,

@@ -148,7 +148,8 @@ def _completed(
     problems: list[str] = []
     place = JobPlace("unknown", "unknown")
     if said.job is None:
-        problems.append('it names no job: add one, job = "SendEmailJob".')
+        or_code = "" if jobs is not None else "; or name the worker whose code has this schedule, MODULE:WORKER"
+        problems.append(f'it names no job: add one, job = "SendEmailJob"{or_code}.')
     elif jobs is None:
         place = _elsewhere(said.job, settings)
     elif (known := jobs.get(said.job.lower())) is not None:

@@ -12,8 +12,9 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from milvaion_trio.model.instant import Instant
-from milvaion_trio.model.schedule import Entry, Millis, Progress, RunEnd
-from milvaion_trio.policy.scheduling import Decision, LeftOut, Why, decide, due_at, end_seen
+from milvaion_trio.model.schedule import Entry, Millis, OpenRun, Progress, RunEnd
+from milvaion_trio.policy.scheduling import Decision, Why, decide, due_at, end_seen
+from milvaion_trio.scheduler.telling import Begun, Written
 
 __all__ = ["Agenda", "Planned"]
 
@@ -44,6 +45,10 @@ class Agenda:
     _unwritten: set[str] = field(factory=set, init=False)
     _taken: dict[RunEnd, None] = field(factory=dict, init=False)
     """Ends that are counted, in progress that is not written yet."""
+    _begun: list[Begun] = field(factory=list, init=False)
+    """Runs that the book does not have yet."""
+    _being_written: int = field(default=0, init=False)
+    """How many of them are in what is being written."""
     news: trio.Event = field(factory=trio.Event, init=False)
     """Set when something may have become due earlier; replaced by who waits for it."""
     unwritten: trio.Event = field(factory=trio.Event, init=False)
@@ -51,6 +56,11 @@ class Agenda:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """All of them."""
+        return tuple(self._entries.values())
 
     # --- what the book says -----------------------------------------------------------------------------------------
 
@@ -80,7 +90,12 @@ class Agenda:
                 continue
             entry = self._entries.get(name)
             if entry is not None:
-                self._changed(end_seen(entry, end), now)
+                # By a clock that is ahead it would be disabled beyond what a resume of now takes back.
+                seen = end_seen(entry, evolve(end, at=min(end.at, now)))
+                if seen is not entry and all(run.tick != end.tick for run in entry.progress.open_runs):
+                    # A leader dispatched it and died before it wrote so, and so before it told anybody.
+                    self._begun.append(Begun(entry, OpenRun(end.tick, end.tick)))
+                self._changed(seen, now)
             self._taken[end] = None
             self.unwritten.set()
 
@@ -115,7 +130,10 @@ class Agenda:
         if entry is None:
             return
         if entry.created == planned.entry.created:  # else it is another one of that name, and begins anew
+            _tell(planned)
             entry = evolve(entry, progress=progress)
+            ticks = frozenset(planned.decision.dispatches)
+            self._begun.extend(Begun(entry, run) for run in progress.open_runs if run.tick in ticks)
         self._changed(entry, now)
 
     def put_off(self, planned: Planned, until: Millis) -> None:
@@ -128,18 +146,24 @@ class Agenda:
 
     def to_write(self) -> tuple[Mapping[str, Progress], Sequence[RunEnd]]:
         """All progress that the book has not, and the ends that are counted in it."""
+        self._being_written = len(self._begun)
         return {name: self._entries[name].progress for name in self._unwritten}, tuple(self._taken)
 
-    def written(self, progress: Mapping[str, Progress], taken: Sequence[RunEnd]) -> None:
-        """The book has this now."""
+    def written(self, progress: Mapping[str, Progress], taken: Sequence[RunEnd]) -> Written:
+        """The book has this now; return what can be told of it."""
+        entries = []
         for name, told in progress.items():
             entry = self._entries.get(name)
             if entry is None or entry.progress is told:
                 self._unwritten.discard(name)
+            if entry is not None:
+                entries.append(evolve(entry, progress=told))
+        begun, self._begun = self._begun[: self._being_written], self._begun[self._being_written :]
         for end in taken:
             self._taken.pop(end, None)
         if not self._unwritten and not self._taken:
             self.unwritten = trio.Event()
+        return Written(entries=entries, begun=begun, ended=taken)
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
@@ -149,11 +173,10 @@ class Agenda:
         except Exception:  # an entry of a newer version, say: it must not stop the others
             _log.exception("schedule %s: nobody can say when it runs; it rests until it is edited", entry.schedule.id)
             return None
-        for left_out in decision.left_out:
-            _tell(entry, left_out)
         planned = Planned(entry, decision)
         if decision.dispatches or decision.cancels:
             return planned
+        _tell(planned)
         self._changed(evolve(entry, progress=decision.progress), now)
         return None
 
@@ -192,10 +215,11 @@ class Agenda:
             del self._planned[name]
 
 
-def _tell(entry: Entry, left_out: LeftOut) -> None:
-    level = logging.DEBUG if left_out.why in (Why.PAUSED, Why.DISABLED) else logging.INFO  # these were told once
-    last = Instant.from_unix_ns(left_out.tick * 1_000_000).text
-    why, count = left_out.why.value, left_out.count
-    _log.log(
-        level, "schedule %s: ticks left out because of %s: %d, the last at %s", entry.schedule.id, why, count, last
-    )
+def _tell(planned: Planned) -> None:
+    """Log what is left out, now that it is: of what is put off, something else may come."""
+    name = planned.entry.schedule.id
+    for left_out in planned.decision.left_out:
+        level = logging.DEBUG if left_out.why in (Why.PAUSED, Why.DISABLED) else logging.INFO  # these were told once
+        last = Instant.from_unix_ns(left_out.tick * 1_000_000).text
+        why, count = left_out.why.value, left_out.count
+        _log.log(level, "schedule %s: ticks left out because of %s: %d, the last at %s", name, why, count, last)

@@ -34,7 +34,7 @@ CHUNK: Final = 100
 AGAIN: Final = 1000
 """Milliseconds before the next try when the broker refused a message, or had no queue for it."""
 SIGNAL_LIMIT: Final = 2.0
-"""Seconds for the cancel signals of a tick. They are advisory; that it was published is to be noted."""
+"""Seconds for the cancel signals of what was published together. They are advisory; that it was is to be noted."""
 
 SUPERSEDED: Final = "The next run of its schedule is due (overlap: cancel-previous)"
 
@@ -113,10 +113,10 @@ class Dispatching:
             for made in of_one_queue:
                 agenda.put_off(made.planned, self.now())
             return
-        for made in of_one_queue:
-            answered = [next(answers) for _ in made.publications]
-            await self._cancel(made.planned)
-            self._note(agenda, made.planned, answered)
+        answered = [(made.planned, [next(answers) for _ in made.publications]) for made in of_one_queue]
+        await self._cancel(planned for planned, said in answered if _is_taken(said))
+        for planned, said in answered:
+            self._note(agenda, planned, said)
 
     def _note(self, agenda: Agenda, planned: Planned, answers: list[Confirmation]) -> None:
         schedule, decision, now = planned.entry.schedule, planned.decision, self.now()
@@ -124,22 +124,25 @@ class Dispatching:
         self._tell_unroutable(schedule, is_unroutable=Confirmation.UNROUTABLE in answers)
         if Confirmation.REFUSED in answers:
             _log.warning("schedule %s: the broker refused the message of a tick; tried again in 1 s", schedule.id)
-        if Confirmation.REFUSED in answers or Confirmation.UNROUTABLE in answers:
+        if _is_taken(answers):
+            agenda.done(planned, decision.progress, now)
+        else:
             # Its ticks get late meanwhile, and are then what the misfire rule makes of them.
             agenda.put_off(planned, now + AGAIN)
-        else:
-            agenda.done(planned, decision.progress, now)
 
-    async def _cancel(self, planned: Planned) -> None:
-        """Send the cancel signals of a decision. If cancelled, some may be sent."""
-        job_id = job_id_of(planned.entry.schedule.id)
-        with trio.move_on_after(SIGNAL_LIMIT):
-            for occurrence_id in planned.decision.cancels:
-                cancellation = Cancellation(occurrence_id=occurrence_id, job_id=job_id, reason=SUPERSEDED)
-                try:
-                    await self.signals.send(cancellation)
-                except LinkLost as lost:
-                    _log.warning("occurrence %s could not be told to stop: %s", occurrence_id, lost)
+    async def _cancel(self, carried_out: Iterable[Planned]) -> None:
+        """Send the cancel signals of these decisions, whose ticks will run. If cancelled, some may be sent."""
+        with trio.move_on_after(SIGNAL_LIMIT) as limit:
+            for planned in carried_out:
+                job_id = job_id_of(planned.entry.schedule.id)
+                for occurrence_id in planned.decision.cancels:
+                    cancellation = Cancellation(occurrence_id=occurrence_id, job_id=job_id, reason=SUPERSEDED)
+                    try:
+                        await self.signals.send(cancellation)
+                    except LinkLost as lost:
+                        _log.warning("occurrence %s could not be told to stop: %s", occurrence_id, lost)
+        if limit.cancelled_caught:
+            _log.warning("not all runs that the next ones supersede could be told to stop within %g s", SIGNAL_LIMIT)
 
     def _tell_unroutable(self, schedule: Schedule, *, is_unroutable: bool) -> None:
         if not is_unroutable:
@@ -155,3 +158,8 @@ class Dispatching:
                 schedule.worker_id,
                 schedule.job,
             )
+
+
+def _is_taken(answers: Iterable[Confirmation]) -> bool:
+    """Whether every message will run."""
+    return all(answer is Confirmation.CONFIRMED for answer in answers)

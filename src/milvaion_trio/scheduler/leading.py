@@ -15,6 +15,7 @@ from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.schedule import Millis
 from milvaion_trio.ports.coordination import LEADER, Coordination, Token
 from milvaion_trio.scheduler.agenda import Agenda
+from milvaion_trio.scheduler.telling import Telling
 
 __all__ = ["Leading", "Term", "beat_interval"]
 
@@ -70,6 +71,7 @@ class Leading:
     holder: str
     lease: float
     now: Callable[[], Millis]
+    telling: Telling
     _is_away: bool = field(default=False, init=False)
 
     async def won(self) -> Term | None:
@@ -132,7 +134,7 @@ class Leading:
         progress, taken = agenda.to_write()
         try:
             if await self.coordination.book.advance(term.token, progress, taken):
-                agenda.written(progress, taken)
+                self.telling.wrote(agenda.written(progress, taken))
             else:
                 term.end("another one leads")
         except LinkLost as lost:
@@ -157,6 +159,7 @@ class Leading:
             agenda.put(entry, self.now())
         agenda.keep(entry.schedule.id for entry in entries)
         agenda.revision = revision
+        self.telling.has(agenda.entries)
 
     def _missed(self, lost: LinkLost) -> None:
         if not self._is_away:

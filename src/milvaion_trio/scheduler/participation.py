@@ -39,11 +39,22 @@ async def taking_part(
     until some schedules are `expected`, or others have written down the first: those who have none pay for none.
     """
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(announce, book, schedules, now)
+        nursery.start_soon(_bring, book, schedules, now, scheduler)
         if scheduler is not None:
             nursery.start_soon(_run, scheduler, book, expected)
         yield
         nursery.cancel_scope.cancel()
+
+
+async def _bring(
+    book: ScheduleBook, schedules: Sequence[Schedule], now: Callable[[], Millis], scheduler: Scheduler | None
+) -> None:
+    """Announce them, and again whenever the book turns out to be lost while this process leads."""
+    await announce(book, schedules, now)
+    while schedules and scheduler is not None:
+        await scheduler.blank.wait()
+        scheduler.blank = trio.Event()
+        await announce(book, schedules, now)
 
 
 async def _run(scheduler: Scheduler, book: ScheduleBook, expected: trio.Event) -> None:

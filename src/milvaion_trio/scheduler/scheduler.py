@@ -19,6 +19,7 @@ from milvaion_trio.runtime.supervisor import SupervisedLink
 from milvaion_trio.scheduler.agenda import Agenda
 from milvaion_trio.scheduler.dispatching import Dispatching
 from milvaion_trio.scheduler.leading import Leading, Term, beat_interval
+from milvaion_trio.scheduler.telling import UNHEARD, Guarded, Telling
 
 __all__ = ["Scheduler"]
 
@@ -43,6 +44,10 @@ class Scheduler:
     clock_ns: Callable[[], int]
     is_local: bool = True
     """Whether no Milvaion API knows the occurrences it makes."""
+    telling: Telling = field(default=UNHEARD, converter=Guarded)
+    """Who wants to know what it does while it leads."""
+    blank: trio.Event = field(factory=trio.Event, init=False)
+    """Set when it leads by a book that nobody ever wrote into, as after a loss; replaced by who waits for it."""
     _dispatching: Dispatching = field(init=False)
     _leading: Leading = field(init=False)
     _term: Term | None = field(default=None, init=False)
@@ -50,7 +55,7 @@ class Scheduler:
     def __attrs_post_init__(self) -> None:
         """Make its parts."""
         self._dispatching = Dispatching(link=self.link, signals=self.signals, now=self._now, is_local=self.is_local)
-        self._leading = Leading(self.coordination, self.holder, self.lease, self._now)
+        self._leading = Leading(self.coordination, self.holder, self.lease, self._now, self.telling)
 
     @property
     def is_leading(self) -> bool:
@@ -92,8 +97,11 @@ class Scheduler:
                 await self._lead(term, agenda)
         finally:
             _log.info("this scheduler (%s) follows: %s", self.holder, term.why_over)
-            with trio.move_on_after(LETTING_GO, shield=True):
-                await self._leading.resign(term, agenda)
+            try:
+                with trio.move_on_after(LETTING_GO, shield=True):
+                    await self._leading.resign(term, agenda)
+            finally:
+                self.telling.follows()
 
     async def _lead(self, term: Term, agenda: Agenda) -> None:
         """Dispatch what is due until cancelled, also by the end of the term."""
@@ -102,6 +110,8 @@ class Scheduler:
                 break
             await trio.sleep(beat_interval(self.lease))
         _log.info("this scheduler (%s) leads; schedules: %d", self.holder, len(agenda))
+        if not agenda.revision:
+            self.blank.set()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._leading.keep, term, agenda)
             nursery.start_soon(self._dispatching.dispatch, term, agenda)

@@ -219,7 +219,8 @@ def _standing_on(kit: WorkerUnderTest, provided: Mapping[type, object], local_oc
         worker.clock_ns,
     )
     reporting = evolve(worker.settings.reporting, local_occurrences=local_occurrences)
-    worker.settings = evolve(worker.settings, rabbitmq=None, redis=None, reporting=reporting)
+    scheduler = evolve(worker.settings.scheduler, report=False)
+    worker.settings = evolve(worker.settings, rabbitmq=None, redis=None, reporting=reporting, scheduler=scheduler)
     worker.broker, worker.signals, worker.clock_ns = kit.broker, kit.signals, clock_ns
     worker.coordination = kit.coordination
     worker.providers = worker.providers.replaced(provided)

@@ -2,7 +2,7 @@
 
 redis-py costs 23 MB and 0.3 s, so it is imported with the first request, in the thread.
 What a server that takes over has not heard of is lost: a lease, or the whole book. Tokens grow all the same, holders of
-lost leases learn it when they renew, and workers put the schedules of their code into the book at their next start.
+lost leases learn it when they renew, and a worker that leads or starts puts the schedules of its code into the book.
 """
 
 import contextlib
@@ -154,7 +154,8 @@ class RedisCoordination:
         """See `ScheduleBook.ended`. If cancelled, it may be kept."""
         keys = ["ended", "ends", "ends:order"]
         run = _run(end.schedule_id, end.tick)
-        await self._ask(scripts.ENDED, keys, run, end.at, end_text(end), f"{ENDS_REMEMBERED:.0f}")
+        seconds = f"{ENDS_REMEMBERED:.0f}"
+        await self._ask(scripts.ENDED, keys, run, end.at, end_text(end), seconds, int(end.is_known))
 
     async def has_ended(self, schedule_id: str, tick: Millis) -> bool:
         """See `ScheduleBook.has_ended`. If cancelled, nothing changes."""

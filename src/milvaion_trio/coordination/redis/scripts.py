@@ -10,7 +10,8 @@ claims runs out.
 - `schedule:<name>`: a hash of `definition`, `recurrence`, `created`, `paused`, `resumed`, `progress`;
 - `ends`: a hash, from `<tick> <schedule>` to the end of that run, of those that no leader has taken; `ends:order`: a
   sorted set of the same, by when they ended;
-- `ended`: a sorted set of `<tick> <schedule>` by when its end was told, for a day and an hour.
+- `ended`: a sorted set of `<tick> <schedule>` by when its end was told, for a day and an hour; not of what was taken
+  for lost.
 
 Numbers are larger than the server's time in milliseconds. So they grow also where a server lost its data, or one took
 over that had not heard of the last of them; and one counter does for the tokens of all names.
@@ -158,15 +159,22 @@ return {redis.call('GET', revision) or '0', rows}
 
 ENDED: Final = Script("""
 local ended, ends, order = unpack(KEYS)
-local id, at, text, seconds = unpack(ARGV)
+local id, at, text, seconds, is_known = unpack(ARGV)
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZREMRANGEBYSCORE', ended, '-inf', '(' .. now - seconds)
-if redis.call('ZADD', ended, 'NX', now, id) == 1 then
+local is_new
+if is_known == '1' then
+  is_new = redis.call('ZADD', ended, 'NX', now, id) == 1
+else
+  is_new = not redis.call('ZSCORE', ended, id)
+end
+if is_new then
   redis.call('HSET', ends, id, text)
   redis.call('ZADD', order, at, id)
 end
 return 1
 """)
+"""Of a run that was only taken for lost, `ended` says nothing."""
 
 HAS_ENDED: Final = Script("""
 return redis.call('ZSCORE', KEYS[1], ARGV[1])

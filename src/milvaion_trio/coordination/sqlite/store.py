@@ -6,6 +6,7 @@ what it writes. Separate from the adapter, which knows threads.
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from attrs import define, field
 
@@ -23,6 +24,9 @@ from milvaion_trio.model.schedule import Entry, Millis, Progress, RunEnd, Schedu
 from milvaion_trio.ports.coordination import LEADER, Beat, Token
 
 __all__ = ["Store"]
+
+_GUESSED: Final = -1
+"""When the end was told of a run that was only taken for lost: for `has_ended` it never was."""
 
 
 @define(eq=False)
@@ -142,13 +146,18 @@ class Store:
         """See `ScheduleBook.ended`."""
         with self._database.transaction() as (db, now):
             db.execute("DELETE FROM ended WHERE told < ? AND news IS NULL", (now - ENDS_REMEMBERED,))
-            row = end.schedule_id, end.tick, end.at, now, end_text(end)
-            db.execute("INSERT OR IGNORE INTO ended VALUES (?, ?, ?, ?, ?)", row)
+            row = end.schedule_id, end.tick, end.at, now if end.is_known else _GUESSED, end_text(end)
+            db.execute(
+                "INSERT INTO ended VALUES (?, ?, ?, ?, ?) ON CONFLICT (schedule_id, tick) DO UPDATE SET "
+                "at = excluded.at, told = excluded.told, news = excluded.news "
+                f"WHERE ended.told = {_GUESSED} AND excluded.told <> {_GUESSED}",
+                row,
+            )
 
     def has_ended(self, schedule_id: str, tick: Millis) -> bool:
         """See `ScheduleBook.has_ended`."""
         with self._database.transaction("DEFERRED") as (db, _):
-            told = "SELECT 1 FROM ended WHERE schedule_id = ? AND tick = ?"
+            told = f"SELECT 1 FROM ended WHERE schedule_id = ? AND tick = ? AND told <> {_GUESSED}"
             return db.execute(told, (schedule_id, tick)).fetchone() is not None
 
     def beat(self, token: Token, seconds: float) -> Beat | None:

@@ -9,11 +9,11 @@ from typing import Any, Final, TypeAlias
 
 import pymongo
 from attrs import define, field
-from bson.errors import BSONError
+from bson.errors import BSONError, InvalidDocument
 from pymongo import IndexModel, uri_parser
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, ConfigurationError, OperationFailure, PyMongoError
 from pymongo.write_concern import WriteConcern
 
 from milvaion_trio.model.errors import SettingsError, StoreUnavailable
@@ -37,8 +37,8 @@ INDEXES: Final[Mapping[str, list[IndexModel]]] = {
     "occurrences": [
         IndexModel(NEWEST),
         IndexModel([("status", 1), *NEWEST]),
-        IndexModel([("_job", 1), *NEWEST]),
-        IndexModel([("worker_id", 1), *NEWEST]),
+        IndexModel([("_job", 1), *NEWEST, ("status", 1)]),
+        IndexModel([("worker_id", 1), *NEWEST, ("status", 1)]),
         IndexModel([("schedule_id", 1), *NEWEST], partialFilterExpression={"schedule_id": {"$exists": True}}),
         IndexModel([("_heard", 1), ("_id", 1)], partialFilterExpression={"_heard": {"$exists": True}}),
     ],
@@ -46,6 +46,7 @@ INDEXES: Final[Mapping[str, list[IndexModel]]] = {
     "failures": [IndexModel(NEWEST_FAILURES), IndexModel([("_job", 1), *NEWEST_FAILURES])],
 }
 _UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
+_TOO_LARGE: Final = frozenset((10334, 17280, 17419, 17420))
 
 
 @define(eq=False, init=False)
@@ -105,10 +106,14 @@ class HistoryDatabase:
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn the client's errors into `StoreUnavailable`."""
+        """Turn the client's errors into `StoreUnavailable`, but for a document that no server would ever take."""
         try:
             yield
+        except InvalidDocument:
+            raise
         except (PyMongoError, BSONError) as error:
+            if isinstance(error, BulkWriteError) and _TOO_LARGE & {each["code"] for each in _refusals(error)}:
+                raise InvalidDocument(f"A row is larger than a document may be: {_text(error)}") from None
             why = self._without_secrets(error)
             if isinstance(error, OperationFailure) and error.code in (_UNAUTHORIZED, _AUTHENTICATION_FAILED):
                 advice = f"Look at the user, the password and their rights ({SETTING})"
@@ -138,7 +143,19 @@ class HistoryDatabase:
 
     def _without_secrets(self, error: Exception) -> str:
         login = self._address.partition("://")[2].rpartition("@")[0]
-        text = str(error).split(", Timeout:")[0]  # then comes what the client knows of each server, on a long line
+        text = _text(error).split(", Timeout:")[0]  # then comes what the client knows of each server, on a long line
         for secret in filter(None, (login, login.partition(":")[2])):
             text = text.replace(secret, "...")
         return text
+
+
+def _text(error: Exception) -> str:
+    """What it says, without the rows that it is about: they are whole in the text of such an error."""
+    if not isinstance(error, BulkWriteError):
+        return str(error)
+    refusals = [*_refusals(error), *(error.details or {}).get("writeConcernErrors", ())]
+    return str(refusals[0].get("errmsg", "")) if refusals else "a write was refused"
+
+
+def _refusals(error: BulkWriteError) -> list[dict[str, Any]]:
+    return list((error.details or {}).get("writeErrors", ()))

@@ -10,11 +10,12 @@ import attrs
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError
 
-from milvaion_trio.history.documents import Document, document_of, job_key, unfinished_since, value_of
+from milvaion_trio.history.documents import Document, document_of, job_key, value_of
 from milvaion_trio.history.mongodb.database import NEWEST, NEWEST_FAILURES, HistoryDatabase
 from milvaion_trio.model.history import FailedOccurrence, InstanceRecord, LogLine, OccurrenceRecord, WorkerRecord
 from milvaion_trio.model.ids import InstanceId, OccurrenceId
 from milvaion_trio.model.instant import Instant
+from milvaion_trio.policy.tracking import unfinished_since
 from milvaion_trio.ports.history import HistoryStore, OccurrenceQuery, Rows
 
 __all__ = ["MongoDBHistory"]
@@ -67,9 +68,9 @@ class MongoDBHistory(HistoryStore):
         found = self._rows(OccurrenceRecord, "occurrences", {"_id": {"$in": list(ids)}}) if ids else ()
         return {row.id: row for row in found}
 
-    def unfinished(self, heard_before: Instant, limit: int) -> Sequence[OccurrenceRecord]:
-        """Those who have not been heard of since, oldest first."""
-        condition = {"_heard": {"$exists": True, "$lt": heard_before.utc_ticks}}
+    def unfinished(self, silent_since: Instant, limit: int) -> Sequence[OccurrenceRecord]:
+        """By the field that only they have."""
+        condition = {"_heard": {"$exists": True, "$lt": silent_since.utc_ticks}}
         return self._rows(OccurrenceRecord, "occurrences", condition, [("_heard", 1), ("_id", 1)], limit)
 
     def delete_before(self, moment: Instant, limit: int) -> int:

@@ -35,8 +35,8 @@ CREATE TABLE occurrences (
     heard INTEGER, document TEXT NOT NULL);
 CREATE INDEX newest ON occurrences (created, id);
 CREATE INDEX of_status ON occurrences (status, created, id);
-CREATE INDEX of_job ON occurrences (job, created, id);
-CREATE INDEX of_worker ON occurrences (worker, created, id);
+CREATE INDEX of_job ON occurrences (job, created, id, status);
+CREATE INDEX of_worker ON occurrences (worker, created, id, status);
 CREATE INDEX of_schedule ON occurrences (schedule, created, id) WHERE schedule IS NOT NULL;
 CREATE INDEX unfinished ON occurrences (heard, id) WHERE heard IS NOT NULL;
 CREATE TABLE lines (
@@ -47,7 +47,11 @@ CREATE INDEX failures_of_job ON failures (job, failed, occurrence);
 CREATE TABLE workers (id TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE instances (id TEXT PRIMARY KEY, worker TEXT NOT NULL, document TEXT NOT NULL);
 """
-"""`document` is the row; the columns beside it are what rows are found by. `heard` only has who has not ended."""
+"""`document` is the row; the columns beside it are what rows are found by. `heard` only has who has not ended.
+
+With the status in their indexes, the few failures of a job or worker that has most of the rows are found without a
+look at each of these.
+"""
 
 _ADVICE: Final = {
     sqlite3.SQLITE_FULL: "its disk is full. Make room, or keep less (Worker:Monitor:RetentionDays)",
@@ -113,6 +117,8 @@ class HistoryFile:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # data, results and logs are nothing for other users
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
         )

@@ -7,11 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from milvaion_trio.history.documents import document_of, job_key, unfinished_since, value_of
+from milvaion_trio.history.documents import document_of, job_key, value_of
 from milvaion_trio.history.sqlite.file import HistoryFile
 from milvaion_trio.model.history import FailedOccurrence, InstanceRecord, LogLine, OccurrenceRecord, WorkerRecord
 from milvaion_trio.model.ids import InstanceId, OccurrenceId
 from milvaion_trio.model.instant import Instant
+from milvaion_trio.policy.tracking import unfinished_since
 from milvaion_trio.ports.history import HistoryStore, OccurrenceQuery, Rows
 
 __all__ = ["SQLiteHistory"]
@@ -23,6 +24,9 @@ INSERT INTO occurrences VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDA
     status = excluded.status, job = excluded.job, worker = excluded.worker, schedule = excluded.schedule,
     heard = excluded.heard, document = excluded.document"""
 """Not `OR REPLACE`, which takes a row from its place and puts it at the end: an occurrence is saved several times."""
+
+_ENCODED: Final = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
+"""Half as long as `json.dumps` takes: documents are trees."""
 
 
 class SQLiteHistory(HistoryStore):
@@ -94,12 +98,12 @@ class SQLiteHistory(HistoryStore):
                     found[one] = _row(OccurrenceRecord, text)
         return found
 
-    def unfinished(self, heard_before: Instant, limit: int) -> Sequence[OccurrenceRecord]:
-        """Those who have not been heard of since, oldest first."""
+    def unfinished(self, silent_since: Instant, limit: int) -> Sequence[OccurrenceRecord]:
+        """By the column that only they have."""
         return self._rows(
             OccurrenceRecord,
             "SELECT document FROM occurrences WHERE heard < ? ORDER BY heard, id LIMIT ?",
-            heard_before.utc_ticks,
+            silent_since.utc_ticks,
             max(limit, 0),
         )
 
@@ -212,7 +216,7 @@ class SQLiteHistory(HistoryStore):
 
 
 def _text(row: object) -> str:
-    return json.dumps(document_of(row))
+    return _ENCODED(document_of(row))
 
 
 def _row(kind: type[T], text: str) -> T:
