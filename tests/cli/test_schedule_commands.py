@@ -194,7 +194,7 @@ async def test_a_scheduler_dispatches_what_settings_and_commands_say(vhost: str,
         "report-worker",
         0.2,
     )
-    assert removed.lines == ["often is removed; its worker brings it back when it starts next"]
+    assert removed.lines == ["often is removed; a worker that declares it brings it back when it starts"]
     assert (triggered.code, triggered.err) == (1, "error: There is no schedule called 'often'. There are none.\n")
     assert ended.code == 0, ended.err
     told = [

@@ -124,6 +124,18 @@ async def test_a_lost_link_makes_a_second_message_with_the_same_id(ground: Groun
     assert (await ground.progress("s")).runs == 2
 
 
+async def test_a_run_that_has_just_ended_is_in_no_ticks_way(ground: Ground, autojump_clock: MockClock) -> None:
+    """News come with each beat, once a second; a job that returns at once must not miss every second tick of two."""
+    await ground.put("s", Every(0.5), overlap=Overlap.SKIP)
+    async with ground.scheduling():
+        await trio.sleep(0.1)
+        for tick in range(1, 10):
+            await trio.sleep(0.5)
+            await ground.ended("s", tick / 2)
+
+    assert ground.ticks("s") == [tick / 2 for tick in range(1, 10)]
+
+
 async def test_without_a_link_ticks_wait_for_it(ground: Ground, autojump_clock: MockClock) -> None:
     await ground.put("s", Every(1))
     async with ground.scheduling():

@@ -12,7 +12,7 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from milvaion_trio.model.instant import Instant
-from milvaion_trio.model.schedule import Entry, Millis, OpenRun, Progress, RunEnd
+from milvaion_trio.model.schedule import Entry, Millis, OpenRun, Overlap, Progress, RunEnd
 from milvaion_trio.policy.scheduling import Decision, Why, decide, due_at, end_seen
 from milvaion_trio.scheduler.telling import Begun, Written
 
@@ -107,6 +107,21 @@ class Agenda:
         while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
+
+    def meets_open_run(self, now: Millis) -> bool:
+        """Whether something is due whose run of before may have ended without anybody here knowing."""
+        places = [0]
+        while places:
+            place = places.pop()
+            if place >= len(self._heap) or self._heap[place][0] > now:
+                continue  # what is below is due later still
+            due, name = self._heap[place]
+            if self._due.get(name) == due:
+                entry = self._entries[name]
+                if entry.progress.open_runs and entry.schedule.overlap is not Overlap.ALLOW:
+                    return True
+            places += (2 * place + 1, 2 * place + 2)
+        return False
 
     def plan(self, now: Millis, limit: int) -> list[Planned]:
         """Decide about at most so many due entries; return what has to be carried out, the rest is done."""

@@ -6,7 +6,7 @@ decided about a schedule; when the link is lost instead, the tick is decided ane
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import trio
@@ -54,6 +54,8 @@ class Dispatching:
     link: SupervisedLink[Publisher]
     signals: Signals
     now: Callable[[], Millis]
+    hear_ends: Callable[[Term, Agenda], Awaitable[None]]
+    """Asked before a tick is decided that meets an open run."""
     is_local: bool
     """Whether no Milvaion API knows the occurrences."""
     dispatched: int = field(default=0, init=False)
@@ -72,6 +74,9 @@ class Dispatching:
             while True:
                 agenda.news = trio.Event()
                 publisher = await self._publisher(term)
+                if agenda.meets_open_run(self.now()):
+                    # News are up to a second old, and a tick must not be left out for a run that is over.
+                    await self.hear_ends(term, agenda)
                 if publisher is not None and term.holds:
                     for of_one_queue in self._by_queue(agenda.plan(self.now(), CHUNK)):
                         sending.start_soon(self._carry_out, term, agenda, publisher, of_one_queue)

@@ -23,6 +23,8 @@ _log = logging.getLogger("milvaion_trio.scheduler")
 
 PAUSE: Final = 0.5
 """Seconds before a keeper that cannot be reached is asked again; a lease is at least one second."""
+HEARING: Final = 0.1
+"""Seconds that a tick may be late for the question whether the run of before has ended."""
 BREATH: Final = 100
 """Entries that are taken over without a break: working out when a schedule ticks takes up to 0.1 ms."""
 
@@ -107,6 +109,12 @@ class Leading:
         self._met()
         agenda.count(beat.ends, self.now())
         return True
+
+    async def hear_ends(self, term: Term, agenda: Agenda) -> None:
+        """Learn what has ended by now, unless that takes long. If cancelled, as `learn`."""
+        if not self._is_away:
+            with trio.move_on_after(HEARING):
+                await self.learn(term, agenda)
 
     async def keep(self, term: Term, agenda: Agenda) -> None:
         """Beat, and write down what was done as soon as it was, until the term is over.

@@ -54,8 +54,14 @@ class Scheduler:
 
     def __attrs_post_init__(self) -> None:
         """Make its parts."""
-        self._dispatching = Dispatching(link=self.link, signals=self.signals, now=self._now, is_local=self.is_local)
         self._leading = Leading(self.coordination, self.holder, self.lease, self._now, self.telling)
+        self._dispatching = Dispatching(
+            link=self.link,
+            signals=self.signals,
+            now=self._now,
+            hear_ends=self._leading.hear_ends,
+            is_local=self.is_local,
+        )
 
     @property
     def is_leading(self) -> bool:
