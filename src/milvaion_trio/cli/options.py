@@ -9,9 +9,11 @@ from cyclopts import Parameter
 from milvaion_trio.cli.failures import UsageError
 from milvaion_trio.configuration import LOOKED_FOR, Override
 from milvaion_trio.loading import load_worker
+from milvaion_trio.model.errors import InvalidMessage
+from milvaion_trio.model.json_text import JsonValue, read
 from milvaion_trio.worker import Worker
 
-__all__ = ["ConfigOption", "SetOption", "SocketOption", "WorkerArgument", "load", "overrides"]
+__all__ = ["ConfigOption", "SetOption", "SocketOption", "WorkerArgument", "load", "overrides", "parsed_data"]
 
 WorkerArgument: TypeAlias = Annotated[
     str,
@@ -90,3 +92,15 @@ def load(target: str, config: Path | None = None, overrides: Sequence[Override] 
 
 def _is_worker(value: object) -> TypeGuard[Worker]:
     return isinstance(value, Worker)
+
+
+def parsed_data(data: str | None) -> JsonValue:
+    """What `--data` says; raises `UsageError` where that is no JSON."""
+    if data is None:
+        return None
+    try:
+        return read(data, case_matters=True)
+    except InvalidMessage as error:
+        raise UsageError(
+            f"--data cannot be read. {error.problem} Quote it for the shell, e.g. --data '{{\"to\": 1}}'."
+        ) from error

@@ -14,12 +14,10 @@ from milvaion_trio.cli.dev_client import ask_dev_worker
 from milvaion_trio.cli.failures import ExitCode, UsageError
 from milvaion_trio.cli.members import DELAY_WORDS, is_delay
 from milvaion_trio.cli.message_file import read_message_file
-from milvaion_trio.cli.options import ConfigOption, SetOption, SocketOption, overrides
+from milvaion_trio.cli.options import ConfigOption, SetOption, SocketOption, overrides, parsed_data
 from milvaion_trio.cli.terminal import error_console, write_json, write_line
 from milvaion_trio.cli.whereto import done_there
-from milvaion_trio.model.errors import InvalidMessage
 from milvaion_trio.model.ids import parse_guid
-from milvaion_trio.model.json_text import JsonValue, read
 from milvaion_trio.model.occurrence import OccurrenceStatus
 
 __all__ = ["cancel", "enqueue"]
@@ -85,7 +83,7 @@ def enqueue(
             raise UsageError("A message file says itself which job and data it is: leave JOB, --data and --delay out.")
         request = read_message_file(message, wait=wait)
     elif job is not None:
-        request = Enqueue(job=job, data=_parsed(data), delay=_checked(delay), wait=wait)
+        request = Enqueue(job=job, data=parsed_data(data), delay=_checked(delay), wait=wait)
     else:
         raise UsageError("Name a job or a message file: milvaion-trio enqueue JOB, or enqueue --message FILE.")
 
@@ -152,17 +150,6 @@ def _print_json(done: Done, messages: Sequence[str] | None) -> None:
     if messages is not None:
         facts |= {"ended": done.ended, "text": done.text, "messages": [json.loads(each) for each in messages]}
     write_json(facts)
-
-
-def _parsed(data: str | None) -> JsonValue:
-    if data is None:
-        return None
-    try:
-        return read(data, case_matters=True)
-    except InvalidMessage as error:
-        raise UsageError(
-            f"--data cannot be read. {error.problem} Quote it for the shell, e.g. --data '{{\"to\": 1}}'."
-        ) from error
 
 
 def _checked(delay: float | None) -> float | None:

@@ -11,13 +11,12 @@ from cyclopts import Parameter
 from milvaion_trio.cli.control import Done, Scheduling
 from milvaion_trio.cli.dev_client import ask_dev_worker
 from milvaion_trio.cli.failures import ExitCode, UsageError
-from milvaion_trio.cli.options import ConfigOption, SetOption, SocketOption, overrides
+from milvaion_trio.cli.options import ConfigOption, SetOption, SocketOption, overrides, parsed_data
 from milvaion_trio.cli.schedule_rows import Facts, schedules_table, words_of
 from milvaion_trio.cli.scheduling import carry_out_in_cluster
 from milvaion_trio.cli.terminal import error_console, output_console, write_json, write_line
 from milvaion_trio.cli.whereto import done_there
-from milvaion_trio.model.errors import InvalidMessage, SettingsError
-from milvaion_trio.model.json_text import read
+from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.runtime.dispatching import Destination
 from milvaion_trio.scheduler.desk import planned
 
@@ -132,7 +131,7 @@ def add_schedule(
         "timezone": timezone,
         "every": every,
         "at": at,
-        "data": _parsed(data),
+        "data": parsed_data(data),
         "overlap": overlap,
         "misfire": misfire,
         "misfire_limit": misfire_limit,
@@ -265,14 +264,3 @@ def _tell(schedule: Facts) -> None:
 def _note(done: Done) -> None:
     if done.note is not None:
         error_console().print(done.note)
-
-
-def _parsed(data: str | None) -> object:
-    if data is None:
-        return None
-    try:
-        return read(data, case_matters=True)
-    except InvalidMessage as error:
-        raise UsageError(
-            f"--data cannot be read. {error.problem} Quote it for the shell, e.g. --data '{{\"to\": 1}}'."
-        ) from error
