@@ -329,6 +329,13 @@ async def test_a_schedule_is_paused_and_resumed(one: Coordination, other: Coordi
     assert await other.book.resume("nightly", 3000)
     assert await only_entry(one) == Entry(schedule=NIGHTLY, created=1000, resumed=3000)
 
+    await one.book.pause("nightly")
+    assert await other.book.resume("nightly", 4000)
+    assert await only_entry(one) == Entry(schedule=NIGHTLY, created=1000, resumed=4000)
+
+    assert await one.book.resume("nightly", 5000), "failures may have stopped it, though nobody has paused it"
+    assert await only_entry(other) == Entry(schedule=NIGHTLY, created=1000, resumed=5000)
+
 
 async def test_what_is_not_there_is_not_changed(one: Coordination) -> None:
     assert not await one.book.pause("nightly")

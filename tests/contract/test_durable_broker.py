@@ -19,7 +19,7 @@ from milvaion_trio.broker.embedded.durable import QUEUES_FILE, DurableBroker
 from milvaion_trio.broker.embedded.store import Store
 from milvaion_trio.disk.writer import OpenWriter
 from milvaion_trio.model.envelope import Message, Publication
-from milvaion_trio.model.errors import SettingsError, StoreUnavailable
+from milvaion_trio.model.errors import LinkLost, SettingsError, StoreUnavailable
 from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.topology import HOP_QUEUE
 from milvaion_trio.ports import Binding, Confirmation, Consumer, Deliveries, Exchange, Queue, Topology
@@ -115,6 +115,35 @@ async def test_queues_and_bindings_are_there_before_anybody_declares_them(
             broker.declare_nowait(Topology(queues=[Queue("jobs", {"x-max-length": 1})]))
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["left", "cancelled"])
+async def test_what_was_acked_just_before_leaving_is_gone_for_good(
+    tmp_path: Path, autojump_clock: MockClock, is_cancelled: bool
+) -> None:
+    """One ack is being written and one still gathers when the broker is left: leaving waits for a slow disk."""
+    disk = HeldWriter()
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with opened(tmp_path / "data", writer=disk.open) as broker:
+                await publish(broker, job(1), job(2))
+                async with consuming(broker) as deliveries:
+                    taken = [await deliveries.receive() for _ in range(2)]
+                    disk.is_held = True
+                    for delivery in taken:
+                        delivery.ack()
+                        await wait_all_tasks_blocked()
+                    nursery.start_soon(_let_go_later, disk)
+                    if is_cancelled:
+                        scope.cancel()
+
+    async with opened(tmp_path / "data") as broker:
+        assert broker.queue("jobs").depth == 0
+
+
+async def _let_go_later(disk: HeldWriter) -> None:
+    await trio.sleep(0.5)
+    disk.let_go()
+
+
 @pytest.mark.parametrize("dies", [False, True], ids=["left", "killed"])
 async def test_order_is_kept_and_what_was_handed_out_comes_first_marked_as_redelivered(
     tmp_path: Path, autojump_clock: MockClock, dies: bool
@@ -180,6 +209,21 @@ async def test_consumers_that_share_a_queue_reach_as_far_as_all_of_them(
         assert [redelivered for _, redelivered in await rest(broker)] == [True] * 4 + [False] * 2
 
 
+async def test_who_consumes_later_reaches_beyond_what_others_hold_and_have_room_for(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    folder = tmp_path / "data"
+    async with opened(folder) as broker:
+        await publish(broker, job(0))
+        async with consuming(broker, prefetch=3), consuming(broker, prefetch=1):
+            await publish(broker, *(job(number) for number in range(1, 6)))
+            assert broker.queue("jobs").unacked == 4
+            left = killed(folder)
+
+    async with opened(left) as broker:
+        assert [redelivered for _, redelivered in await rest(broker)] == [True] * 4 + [False] * 2
+
+
 async def _consume_for_ever(broker: DurableBroker) -> None:
     async with consuming(broker, prefetch=2):
         await trio.sleep_forever()
@@ -209,8 +253,11 @@ async def test_an_acked_message_is_gone_for_good(tmp_path: Path, autojump_clock:
 
 
 async def test_a_purged_message_is_gone_for_good(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """One that a consumer has given back, too."""
     async with opened(tmp_path / "data") as broker:
         await publish(broker, job(1), job(2))
+        async with consuming(broker, prefetch=1) as deliveries:
+            await deliveries.receive()
         assert broker.purge("jobs") == 2
 
     async with opened(tmp_path / "data") as broker:
@@ -324,17 +371,18 @@ async def test_nothing_is_confirmed_or_delivered_before_it_is_in_the_file(
         assert (await deliveries.receive()).message.body == b"1"
 
 
+def full(store: Store, *_: object) -> None:
+    """A `Store.write` for which there is no room."""
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    with store.explained():
+        raise error
+
+
 async def test_while_the_disk_is_full_publishes_are_refused_and_acks_are_kept(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, told, write = tmp_path / "data", list[str](), Store.write
-
-    def full(store: Store, *_: object) -> None:
-        error = sqlite3.OperationalError("database or disk is full")
-        error.sqlite_errorcode = sqlite3.SQLITE_FULL
-        with store.explained():
-            raise error
-
     async with opened(folder) as broker, consuming(broker) as deliveries, broker.publishing() as publisher:
         publisher.on_blocked(told.append)
         await publisher.publish([job(1), job(2)])
@@ -354,6 +402,109 @@ async def test_while_the_disk_is_full_publishes_are_refused_and_acks_are_kept(
     assert "Make room there" in told[0]
     async with opened(left) as broker:
         assert await rest(broker) == [(2, True), (4, True)]
+
+
+async def test_what_could_not_be_written_is_tried_again_though_nobody_publishes(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, told = tmp_path / "data", list[str]()
+    async with opened(folder) as broker, consuming(broker) as deliveries, broker.publishing() as publisher:
+        publisher.on_blocked(told.append)
+        await publisher.publish([job(1)])
+        with monkeypatch.context() as broken:
+            broken.setattr(Store, "write", full)
+            (await deliveries.receive()).ack()
+            await wait_all_tasks_blocked()
+        await trio.sleep(5)
+        left = killed(folder)
+
+    assert [bool(text) for text in told] == [True, False]
+    async with opened(left) as broker:
+        assert broker.queue("jobs").depth == 0
+
+
+async def test_a_message_rejected_while_the_disk_is_full_is_a_dead_letter_afterwards(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data"
+    async with opened(folder) as broker, consuming(broker) as deliveries:
+        await publish(broker, job(1))
+        with monkeypatch.context() as broken:
+            broken.setattr(Store, "write", full)
+            (await deliveries.receive()).reject()
+            await wait_all_tasks_blocked()
+            assert broker.queue("graves").ready == ()
+        await trio.sleep(5)
+        dead = broker.queue("graves").ready
+        left = killed(folder)
+
+    assert [message.body for message in dead] == [b"1"]
+    async with opened(left) as broker:
+        assert broker.queue("jobs").depth == 0
+        assert broker.queue("graves").ready == dead
+
+
+async def test_a_delay_that_ends_while_the_disk_is_full_ends_once(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes when it can be written, at its new place; its ack finds it there."""
+    folder = tmp_path / "data"
+    async with opened(folder) as broker, consuming(broker) as deliveries:
+        await publish(broker, job(1, delay=10))
+        with monkeypatch.context() as broken:
+            broken.setattr(Store, "write", full)
+            await trio.sleep(15)
+            assert deliveries.receive_nowait() is None
+        with trio.fail_after(5):
+            delivery = await deliveries.receive()
+        taken = killed(folder)
+        delivery.ack()
+        await wait_all_tasks_blocked()
+        acked = killed(folder)
+
+    async with opened(taken) as broker:
+        assert broker.delayed == 0
+        assert await rest(broker) == [(1, True)]
+    async with opened(acked) as broker:
+        assert (broker.delayed, broker.queue("jobs").depth) == (0, 0)
+
+
+async def test_what_is_declared_while_the_disk_is_full_is_there_afterwards(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data"
+    async with opened(folder) as broker:
+        await wait_all_tasks_blocked()
+        with monkeypatch.context() as broken:
+            broken.setattr(Store, "write", full)
+            broker.declare_nowait(Topology(queues=[Queue("late")]))
+            await wait_all_tasks_blocked()
+        await trio.sleep(5)
+        assert await publish(broker, job(1, key="late")) == [CONFIRMED]
+        left = killed(folder)
+
+    async with opened(left) as broker:
+        assert await rest(broker, "late") == [(1, False)]
+
+
+async def test_nobody_gets_messages_while_it_cannot_be_written_how_many_are_out(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer is refused then; the one that comes when there is room again is known after a kill."""
+    folder = tmp_path / "data"
+    async with opened(folder) as broker:
+        await publish(broker, *(job(number) for number in range(3)))
+        with monkeypatch.context() as broken:
+            broken.setattr(Store, "write", full)
+            with pytest.raises(LinkLost, match="cannot write its file"):
+                async with consuming(broker, prefetch=2):
+                    raise AssertionError("it consumes")
+        async with consuming(broker, prefetch=2):
+            assert broker.queue("jobs").unacked == 2
+            left = killed(folder)
+
+    async with opened(left) as broker:
+        assert await rest(broker) == [(0, True), (1, True), (2, False)]
 
 
 async def test_a_file_that_is_removed_takes_nothing_any_more(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -10,12 +10,16 @@ from tests.support.api_model.database import OccurrenceStatus as S
 from tests.support.external import played_api
 from trio.testing import MockClock
 
-from milvaion_trio import ExternalScheduler, SettingsError
+from milvaion_trio import ExternalScheduler, SettingsError, WorkerSettings
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.external import unsent
 from milvaion_trio.external.letters import Letters
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Publication
+from milvaion_trio.model.occurrence import OccurrenceStatus
+from milvaion_trio.model.settings import HeartbeatSettings
+from milvaion_trio.model.wire import decode_external_occurrence
+from milvaion_trio.testing.clock import clock_ns
 
 DONE = [S.RUNNING, S.COMPLETED]
 
@@ -97,6 +101,47 @@ async def test_queues_that_are_deleted_are_made_again(
     assert broker.queue(topology.REGISTRATION_QUEUE).depth == 1
 
 
+async def test_into_a_queue_that_was_deleted_meanwhile_everything_is_told(
+    milvaion: ExternalScheduler, broker: EmbeddedBroker, autojump_clock: MockClock
+) -> None:
+    """The queue is made again, and what found none is sent again, in its place."""
+    async with milvaion:
+        async with played_api(broker) as api:
+            milvaion.register("etl")
+            await api.settled()
+        delete(broker, topology.EXTERNAL_OCCURRENCE_QUEUE)
+        with milvaion.track("etl"):
+            await trio.sleep(1)
+        await trio.sleep(10)
+        told = broker.queue(topology.EXTERNAL_OCCURRENCE_QUEUE).ready
+
+    statuses = [decode_external_occurrence(message.body).status for message in told]
+    assert statuses == [OccurrenceStatus.RUNNING, OccurrenceStatus.COMPLETED]
+
+
+def delete(broker: EmbeddedBroker, queue: str) -> None:
+    """As a person does on the broker; to the embedded one nobody else does it."""
+    del broker._vhost.queues[queue]
+    broker._vhost._routes.clear()
+
+
+async def test_a_connection_that_is_lost_is_noticed_while_there_is_nothing_to_tell(
+    broker: EmbeddedBroker, autojump_clock: MockClock
+) -> None:
+    """A broker that comes back may be an empty one: what is known is told again, and not when the next run begins."""
+    settings = WorkerSettings(worker_id="nightly", heartbeat=HeartbeatSettings(enabled=False, job_interval=0))
+    told: list[str] = []
+    broker.on_publish.append(lambda publication: told.append(publication.routing_key))
+    async with played_api(broker) as api, ExternalScheduler(broker, settings=settings, clock_ns=clock_ns) as milvaion:
+        milvaion.register("etl")
+        await api.settled()
+        before = told.count(topology.REGISTRATION_QUEUE)
+        broker.drop_connection("publishing")
+        await api.settled()
+
+    assert (before, told.count(topology.REGISTRATION_QUEUE)) == (1, 2)
+
+
 async def test_of_a_new_job_nothing_is_told_before_a_server_reads(
     milvaion: ExternalScheduler, broker: EmbeddedBroker, autojump_clock: MockClock
 ) -> None:
@@ -135,6 +180,23 @@ async def test_a_short_program_leaves_its_run_in_the_queue_of_a_server_that_is_a
 
     assert trio.current_time() <= 3
     assert broker.queue(topology.EXTERNAL_OCCURRENCE_QUEUE).depth == 2
+    assert "not told" not in said(caplog)
+
+
+async def test_leaving_waits_until_lines_can_be_told(
+    milvaion: ExternalScheduler, broker: EmbeddedBroker, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They wait until the server has stored the start of their run, and its end waits for them."""
+    async with played_api(broker) as api:
+        async with milvaion:
+            milvaion.register("etl")
+            await api.settled()
+            with milvaion.track("etl") as run:
+                run.log("info", "one")
+        await api.settled()
+
+    [kept] = api.runs("etl")
+    assert (kept.history, [line.message for line in kept.logs]) == (DONE, ["one"])
     assert "not told" not in said(caplog)
 
 

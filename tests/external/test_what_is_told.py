@@ -11,11 +11,12 @@ from tests.support.external import played_api
 from tests.support.workers import at
 from trio.testing import MockClock
 
-from milvaion_trio import ExternalScheduler, JobCancelled
+from milvaion_trio import ExternalScheduler, JobCancelled, WorkerSettings
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model import topology
 from milvaion_trio.model.messages import ExternalEvent
 from milvaion_trio.model.wire import decode_external_occurrence, decode_heartbeat, decode_registration
+from milvaion_trio.testing.clock import clock_ns
 
 
 async def test_the_first_run_of_a_new_job_is_kept_from_its_beginning(
@@ -126,6 +127,38 @@ async def test_what_is_stopped_is_cancelled(
     assert kept.history == [S.RUNNING, S.CANCELLED]
     assert kept.result is not None
     assert kept.result.startswith("Stopped by ")
+
+
+async def test_a_failure_among_cancellations_is_a_failure(
+    milvaion: ExternalScheduler, broker: EmbeddedBroker, autojump_clock: MockClock
+) -> None:
+    """It is why the others were stopped."""
+    async with played_api(broker) as api, milvaion:
+        stops = [JobCancelled("enough"), ValueError("no rows"), JobCancelled("enough")]
+        with pytest.raises(BaseExceptionGroup), milvaion.track("etl"):
+            raise BaseExceptionGroup("", stops)
+        await api.settled()
+
+    [kept] = api.runs("etl")
+    assert kept.history == [S.RUNNING, S.FAILED]
+    assert "no rows" in (kept.exception or "")
+
+
+async def test_a_clock_that_is_set_back_makes_no_negative_duration(
+    broker: EmbeddedBroker, autojump_clock: MockClock
+) -> None:
+    """A run that ends before it began took no time."""
+    back = 0
+    settings = WorkerSettings(worker_id="nightly")
+    milvaion = ExternalScheduler(broker, settings=settings, clock_ns=lambda: clock_ns() - back * 1_000_000_000)
+    async with played_api(broker) as api, milvaion:
+        with milvaion.track("etl"):
+            await trio.sleep(5)
+            back = 60
+        await api.settled()
+
+    [kept] = api.runs("etl")
+    assert (kept.status, kept.duration_ms) == (S.COMPLETED, 0)
 
 
 async def test_a_cancelled_scope_of_trio_cancels_the_run(

@@ -85,6 +85,36 @@ async def test_a_monitor_that_comes_back_gets_copies_for_the_workers_it_knows(
         assert store.load([occurrence])[occurrence].job_data == '{"a":1}'
 
 
+async def test_what_is_dispatched_to_a_worker_that_came_later_is_kept_with_its_data(
+    broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock
+) -> None:
+    """No status tells the data, so without a copy the history would not have it."""
+    async with watched(broker, store) as history, Client(broker, worker_id="w") as client:
+        registered(broker)
+        await history.settled()
+        occurrence = await client.enqueue("WorkJob", {"a": 1})
+        await history.settled()
+
+        assert store.load([occurrence])[occurrence].job_data == '{"a":1}'
+
+
+async def test_a_broker_that_comes_back_without_queues_copies_dispatches_again(
+    broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock
+) -> None:
+    """What was asked for over the last connection may be gone with it."""
+    another = EmbeddedBroker()
+    async with watched(broker, store) as history, Client(another, worker_id="w") as client:
+        registered(broker)
+        await history.settled()
+        history.monitor.broker = another
+        broker.drop_connection()
+        await trio.sleep(10)
+        occurrence = await client.enqueue("WorkJob", {"a": 1})
+        await history.settled()
+
+        assert store.load([occurrence])[occurrence].job_data == '{"a":1}'
+
+
 async def test_what_failed_for_good_is_kept_as_a_dead_letter(
     worker: Worker, broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock
 ) -> None:
@@ -157,6 +187,21 @@ async def test_processes_that_are_gone_are_forgotten_after_a_day(
 
     assert [each.instance_id for each in before] == ["w-1", "w-2"]
     assert after == []
+
+
+async def test_processes_that_live_are_not_forgotten_when_the_monitor_was_away_for_days(
+    broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock
+) -> None:
+    """It has heard nothing of them only because it did not listen."""
+    async with watched(broker, store) as history:
+        registered(broker)
+        await history.settled()
+    await trio.sleep(3 * 86_400)
+    async with watched(broker, store, check_interval=5):
+        await trio.sleep(12)
+        [known] = store.instances()
+
+    assert (known.instance_id, known.lost_at) == ("w-1", None)
 
 
 async def test_a_run_of_another_scheduler_is_kept(

@@ -77,6 +77,23 @@ async def test_what_is_silent_for_too_long_is_lost_and_heals(
     assert (healed.status, healed.result, healed.exception) == (S.COMPLETED, "after all", None)
 
 
+async def test_a_job_that_says_a_shorter_time_is_lost_by_that(
+    broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock
+) -> None:
+    """Shorter than that of all others, for which nobody waits here."""
+    hasty, patient = Wire(broker, 1), Wire(broker, 2)
+    async with watched(broker, store, zombie_timeout=600, check_interval=5):
+        hasty.dispatched(zombie_minutes=1)
+        patient.dispatched()
+        await trio.sleep(55)
+        early = store.counts()
+        await trio.sleep(15)
+        late = store.load([hasty.id, patient.id])
+
+    assert early == {S.QUEUED: 2}
+    assert [late[wire.id].status for wire in (hasty, patient)] == [S.UNKNOWN, S.QUEUED]
+
+
 @pytest.mark.parametrize("deaf", ["stopped", "unreachable", "store"])
 async def test_nothing_is_lost_for_a_silence_in_which_nobody_listened(
     deaf: str, broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock

@@ -291,6 +291,19 @@ async def test_what_waits_to_be_set_aside_comes_again_with_its_connection(
     assert broker.queue(topology.STATUS_QUEUE).depth == 0
 
 
+async def test_leaving_sets_aside_what_was_taken_and_cannot_be_read(
+    broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock
+) -> None:
+    """It was not looked at yet; in its queue the next monitor would find it again."""
+    async with watched(broker, store, batch_interval=1000):
+        publish(broker, topology.STATUS_QUEUE, b"no json")
+        await trio.sleep(1)
+        before = broker.queue(topology.QUARANTINE_QUEUE).depth
+
+    assert (before, broker.queue(topology.QUARANTINE_QUEUE).depth) == (0, 1)
+    assert broker.queue(topology.STATUS_QUEUE).depth == 0
+
+
 async def test_while_nothing_can_be_set_aside_the_rest_is_kept(
     broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock
 ) -> None:

@@ -19,6 +19,8 @@ from milvaion_trio.model import headers
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.events import JobReturned
 from milvaion_trio.model.settings import RabbitMQSettings
+from milvaion_trio.runtime.holds import Holds
+from milvaion_trio.runtime.keeper import Keeper
 from milvaion_trio.testing import under_test
 
 LEASE = 15.0
@@ -145,6 +147,29 @@ async def test_a_message_that_is_sent_away_is_not_reported_as_a_run(
     assert {retry.delay for retry in kit.retries} <= {1.0, 2.0, 5.0, 10.0}
 
 
+async def test_a_message_is_sent_away_before_it_is_acked(
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """Until its copy is confirmed nobody knows whether there is one."""
+
+    @worker.job(exclusive="all")
+    async def work() -> None: ...
+
+    async with under_test(worker, coordination=keeper) as kit:
+        await keeper.acquire("exclusive:all", "somebody", 5)
+        with kit.broker.hold_confirms():
+            kit.dispatch(job_message("work"))
+            while not kit.broker.delayed:  # noqa: ASYNC110  # nobody tells of it
+                await trio.sleep(0.1)
+            await trio.sleep(0.5)  # the copy comes after a second
+            assert (kit.queue().depth, kit.broker.delayed) == (1, 1)
+        await trio.sleep(0.1)
+        assert (kit.queue().depth, kit.broker.delayed) == (0, 1)
+        await kit.run_until_idle()
+
+        assert kit.occurrence(OCCURRENCE).final is not None
+
+
 async def test_what_a_snoozed_or_failed_job_has_counted_stays(
     worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
 ) -> None:
@@ -182,6 +207,24 @@ async def test_the_client_names_a_key_over_the_jobs_own(worker: Worker, autojump
         await kit.run_until_idle()
 
     assert (seen.most, seen.ended) == (1, 3)
+
+
+async def test_a_very_long_key_is_the_same_from_a_client_and_from_the_job(
+    worker: Worker, autojump_clock: MockClock
+) -> None:
+    seen, account = Overlaps(), "a" * 1000
+
+    @worker.job(exclusive="{account_no}")
+    async def pay(payment: Payment) -> None:
+        await seen.run("one", 2)
+
+    async with under_test(worker) as kit, worker.client() as client:
+        for _ in range(2):
+            await client.enqueue(pay, {"AccountNo": account})
+            await client.enqueue(pay, {"AccountNo": "another"}, exclusive=account)
+        await kit.run_until_idle()
+
+    assert (seen.most, seen.ended) == (1, 4)
 
 
 async def test_a_key_that_only_a_client_names_is_held_long_enough(
@@ -256,6 +299,21 @@ async def test_a_lease_is_renewed_while_the_job_runs_and_given_up_behind_it(
 
         assert await keeper.acquire("exclusive:all", "somebody", 1) is not None
     assert keeper.asked.count("renew exclusive:all") == 12
+
+
+async def test_a_lease_counts_from_before_each_request(keeper: UnreliableKeeper, autojump_clock: MockClock) -> None:
+    """The keeper counts from when it grants, which may be long before its answer arrives."""
+    keeper.answers_after = 1.5
+    asked: dict[str, float] = {}
+    keeper.on_request = lambda request: asked.update({request: trio.current_time()})
+    holds = Holds(keeper=Keeper(keeper), holder="a", seconds=LEASE, grace=5, most_waiting=1)
+    async with holds.open():
+        hold = await holds.get("exclusive:all", lambda: True)
+        assert hold is not None
+        assert hold.until == asked["acquire"] + LEASE
+
+        await trio.sleep(LEASE / 3 + 1)
+        assert hold.until == asked["renew"] + LEASE
 
 
 @pytest.mark.parametrize("how", ["away", "silent"])
@@ -480,6 +538,7 @@ async def test_code_that_nobody_can_stop_keeps_its_lease(keeper: UnreliableKeepe
             await began.wait()
             await kit.run_until_idle()
         assert kit.occurrence(occurrence).final is not None
+        await trio.sleep(0.3)  # real seconds: a lease that is let go is not given up in the same moment
         assert await keeper.acquire("exclusive:all", "somebody", 1) is None
         release.set()
         with trio.fail_after(10):

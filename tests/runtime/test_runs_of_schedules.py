@@ -195,6 +195,31 @@ async def test_what_cannot_be_told_before_the_end_is_said(
     assert "1 facts about ended runs could not be told" in caplog.text
 
 
+async def test_what_is_left_is_told_when_the_keeper_comes_back_while_the_worker_leaves(
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    @worker.job()
+    async def work() -> None: ...
+
+    async def back(later: float) -> None:
+        await trio.sleep(later)
+        keeper.is_away = False
+
+    keeper.is_away = True
+    async with trio.open_nursery() as nursery:
+        async with under_test(worker, coordination=keeper) as kit:
+            for number in range(3):
+                kit.dispatch(tick(number, guid(100 + number)))
+            await kit.run_until_idle()
+            assert not keeper.told
+            nursery.start_soon(back, 0.5)
+            kit.stop()
+            await kit.stopped()
+
+    assert {end.tick for end in keeper.told} == {0, 1, 2}
+    assert "could not be told" not in caplog.text
+
+
 async def test_refused_and_cancelled_ticks_have_an_end_too(
     worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
 ) -> None:

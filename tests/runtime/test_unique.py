@@ -134,6 +134,23 @@ async def test_what_was_surely_not_published_gives_its_key_up(
                 await client.enqueue("work", unique="report")
 
 
+async def test_what_waits_for_a_connection_has_no_key_yet(
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """Who gives up waiting has surely published nothing, and may try again elsewhere."""
+    worker.job("work")(good)
+    broker = EmbeddedBroker()
+    async with Client(broker, worker_id="tests", coordination=keeper) as client:
+        with broker.unreachable():
+            broker.drop_connection()
+            await trio.sleep(0.1)  # it is noticed
+            with trio.move_on_after(5) as waiting:
+                await client.enqueue("work", unique="report")
+
+        assert waiting.cancelled_caught
+        assert await owner(keeper, "report") == guid(0xBAD)
+
+
 async def test_what_may_have_been_published_keeps_its_key(
     worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
 ) -> None:
@@ -207,6 +224,43 @@ async def test_a_key_that_others_freed_is_not_claimed_again(
         await trio.sleep(60)
 
         assert await owner(keeper, "report") == guid(0xBAD)
+
+
+async def test_a_key_is_no_longer_prolonged_by_a_worker_that_gave_its_job_back(
+    keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """Another worker runs it and frees the key, while the first is still there with another job."""
+    broker, ended = EmbeddedBroker(), list[str]()
+    workers = [Worker("tests", observers=()) for _ in range(2)]
+    budgets = workers[0].settings.shutdown
+    workers[0].settings = evolve(workers[0].settings, shutdown=evolve(budgets, drain_timeout=10 * SHORT))
+
+    @workers[0].job("long", timeout=0)
+    async def long() -> None:
+        try:
+            await trio.sleep(10 * SHORT)
+        finally:
+            ended.append("long")
+
+    for each in workers:
+
+        @each.job("work", exclusive="all")
+        async def work(ctx: JobContext) -> None:
+            await trio.sleep(10)
+            ended.append(ctx.occurrence_id)
+
+    async with under_test(workers[0], broker=broker, coordination=keeper) as first, workers[0].client() as client:
+        first.enqueue("long")
+        occurrence = await client.enqueue("work", unique="report", unique_for=SHORT)
+        await trio.sleep(1)
+        first.drain()
+        async with under_test(workers[1], broker=broker, coordination=keeper):
+            keeper.forget()  # its lease is lost at the next renewal
+            while not ended:  # noqa: ASYNC110  # nobody tells of it
+                await trio.sleep(1)
+            await trio.sleep(2 * SHORT)
+            assert ended == [occurrence]
+            assert await owner(keeper, "report") == guid(0xBAD)
 
 
 async def test_a_key_is_prolonged_while_its_job_runs_or_waits_to_be_retried(

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import trio
 from attrs import define
-from tests.support.scheduling import START, Ground, kept_link
+from tests.support.scheduling import LEASE, START, Ground, kept_link
 from trio.testing import MockClock
 
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Publication
+from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.model.schedule import (
@@ -208,6 +209,23 @@ class HalfStuck:
     def on_blocked(self, tell: object) -> None: ...
 
 
+@define(eq=False)
+class Heard:
+    """A publishing connection that notes what it was asked for, also if that is cancelled before it goes out."""
+
+    publisher: Publisher
+    asked: list[Sequence[Publication]]
+
+    async def publish(self, publications: Sequence[Publication]) -> Sequence[Confirmation]:
+        self.asked.append(publications)
+        return await self.publisher.publish(publications)
+
+    async def lost(self) -> str:
+        return await self.publisher.lost()
+
+    def on_blocked(self, tell: object) -> None: ...
+
+
 async def test_a_queue_that_takes_nothing_holds_up_its_own_schedules_alone(
     ground: Ground, autojump_clock: MockClock
 ) -> None:
@@ -328,6 +346,66 @@ async def test_signals_that_nobody_takes_hold_up_no_other_schedule(
 
         assert {(await ground.progress(f"s{number}")).runs for number in range(20)} == {2}
         assert (await ground.progress("t")).runs == 2
+
+
+@pytest.mark.parametrize("way", ["raises", "hangs"])
+async def test_signals_that_fail_change_nothing_else(
+    ground: Ground, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """What was published with them is noted within seconds, and the term goes on."""
+    await ground.put("s", Every(10), overlap=Overlap.CANCEL_PREVIOUS)
+    tried: list[str] = []
+
+    async def send(_: LocalSignals, cancellation: Cancellation) -> int:
+        tried.append(cancellation.occurrence_id)
+        if way == "hangs":
+            await trio.sleep_forever()
+        raise LinkLost("nobody listens")
+
+    monkeypatch.setattr(LocalSignals, "send", send)
+    async with ground.scheduling() as scheduler:
+        await trio.sleep(15)
+        token = scheduler.token
+        await trio.sleep(8)
+
+        assert tried == [occurrence_id_of("s", START + 10_000)]
+        assert (await ground.progress("s")).runs == 2
+        await trio.sleep(10)
+        assert (scheduler.is_leading, scheduler.token) == (True, token)
+        assert (await ground.progress("s")).runs == 3
+    assert ground.ticks("s") == [10, 20, 30]
+
+
+async def test_a_process_that_is_stopped_while_it_decides_publishes_nothing(
+    ground: Ground, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than its lease: another one leads when it goes on, and has done it."""
+    await ground.put("s", Once(START + 5_000))
+    asked: list[Sequence[Publication]] = []
+
+    def plan(self: agenda.Agenda, now: Millis, limit: int) -> Sequence[agenda.Planned]:
+        plans = decided(self, now, limit)
+        if plans:
+            monkeypatch.undo()
+            autojump_clock.jump(2 * LEASE)
+            stopped_at.append(trio.current_time())
+        return plans
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Publisher]:
+        async with ground.broker.publishing() as publisher:
+            yield Heard(publisher, asked)
+
+    decided, stopped_at = agenda.Agenda.plan, list[float]()
+    monkeypatch.setattr(agenda.Agenda, "plan", plan)
+    async with kept_link(ground.broker, connect) as link, ground.scheduling(link=link) as scheduler:
+        await trio.sleep_until(5 + 2 * LEASE + 0.5)
+
+        assert stopped_at == [5 + 2 * LEASE]
+        assert asked == []
+        assert not scheduler.is_leading
+        await trio.sleep(5)
+        assert ground.ticks("s") == [5]  # by its next term
 
 
 async def test_a_schedule_in_the_place_of_another_begins_anew(ground: Ground, autojump_clock: MockClock) -> None:

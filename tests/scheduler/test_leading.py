@@ -1,15 +1,20 @@
 """Who leads, and that whoever does not dispatches and writes nothing."""
 
 import logging
+from typing import NoReturn
 
 import pytest
 import trio
-from tests.support.scheduling import LEASE, Ground
+from tests.support.scheduling import LEASE, Ground, Reach
 from trio.testing import MockClock
 
 from milvaion_trio.coordination.sqlite import SqliteCoordination
+from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.schedule import Every, Misfire
 from milvaion_trio.ports.coordination import LEADER
+from milvaion_trio.scheduler.agenda import Agenda
+from milvaion_trio.scheduler.leading import Leading, beat_interval
+from milvaion_trio.scheduler.telling import UNHEARD
 
 
 async def test_one_of_all_leads(ground: Ground, autojump_clock: MockClock) -> None:
@@ -184,3 +189,73 @@ async def test_a_defect_ends_a_term_and_not_the_worker(
 
     assert ground.ticks("s") == list(range(1, 11))
     assert sum("the scheduler failed" in message for message in caplog.messages) == 1
+
+
+async def test_a_term_counts_from_before_its_request(ground: Ground, autojump_clock: MockClock) -> None:
+    """The keeper counts from when it grants, which may be long before its answer arrives."""
+    reach = Reach(ground.coordination, answers_after=3)
+    leading = Leading(reach, "a", LEASE, lambda: ground.now, UNHEARD)
+    asked_at = trio.current_time()
+    term = await leading.won()
+    assert term is not None
+    assert term.scope.deadline == asked_at + LEASE
+
+    asked_at = trio.current_time()
+    assert await leading.learn(term, Agenda())
+    assert term.scope.deadline == asked_at + LEASE
+
+
+async def test_a_lease_that_is_gone_ends_the_term_with_the_next_beat(ground: Ground, autojump_clock: MockClock) -> None:
+    """Also of one who has nothing to write, and so meets no fence."""
+    await ground.put("s", Every(3600))
+    async with ground.scheduling() as scheduler:
+        await trio.sleep(5.5)
+        assert scheduler.is_leading
+        assert scheduler.token is not None
+        await ground.coordination.release(LEADER, scheduler.token)
+        assert await ground.coordination.acquire(LEADER, "another", 60) is not None
+        await trio.sleep(beat_interval(LEASE) + 0.1)
+
+        assert not scheduler.is_leading
+
+
+async def test_nobody_without_a_link_holds_the_lease(ground: Ground, autojump_clock: MockClock) -> None:
+    """One lease after the link was lost it lets others lead, and does not come back before it can publish."""
+    await ground.put("s", Every(1))
+    async with ground.scheduling() as scheduler:
+        await trio.sleep(5.5)
+        with ground.broker.unreachable():
+            await trio.sleep(LEASE + 2)
+            until = trio.current_time() + 2 * LEASE
+            while trio.current_time() < until:
+                token = await ground.coordination.acquire(LEADER, "another", 1)
+                assert token is not None
+                await ground.coordination.release(LEADER, token)
+                await trio.sleep(0.1)
+        await trio.sleep(10)
+
+        assert scheduler.is_leading
+    assert ground.ticks("s")[:5] == [1, 2, 3, 4, 5]
+    assert ground.ticks("s")[-1] == 47
+
+
+async def test_who_leaves_with_something_unwritten_keeps_its_lease(
+    ground: Ground, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever leads at once would not find it; until the lease is over, the keeper may tell what was written."""
+    await ground.put("s", Every(1))
+
+    async def cut(*_: object) -> NoReturn:
+        raise LinkLost("the answer was lost")
+
+    async with trio.open_nursery() as nursery:
+        first = await ground.start(nursery, "a")
+        await trio.sleep(2.5)
+        monkeypatch.setattr(Reach, "advance", cut)
+        await trio.sleep(1)
+        assert ground.ticks("s") == [1, 2, 3]
+        await first.leave()
+
+    assert await ground.coordination.acquire(LEADER, "another", 1) is None
+    await trio.sleep(LEASE)
+    assert await ground.coordination.acquire(LEADER, "another", 1) is not None

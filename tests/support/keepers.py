@@ -24,6 +24,8 @@ class UnreliableKeeper(SqliteCoordination):
     """Whether it takes requests and never answers."""
     delay: float = field(default=0.0, init=False)
     """Seconds before it answers."""
+    answers_after: float = field(default=0.0, init=False)
+    """Seconds for which an answer is on its way, once what was asked is done."""
     asked: list[str] = field(factory=list, init=False)
     """All requests, with what they are about."""
 
@@ -53,4 +55,6 @@ class UnreliableKeeper(SqliteCoordination):
         answer = await SqliteCoordination._ask(self, method, *args, **kwargs)
         if method is Store.ended:
             self.told.update(dict.fromkeys(args))
+        if self.answers_after:
+            await trio.sleep(self.answers_after)
         return answer

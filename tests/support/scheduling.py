@@ -60,6 +60,8 @@ class Reach:
 
     shared: SqliteCoordination
     is_cut: bool = False
+    answers_after: float = 0.0
+    """Seconds for which an answer is on its way, once what was asked is done."""
     advances: list[bool] = field(factory=list, init=False)
     """What `advance` said, each time."""
     _hangs: trio.Event | None = field(default=None, init=False)
@@ -140,7 +142,10 @@ class Reach:
             await self._hangs.wait()
         if self.is_cut:
             raise LinkLost("the tests cut it")
-        return await ask(*args, **kwargs)
+        answer = await ask(*args, **kwargs)
+        if self.answers_after:
+            await trio.sleep(self.answers_after)
+        return answer
 
 
 @define(eq=False)

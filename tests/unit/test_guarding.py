@@ -1,6 +1,7 @@
 """What guarded messages say, and when one that cannot run comes again."""
 
 import pytest
+from attrs import evolve
 
 from milvaion_trio.broker.ladder import RUNGS
 from milvaion_trio.model import headers
@@ -15,6 +16,7 @@ from milvaion_trio.policy.guarding import (
     park_delay,
     parked,
     tick_of,
+    twin_mark,
     unique_for,
 )
 
@@ -47,6 +49,23 @@ def test_the_first_time_is_counted() -> None:
     assert parked({}, 2, 1).count == 1
     assert parked({headers.PARKED: 4}, 2, 1).count == 5
     assert parked({headers.EARLIER_RUNS: 1, headers.EARLIER_DEATHS: 1}, 3, 1) == Parked(1, runs=3, deaths=2)
+
+
+def test_the_mark_of_a_twin_is_that_of_its_message_and_of_no_other_attempt() -> None:
+    """A workflow dispatches an occurrence again, with another stamp; a retry and a snooze are attempts of their own."""
+    first = AttemptKey(OccurrenceId("o"), "1", 0, 0)
+    others = [
+        evolve(first, dispatch_stamp="2"),
+        evolve(first, dispatch_stamp=None),
+        evolve(first, retry_count=1),
+        evolve(first, snoozes=1),
+        evolve(first, occurrence_id=OccurrenceId("p")),
+    ]
+
+    assert len({twin_mark(each, {}) for each in (first, *others)}) == 6
+    for each in (first, *others):
+        copy = evolve(each, snoozes=each.snoozes + 2)
+        assert twin_mark(copy, {headers.PARKED: 2}) == twin_mark(each, {})
 
 
 @pytest.mark.parametrize(("said", "seconds"), [(None, UNIQUE_FOR), (60, 60.0), (-5, UNIQUE_FOR), ("60", UNIQUE_FOR)])
