@@ -165,7 +165,7 @@ class Worker(Roster):
         Memory where the broker is an embedded one; on RabbitMQ without Redis there is none.
         """
         if self._coordination is None:
-            is_embedded = isinstance(self.broker, EmbeddedBroker)
+            is_embedded = None if self._broker is None else isinstance(self._broker, EmbeddedBroker)
             self._coordination = coordination_for(self.settings, is_embedded=is_embedded)
         return self._coordination
 

@@ -151,7 +151,7 @@ async def facts(config: Path, *arguments: str) -> Any:
     [
         ((), [3, 2, 1, 4, 5]),
         (("--limit", "2"), [3, 2]),
-        (("--since", "90s"), [3, 2]),
+        (("--since", "45m"), [3, 2]),
         (("--since", "3h", "--status", "completed"), [1]),
         (("--status", "Failed", "--status", "running"), [3, 2]),
         (("--job", "workjob"), [3, 2, 1]),

@@ -14,9 +14,10 @@ from tests.support.reports import FINAL, LOG, RUNNING, B, Reception, attempt, re
 from tests.support.stored import FailingDisk, Troubles, all_sent, conclude, left_by_a_kill, opened, written
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from milvaion_trio.disk import writer
 from milvaion_trio.model.errors import ReportsLost
 from milvaion_trio.outbox import file as files
-from milvaion_trio.outbox import journal, writer
+from milvaion_trio.outbox import journal
 from milvaion_trio.outbox.disk import HEAD_ROWS, DiskOutbox
 from milvaion_trio.outbox.store import Store
 
