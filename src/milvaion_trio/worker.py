@@ -165,13 +165,17 @@ class Worker(Roster):
         Memory where the broker is an embedded one; on RabbitMQ without Redis there is none.
         """
         if self._coordination is None:
-            is_embedded = None if self._broker is None else isinstance(self._broker, EmbeddedBroker)
-            self._coordination = coordination_for(self.settings, is_embedded=is_embedded)
+            self._coordination = coordination_for(self.settings, is_embedded=self._is_embedded)
         return self._coordination
 
     @coordination.setter
     def coordination(self, coordination: Coordination | None) -> None:
         self._coordination = coordination
+
+    @property
+    def _is_embedded(self) -> bool:
+        """Whether its queues are in this process; no broker is made by asking."""
+        return self.settings.rabbitmq is None if self._broker is None else isinstance(self._broker, EmbeddedBroker)
 
     # --- building ---------------------------------------------------------------------------------------------------
 
@@ -230,7 +234,7 @@ class Worker(Roster):
         problems = [
             *contradictions(resolved, settings, self._given),
             *unkept(settings, {**self.timetable.declared, **settings.schedules}, is_kept=self.coordination is not None),
-            *unheard(settings, is_embedded=isinstance(self.broker, EmbeddedBroker)),
+            *unheard(settings, is_embedded=self._is_embedded),
             *self.look_up(settings, resolved.jobs, resolved.schedules),
             *keyless(settings, self.registry.jobs, is_kept=self.coordination is not None),
         ]
