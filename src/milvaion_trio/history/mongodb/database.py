@@ -33,17 +33,20 @@ SCHEMES: Final = ("mongodb", "mongodb+srv")
 
 NEWEST: Final = [("_created", pymongo.DESCENDING), ("_id", pymongo.DESCENDING)]
 NEWEST_FAILURES: Final = [("_failed", pymongo.DESCENDING), ("_id", pymongo.DESCENDING)]
+_IN_TIME: Final = [("_created", pymongo.ASCENDING), ("_id", pymongo.ASCENDING)]
+_FAILURES_IN_TIME: Final = [("_failed", pymongo.ASCENDING), ("_id", pymongo.ASCENDING)]
+# Read backwards for the newest first. In one that descends, the server of the tests finds nothing between two times.
 INDEXES: Final[Mapping[str, list[IndexModel]]] = {
     "occurrences": [
-        IndexModel(NEWEST),
-        IndexModel([("status", 1), *NEWEST]),
-        IndexModel([("_job", 1), *NEWEST, ("status", 1)]),
-        IndexModel([("worker_id", 1), *NEWEST, ("status", 1)]),
-        IndexModel([("schedule_id", 1), *NEWEST], partialFilterExpression={"schedule_id": {"$exists": True}}),
+        IndexModel(_IN_TIME),
+        IndexModel([("status", 1), *_IN_TIME]),
+        IndexModel([("_job", 1), *_IN_TIME, ("status", 1)]),
+        IndexModel([("worker_id", 1), *_IN_TIME, ("status", 1)]),
+        IndexModel([("schedule_id", 1), *_IN_TIME], partialFilterExpression={"schedule_id": {"$exists": True}}),
         IndexModel([("_heard", 1), ("_id", 1)], partialFilterExpression={"_heard": {"$exists": True}}),
     ],
     "lines": [IndexModel([("occurrence_id", 1), ("_at", 1), ("_id", 1)])],
-    "failures": [IndexModel(NEWEST_FAILURES), IndexModel([("_job", 1), *NEWEST_FAILURES])],
+    "failures": [IndexModel(_FAILURES_IN_TIME), IndexModel([("_job", 1), *_FAILURES_IN_TIME])],
 }
 _UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
 _TOO_LARGE: Final = frozenset((10334, 17280, 17419, 17420))
