@@ -95,6 +95,7 @@ async def test_settled_tells_that_reports_are_lost(path: Path, autojump_clock: M
     async with opened(path, writer=in_place) as outbox:
         await offline_rows(outbox, MANY)
         await conclude(outbox, "only in the file")
+        await written(outbox)
         remove(path)
         outbox.add(report(FINAL, "notices it", B))
         with pytest.raises(ReportsLost), trio.fail_after(100):
@@ -126,6 +127,7 @@ async def test_a_file_that_was_lost_is_told_when_its_replacement_can_be_written(
         outbox.on_trouble(troubles)
         await offline_rows(outbox, MANY)
         await conclude(outbox, "only in the file")
+        await written(outbox)
         remove(path)
         opens = Store.open
 
