@@ -1,1 +1,1 @@
-"""What everything that keeps messages in a file has in common: the outbox, and the embedded broker with a folder."""
+"""What everything that keeps something in a file of its own has in common, whatever it keeps there."""

@@ -18,6 +18,7 @@ from typing import IO, Final
 
 from attrs import define, field
 
+from milvaion_trio.disk.sqlite_file import error_code
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.outbox.store import Damaged, NewerSchema, Recovered, Store
 
@@ -213,4 +214,4 @@ def _made_where_missing(path: str, flags: int) -> int:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return isinstance(error, Damaged) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _BEYOND_REPAIR
+    return isinstance(error, Damaged) or error_code(error) in _BEYOND_REPAIR

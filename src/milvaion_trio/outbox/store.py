@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 from attrs import define, field, frozen
 
 from milvaion_trio.disk.envelope_text import envelope_text, publication_of
+from milvaion_trio.disk.sqlite_file import head_of, is_in_place, place_of, transaction
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.tally import Tally
@@ -123,7 +124,7 @@ class Store:
     _db: sqlite3.Connection = field(init=False)
     _since_pruned: int = field(default=PRUNE_EVERY, init=False)
     """At first all: many processes may come and go before one of them has written so many."""
-    _inode: int = field(default=0, init=False)
+    _place: tuple[int, int] | None = field(default=None, init=False)
 
     def open(self, durability: str) -> None:
         """Open or make it, for nobody else to read; raises `OSError` or `sqlite3.DatabaseError`.
@@ -132,7 +133,7 @@ class Store:
         """
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        self._inode = os.stat(self.path).st_ino
+        self._place = place_of(self.path)
         self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
         try:
             self._prepare(durability)
@@ -161,8 +162,7 @@ class Store:
         now = int(time.time())
         rows = [_row(number, report, now) for number, report in reports]
         db = self._db
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(db):
             if rows:
                 db.executemany("INSERT OR REPLACE INTO report VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             if marks:
@@ -170,11 +170,6 @@ class Store:
                 self._prune(len(marks))
             if forgotten:
                 db.executemany("DELETE FROM report WHERE number = ?", [(number,) for number in forgotten])
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
 
     def read(self, after: int, limit: int) -> list[StoredReport]:
         """The next rows behind that number, in order, at most `limit` and about `PAGE_BYTES`."""
@@ -226,19 +221,17 @@ class Store:
         (damage,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if damage != "ok":
             raise Damaged(damage)
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and application != APPLICATION_ID:
+        head = head_of(db)
+        if head.is_foreign(APPLICATION_ID):
             raise Damaged("it is somebody else's database")
-        if version > SCHEMA_VERSION:
-            raise NewerSchema(version)
-        if tables and {sql for (sql,) in db.execute("SELECT sql FROM sqlite_master")} != set(_TABLES):
+        if head.version > SCHEMA_VERSION:
+            raise NewerSchema(head.version)
+        if not head.is_empty and {sql for (sql,) in db.execute("SELECT sql FROM sqlite_master")} != set(_TABLES):
             raise Damaged("its tables are not those that were made")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {durability}")
         db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
-        self.is_new = not tables
+        self.is_new = head.is_empty
         if self.is_new:
             db.executescript(
                 f"BEGIN; {'; '.join(_TABLES)}; PRAGMA application_id = {APPLICATION_ID};"
@@ -246,12 +239,7 @@ class Store:
             )
 
     def _check_place(self) -> None:
-        """SQLite goes on with a file that was removed, for nobody to find."""
-        try:
-            is_there = os.stat(self.path).st_ino == self._inode
-        except (FileNotFoundError, NotADirectoryError):
-            is_there = False
-        if not is_there:
+        if not is_in_place(self.path, self._place):
             raise Damaged("it was removed while it was open")
 
     def _prune(self, new: int) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from milvaion_trio.broker.embedded.stored import StoredMessage, message_of, row_of
+from milvaion_trio.disk.sqlite_file import error_code, head_of, is_in_place, place_of, transaction
 from milvaion_trio.model.errors import StoreUnavailable
 from milvaion_trio.ports import Binding, Exchange, Queue, Topology
 
@@ -100,14 +101,14 @@ class Store:
     durability: str
     """SQLite's `synchronous`: `NORMAL` survives the death of the process, `FULL` a power failure too."""
     _db: sqlite3.Connection = field(init=False)
-    _inode: int = field(default=0, init=False)
+    _place: tuple[int, int] | None = field(default=None, init=False)
 
     def open(self) -> Contents:
         """Open or make it, alone, and return what is in it; raises `StoreUnavailable` that says what to do."""
         with self.explained():
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._inode = os.stat(self.path).st_ino
+            self._place = place_of(self.path)
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
             try:
                 self._prepare()
@@ -146,7 +147,7 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            advice = _ADVICE.get(getattr(error, "sqlite_errorcode", -1) & 0xFF)
+            advice = _ADVICE.get(error_code(error))
             raise self._unavailable(f"{advice} ({error})" if advice else str(error)) from error
         except OSError as error:
             raise self._unavailable(f"{error.strerror}. Look at the path and at the rights of its folder") from error
@@ -161,14 +162,12 @@ class Store:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")  # as long as it is open, however the process ends
         db.execute("BEGIN EXCLUSIVE")
         db.execute("COMMIT")
-        [(application,)] = db.execute("PRAGMA application_id")
-        [(version,)] = db.execute("PRAGMA user_version")
-        [(tables,)] = db.execute("SELECT count(*) FROM sqlite_master")
-        if tables and application != APPLICATION_ID:
+        head = head_of(db)
+        if head.is_foreign(APPLICATION_ID):
             raise self._unavailable("it is a database of another program. Give this one another folder")
-        if version > SCHEMA_VERSION:
+        if head.version > SCHEMA_VERSION:
             raise self._unavailable(
-                f"it was written by a newer milvaion-trio (its tables have version {version}, this one knows "
+                f"it was written by a newer milvaion-trio (its tables have version {head.version}, this one knows "
                 f"{SCHEMA_VERSION}). Use the newer one, or another folder"
             )
         [(damage,), *_] = db.execute("PRAGMA quick_check(1)").fetchall()
@@ -177,7 +176,7 @@ class Store:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {self.durability}")
         db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
-        if not tables:
+        if head.is_empty:
             with self._transaction():
                 for statement in _TABLES:
                     db.execute(statement)
@@ -187,23 +186,11 @@ class Store:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         self._check_place()
-        db = self._db
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield db
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
+        with transaction(self._db):
+            yield self._db
 
     def _check_place(self) -> None:
-        """SQLite goes on with a file that was removed, for nobody to find."""
-        try:
-            is_there = os.stat(self.path).st_ino == self._inode
-        except (FileNotFoundError, NotADirectoryError):
-            is_there = False
-        if not is_there:
+        if not is_in_place(self.path, self._place):
             raise self._unavailable("the file was removed while it was open. Start this program again")
 
     def _contents(self) -> Contents:

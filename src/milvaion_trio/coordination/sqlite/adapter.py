@@ -19,6 +19,7 @@ from attrs import define, field
 from milvaion_trio.coordination.sqlite.database import BUSY_TIMEOUT, MEMORY, UnusableFile
 from milvaion_trio.coordination.sqlite.store import Store
 from milvaion_trio.coordination.turn import Turn
+from milvaion_trio.disk.sqlite_file import error_code
 from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.schedule import Entry, Millis, Progress, RunEnd, Schedule
@@ -174,6 +175,6 @@ class SqliteCoordination:
             return work()
         except (OSError, sqlite3.Error, UnusableFile) as error:
             why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
-            if isinstance(error, UnusableFile) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            if isinstance(error, UnusableFile) or error_code(error) in _DAMAGED:
                 why += ". Move it away, and a new one is made, without schedules that only it has"
             raise LinkLost(f"{self.name}, which keeps the schedules, cannot be used: {why}") from error

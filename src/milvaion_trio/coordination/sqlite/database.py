@@ -13,6 +13,8 @@ from typing import Final
 
 from attrs import define, field
 
+from milvaion_trio.disk.sqlite_file import error_code, head_of, is_in_place, place_of, transaction
+
 __all__ = ["BUSY_TIMEOUT", "MEMORY", "Database", "UnusableFile"]
 
 MEMORY: Final = ":memory:"
@@ -75,7 +77,7 @@ class Database:
     place: str
     clock: Callable[[], float]
     _db: sqlite3.Connection | None = field(default=None, init=False)
-    _inode: int = field(default=0, init=False)
+    _place: tuple[int, int] | None = field(default=None, init=False)
 
     def close(self) -> None:
         """Close a file; memory stays as long as this object."""
@@ -91,18 +93,18 @@ class Database:
     def transaction(self, kind: str = "IMMEDIATE") -> Iterator[tuple[sqlite3.Connection, float]]:
         """One that begins with the lock for writing unless it is `DEFERRED`, and the time inside it."""
         db = self._opened()
-        with _transaction(db, kind):
+        with transaction(db, kind):
             yield db, self.clock()  # read under the lock: for two processes it runs as their transactions do
 
     def _opened(self) -> sqlite3.Connection:
         if self._db is not None and not self._is_in_place():
-            self.close()  # SQLite goes on with a file that was removed, for nobody else to find
+            self.close()
         if self._db is None:
             if self.place != MEMORY:
                 path = Path(self.place)
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-                self._inode = path.stat().st_ino
+                self._place = place_of(path)
             db = sqlite3.connect(self.place, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT)
             try:
                 _prepare(db)
@@ -113,33 +115,16 @@ class Database:
         return self._db
 
     def _is_in_place(self) -> bool:
-        if self.place == MEMORY:
-            return True
-        try:
-            return os.stat(self.place).st_ino == self._inode
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-
-
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection, kind: str) -> Iterator[None]:
-    db.execute(f"BEGIN {kind}")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
+        return self.place == MEMORY or is_in_place(self.place, self._place)
 
 
 def _prepare(db: sqlite3.Connection) -> None:
-    with _transaction(db, "DEFERRED"):
+    with transaction(db, "DEFERRED"):
         _is_made(db)  # before anything is changed
     _write_ahead(db)
     # A process that dies loses nothing. Where the power fails, the last second may be lost; tokens grow all the same.
     db.execute("PRAGMA synchronous = NORMAL")
-    with _transaction(db, "IMMEDIATE"):
+    with transaction(db):
         if not _is_made(db):  # others may have been faster
             for statement in _TABLES:
                 db.execute(statement)
@@ -149,14 +134,12 @@ def _prepare(db: sqlite3.Connection) -> None:
 
 def _is_made(db: sqlite3.Connection) -> bool:
     """Whether the tables are there; raises `UnusableFile` where others are."""
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables and application != APPLICATION_ID:
+    head = head_of(db)
+    if head.is_foreign(APPLICATION_ID):
         raise UnusableFile("it is somebody else's database")
-    if version > SCHEMA_VERSION:
-        raise UnusableFile(f"it was written by a newer version (schema {version}, known is {SCHEMA_VERSION})")
-    return bool(tables)
+    if head.version > SCHEMA_VERSION:
+        raise UnusableFile(f"it was written by a newer version (schema {head.version}, known is {SCHEMA_VERSION})")
+    return not head.is_empty
 
 
 def _write_ahead(db: sqlite3.Connection) -> None:
@@ -167,6 +150,6 @@ def _write_ahead(db: sqlite3.Connection) -> None:
             db.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if error_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
         time.sleep(0.005)

@@ -13,6 +13,7 @@ from typing import Final
 
 from attrs import define, field
 
+from milvaion_trio.disk.sqlite_file import error_code, head_of, is_in_place, place_of, transaction
 from milvaion_trio.model.errors import StoreUnavailable
 
 __all__ = ["HistoryFile"]
@@ -72,8 +73,8 @@ class HistoryFile:
 
     path: Path
     _connection: sqlite3.Connection | None = field(default=None, init=False)
-    _identity: tuple[int, int] = field(default=(0, 0), init=False)
-    """Device and inode of what is open."""
+    _place: tuple[int, int] | None = field(default=None, init=False)
+    """Of what is open."""
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     def open(self) -> None:
@@ -89,31 +90,25 @@ class HistoryFile:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """To see one state of the file."""
-        with self._transaction("BEGIN") as connection:
+        with self._transaction("DEFERRED") as connection:
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """To write all of it or nothing, durable when it is left."""
-        with self._transaction("BEGIN IMMEDIATE") as connection:
+        with self._transaction("IMMEDIATE") as connection:
             yield connection
 
     @contextlib.contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, kind: str) -> Iterator[sqlite3.Connection]:
         with self._lock, self._errors():
             # What is written to a file that was deleted is gone with the process, however durable it is until then.
-            if self._connection is None or _identity(self.path) != self._identity:
+            if self._connection is None or not is_in_place(self.path, self._place):
                 self._close()
                 self._open()
             assert self._connection is not None
-            connection = self._connection
-            connection.execute(begin)
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:  # after some errors SQLite has rolled back by itself
-                    connection.execute("ROLLBACK")
+            with transaction(self._connection, kind):
+                yield self._connection
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +122,7 @@ class HistoryFile:
         except BaseException:
             connection.close()
             raise
-        self._connection, self._identity = connection, _identity(self.path)
+        self._connection, self._place = connection, place_of(self.path)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         self._check(connection)
@@ -135,37 +130,27 @@ class HistoryFile:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = {CACHE}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
-        if self._version(connection) == VERSION:
+        if head_of(connection).version == VERSION:
             return
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if self._version(connection) != VERSION:  # another process may have been quicker
+        with transaction(connection):
+            if head_of(connection).version != VERSION:  # another process may have been quicker
                 for statement in TABLES.strip().removesuffix(";").split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        [(tables,)] = connection.execute("SELECT count(*) FROM sqlite_master")
-        [(application,)] = connection.execute("PRAGMA application_id")
-        if tables and application != APPLICATION:
+        head = head_of(connection)
+        if head.is_foreign(APPLICATION):
             raise StoreUnavailable(
                 f"The history {self.path} is a database of another program. Name another file (Worker:Monitor:Store)."
             )
-        version = self._version(connection)
-        if version > VERSION:
+        if head.version > VERSION:
             raise StoreUnavailable(
-                f"The history {self.path} was written by a newer milvaion-trio: its tables have version {version}, "
-                f"this one knows {VERSION}. Use the newer one, or name another file (Worker:Monitor:Store)."
+                f"The history {self.path} was written by a newer milvaion-trio: its tables have version "
+                f"{head.version}, this one knows {VERSION}. Use the newer one, or name another file "
+                "(Worker:Monitor:Store)."
             )
-
-    def _version(self, connection: sqlite3.Connection) -> int:
-        [(version,)] = connection.execute("PRAGMA user_version")
-        return int(version)
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -177,7 +162,7 @@ class HistoryFile:
         try:
             yield
         except sqlite3.Error as error:
-            advice = _ADVICE.get(getattr(error, "sqlite_errorcode", -1) & 0xFF)
+            advice = _ADVICE.get(error_code(error))
             raise StoreUnavailable(
                 f"The history {self.path} is not to be had: {f'{advice} ({error})' if advice else error}."
             ) from error
@@ -186,11 +171,3 @@ class HistoryFile:
                 f"The history {self.path} is not to be had: {error.strerror or error}. Look at the path "
                 "(Worker:Monitor:Store) and at the rights of its folder."
             ) from error
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return (-1, -1)
-    return (found.st_dev, found.st_ino)

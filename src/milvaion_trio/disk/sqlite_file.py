@@ -1,0 +1,71 @@
+"""What every SQLite file of ours needs, whatever is in it: transactions, its head, its place, the code of an error.
+
+Separate from the stores, each of which says for itself what a strange file or an error means to whoever uses it.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import frozen
+
+__all__ = ["Head", "error_code", "head_of", "is_in_place", "place_of", "transaction"]
+
+
+@frozen
+class Head:
+    """What the file says of itself."""
+
+    is_empty: bool
+    """Whether nobody has made tables in it."""
+    application: int
+    """By which a program tells its files from those of others."""
+    version: int
+    """Of the tables."""
+
+    def is_foreign(self, application: int) -> bool:
+        """Whether another program made its tables."""
+        return not self.is_empty and self.application != application
+
+
+def head_of(db: sqlite3.Connection) -> Head:
+    """The head of an open file."""
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return Head(not tables, application, version)
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    """All that is done inside or, where something is raised, nothing of it."""
+    db.execute(f"BEGIN {kind}")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # after some errors SQLite has rolled back by itself
+            db.execute("ROLLBACK")
+        raise
+
+
+def place_of(path: str | Path) -> tuple[int, int] | None:
+    """Device and inode of what is there now, `None` for nothing."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def is_in_place(path: str | Path, place: tuple[int, int] | None) -> bool:
+    """Whether what was opened there still is: SQLite goes on with a file that was removed, for nobody to find."""
+    return place is not None and place_of(path) == place
+
+
+def error_code(error: BaseException) -> int:
+    """SQLite's primary error code; -1 for an error that has none."""
+    code: int = getattr(error, "sqlite_errorcode", -1)
+    return code & 0xFF if code >= 0 else -1
