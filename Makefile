@@ -5,6 +5,9 @@ BIN := .venv/bin
 # uv is put into .venv like everything else: with it a first `make test` has its packages in 10 s, with pip in 29.
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 export UV_PYTHON_DOWNLOADS := never
+# The tests start hundreds of Pythons: compiling everything anew costs each of them half a second, and each of pytest's
+# processes ten for its assertions.
+unexport PYTHONDONTWRITEBYTECODE
 # All of flake8-async's rules but: 109 (time limits of jobs are data here), 114 and 128 (they misread functions that hand
 # task_status on), 124 (a job may be async and never wait). Test jobs misbehave on purpose, hence more for tests.
 # It takes a third of a second for a file, and one core.
