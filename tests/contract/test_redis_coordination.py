@@ -1,5 +1,6 @@
 """Coordination over Redis, beyond what every keeper promises: loss, silence, another server, secrets, its keys."""
 
+import re
 import secrets
 import subprocess
 import sys
@@ -60,8 +61,11 @@ async def test_a_server_that_is_gone_is_told_and_used_again_after_its_return(pre
         async with one.open():
             assert await one.acquire("a", "me", 10)
             server.kill()
-            assert await lost(one.read) == (
-                f"Redis at 127.0.0.1:{server.port}: Connection refused; see the setting Worker:Redis:ConnectionString"
+            # Refused, unless the system was still closing what the server had open.
+            assert re.fullmatch(
+                f"Redis at 127.0.0.1:{server.port}: Connection (refused|reset by peer); "
+                "see the setting Worker:Redis:ConnectionString",
+                await lost(one.read),
             )
 
             server.start()

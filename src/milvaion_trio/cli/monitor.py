@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import signal
 from typing import Annotated
 
 import trio
@@ -16,7 +15,7 @@ from milvaion_trio.cli.options import ConfigOption, SetOption, overrides
 from milvaion_trio.history.choosing import history_for
 from milvaion_trio.logs import log_event
 from milvaion_trio.monitor import Monitor
-from milvaion_trio.runtime.os_signals import counted
+from milvaion_trio.runtime.os_signals import cancelled_by_signals
 from milvaion_trio.transports import broker_for, coordination_for
 
 __all__ = ["monitor"]
@@ -76,17 +75,9 @@ async def _run(cluster: Cluster, beside_others: bool) -> None:
         startup_timeout=settings.startup_connection_timeout,
         beside_others=beside_others,
     )
-    soon = trio.lowlevel.current_trio_token().run_sync_soon
-    with trio.CancelScope() as scope:
-
-        def leave() -> None:
-            soon(scope.cancel)
-
-        with counted((signal.SIGINT, signal.SIGTERM), leave, leave):
-            async with contextlib.AsyncExitStack() as stack:
-                if coordination is not None:
-                    await stack.enter_async_context(coordination.open())
-                async with trio.open_nursery() as nursery:
-                    await nursery.start(watching.run)
-                    _log.info("monitor ready: what is reported at %s is kept in %s", cluster.name, watching.store.name)
+    with cancelled_by_signals():
+        async with contextlib.nullcontext() if coordination is None else coordination.open():
+            async with trio.open_nursery() as nursery:
+                await nursery.start(watching.run)
+                _log.info("monitor ready: what is reported at %s is kept in %s", cluster.name, watching.store.name)
     _log.info("monitor stopped")

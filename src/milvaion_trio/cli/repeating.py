@@ -1,6 +1,5 @@
 """Dispatching once more what the history knows: the same job with the same data, as a new occurrence."""
 
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -20,16 +19,15 @@ from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.sockets import socket_place
 from milvaion_trio.client import Client
 from milvaion_trio.configuration import Override
-from milvaion_trio.model import headers, topology
+from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import BrokerUnreachable, LinkLost
 from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.history import FailedOccurrence, OccurrenceRecord
 from milvaion_trio.model.ids import JobId, OccurrenceId
-from milvaion_trio.model.instant import Instant
-from milvaion_trio.model.messages import EMPTY_GUID, JobMessage
+from milvaion_trio.model.messages import EMPTY_GUID
 from milvaion_trio.model.settings import WorkerSettings
-from milvaion_trio.runtime.dispatching import Destination, dispatch
+from milvaion_trio.runtime.dispatching import Destination, run_once
 
 __all__ = ["Again", "again_of", "dispatch_again", "whereto"]
 
@@ -49,23 +47,7 @@ class Again:
 
     def publication(self) -> Publication:
         """The message, with a new occurrence id."""
-        ns = time.time_ns()
-        now = Instant.from_unix_ns(ns)
-        job = JobMessage(
-            id=self.job_id,
-            display_name=self.display_name,
-            job_name_in_worker=self.to.job_name,
-            job_data=self.data,
-            execute_at=now,
-            is_active=True,
-            worker_id=self.to.worker_id,
-            routing_pattern=self.to.pattern,
-            version=1,
-            creation_date=now,
-        )
-        occurrence_id = OccurrenceId(str(uuid.uuid4()))
-        # No Milvaion API knows this occurrence, whoever dispatched the first one.
-        return dispatch(self.to, job, occurrence_id, timestamp=ns // 1_000_000_000, more={headers.ORIGIN: "client"})
+        return run_once(self.to, self.data, job_id=self.job_id, display_name=self.display_name)
 
 
 def again_of(row: OccurrenceRecord | None, letter: FailedOccurrence | None = None) -> Again:

@@ -3,7 +3,6 @@
 import logging
 import os
 import secrets
-import signal
 import time
 from contextlib import nullcontext
 from typing import Annotated
@@ -25,7 +24,7 @@ from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.schedule import Millis, Schedule
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.runtime.observers import Observers
-from milvaion_trio.runtime.os_signals import counted
+from milvaion_trio.runtime.os_signals import cancelled_by_signals
 from milvaion_trio.runtime.supervisor import Startup, SupervisedLink
 from milvaion_trio.runtime.timetable import Timetable
 from milvaion_trio.scheduler.participation import taking_part
@@ -97,17 +96,11 @@ def _brought(target: str | None, config: ConfigOption, given: SetOption) -> tupl
 
 async def _run(cluster: Cluster, schedules: tuple[Schedule, ...]) -> None:
     """Run until a signal comes. If cancelled, another one may lead at once."""
-    soon = trio.lowlevel.current_trio_token().run_sync_soon
-    with trio.CancelScope() as scope:
-
-        def leave() -> None:
-            soon(scope.cancel)
-
-        with counted((signal.SIGINT, signal.SIGTERM), leave, leave):
-            try:
-                await _take_part(cluster, schedules)
-            except BaseExceptionGroup as group:
-                raise sole(group) from None
+    with cancelled_by_signals():
+        try:
+            await _take_part(cluster, schedules)
+        except BaseExceptionGroup as group:
+            raise sole(group) from None
     _log.info("scheduler stopped")
 
 

@@ -53,13 +53,13 @@ def start_of(schedule_id: str, job: str | None, run: ours.OpenRun) -> RunStart:
         occurrence_id=occurrence_id,
         external_id=occurrence_id,
         scheduled_for=_date(run.tick),
-        at=_instant(run.dispatched),
+        at=Instant.from_unix_ms(run.dispatched),
     )
 
 
 def end_of(start: RunStart, end: ours.RunEnd) -> RunEnd:
     """How the run ended, by the clock of who saw it."""
-    at = _instant(end.at)
+    at = Instant.from_unix_ms(end.at)
     status = _status(end.status)
     is_cancelled = status is OccurrenceStatus.CANCELLED
     return RunEnd(
@@ -79,7 +79,7 @@ def _words(when: ours.Recurrence) -> str:
         case ours.Every(seconds=seconds):
             return f"every {seconds:g} s"
         case ours.Once(at=at):
-            return f"once, at {_instant(at).text}"
+            return f"once, at {Instant.from_unix_ms(at).text}"
 
 
 def _cron(when: ours.Recurrence) -> str | None:
@@ -100,7 +100,3 @@ def _status(status: OccurrenceStatus | int) -> OccurrenceStatus:
 
 def _date(moment: ours.Millis) -> datetime:
     return datetime.fromtimestamp(moment / 1000, UTC)
-
-
-def _instant(moment: ours.Millis) -> Instant:
-    return Instant.from_unix_ns(moment * 1_000_000)

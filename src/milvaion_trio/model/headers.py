@@ -18,12 +18,14 @@ __all__ = [
     "EARLIER_DEATHS",
     "EARLIER_RUNS",
     "EXCLUSIVE",
+    "FOUND_IN",
     "GUARDED",
     "MAX_RETRIES",
     "OCCURRENCE_ID",
     "OF_PARKED",
     "ORIGIN",
     "PARKED",
+    "PROBLEM",
     "RETRY_COUNT",
     "RETRY_COUNT_LIMIT",
     "SCHEDULE",
@@ -65,6 +67,10 @@ UNIQUE_FOR = "x-mtrio-unique-for"
 """Seconds for which a unique key is claimed at a time (int32), where its client named them."""
 GUARDED = frozenset((EXCLUSIVE, TICK, UNIQUE))
 """A message with one of them is run with what workers share: a lease, a claim, the book of schedules."""
+PROBLEM = "x-mtrio-problem"
+"""In quarantine: why nobody can use the message, for a person."""
+FOUND_IN = "x-mtrio-queue"
+"""In quarantine: the queue it came by."""
 PARKED = "x-mtrio-parked"
 """How many of its snoozes were none of the job's: it was sent away, unrun, as its key was taken (int32)."""
 EARLIER_RUNS = "x-mtrio-runs"

@@ -13,7 +13,8 @@ from attrs import frozen
 
 __all__ = ["MINIMUM", "Instant"]
 
-_SECOND = 10_000_000
+_MILLISECOND = 10_000
+_SECOND = 1000 * _MILLISECOND
 _MINUTE = 60 * _SECOND
 _UNIX_EPOCH = 621_355_968_000_000_000
 _END = 3_155_378_976_000_000_000
@@ -33,7 +34,7 @@ _FORM = re.compile(
 class Instant:
     """A date as it stands on the wire. Two are equal when they are written alike.
 
-    Make one with `parse`, `from_unix_ns` or `from_datetime`.
+    Make one with `parse`, `from_unix_ns`, `from_unix_ms` or `from_datetime`.
     """
 
     ticks: int
@@ -53,6 +54,11 @@ class Instant:
     def from_unix_ns(cls, ns: int) -> Self:
         """A reading of `time.time_ns()`, in UTC; what is finer than 100 ns is cut."""
         return cls(_in_range(ns // 100 + _UNIX_EPOCH))
+
+    @classmethod
+    def from_unix_ms(cls, ms: int) -> Self:
+        """So many milliseconds after 1970, in UTC. Raises `ValueError` outside the years 1 to 9999."""
+        return cls(_in_range(ms * _MILLISECOND + _UNIX_EPOCH))
 
     @classmethod
     def from_datetime(cls, moment: datetime) -> Self:
@@ -83,6 +89,11 @@ class Instant:
         """As .NET's "O" format has it, in headers and Redis: always seven digits."""
         digits = str(self.ticks).zfill(8)
         return f"{_whole(digits[:-7])}.{digits[-7:]}{self.kind}"
+
+    @property
+    def unix_ms(self) -> int:
+        """Whole milliseconds since 1970; a date without suffix counts as UTC."""
+        return (self.utc_ticks - _UNIX_EPOCH) // _MILLISECOND
 
     def to_datetime(self) -> datetime:
         """In whole microseconds; aware, or naive where there is no suffix."""

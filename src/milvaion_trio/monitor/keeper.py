@@ -38,7 +38,6 @@ LONGEST_KEY: Final = 255
 """Bytes of a binding key in AMQP."""
 FORGET_AFTER: Final = 86_400.0
 """Seconds for which a process that is gone is still shown."""
-_EPOCH: Final = Instant.from_unix_ns(0).utc_ticks
 
 _log = logging.getLogger("milvaion_trio.monitor")
 
@@ -245,6 +244,6 @@ def _ends(rows: Collection[OccurrenceRecord], now: Instant) -> Iterator[RunEnd]:
                 schedule_id=row.schedule_id,
                 tick=row.tick,
                 status=row.status,
-                at=((row.end_time or now).utc_ticks - _EPOCH) // 10_000,
+                at=(row.end_time or now).unix_ms,
                 error=(row.exception or "")[:ERROR_SHOWN],
             )

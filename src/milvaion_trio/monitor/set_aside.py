@@ -18,11 +18,7 @@ from milvaion_trio.model.envelope import Publication
 from milvaion_trio.ports import Confirmation, Delivery, Publisher
 from milvaion_trio.runtime.supervisor import SupervisedLink
 
-__all__ = ["PROBLEM", "QUEUE", "SetAside"]
-
-PROBLEM: Final = "x-mtrio-problem"
-QUEUE: Final = "x-mtrio-queue"
-"""The headers that say what is wrong with a message, and where it came from; workers write them, too."""
+__all__ = ["SetAside"]
 
 ROOM: Final = 1000
 """Messages that may wait to be set aside; more are dropped, as a Milvaion API drops all of them."""
@@ -110,7 +106,11 @@ def _copy(delivery: Delivery, why: str) -> Publication:
     """The message with a word of what is wrong with it."""
     message = evolve(
         delivery.message,
-        headers={**headers.passed_on(delivery.message.headers), PROBLEM: why[:1000], QUEUE: delivery.queue},
+        headers={
+            **headers.passed_on(delivery.message.headers),
+            headers.PROBLEM: why[:1000],
+            headers.FOUND_IN: delivery.queue,
+        },
         persistent=True,
         message_id=delivery.message.message_id or str(uuid.uuid4()),
     )

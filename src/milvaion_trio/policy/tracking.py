@@ -194,7 +194,7 @@ def _is_heartbeat(row: OccurrenceRecord, status: StatusUpdate) -> bool:
 def _with_status(row: OccurrenceRecord, told: StatusUpdate | ExternalOccurrence, now: Instant) -> OccurrenceRecord:
     """The row with this status and what came with it; what did not come with it stays."""
     # When it goes on after all, what its supposed end left is not true any more.
-    goes_on = told.status in (_S.QUEUED, _S.RUNNING) and told.status != row.status
+    goes_on = told.status in (_S.QUEUED, _S.RUNNING) and row.status not in (_S.QUEUED, told.status)
     return evolve(
         row,
         status=told.status,
@@ -236,7 +236,7 @@ def _given(moment: Instant) -> Instant | None:
 
 def _unix(seconds: float) -> Instant | None:
     try:
-        return Instant.from_unix_ns(round(seconds * 1000) * 1_000_000)
+        return Instant.from_unix_ms(round(seconds * 1000))
     except (ValueError, OverflowError):  # anybody may have written it
         return None
 

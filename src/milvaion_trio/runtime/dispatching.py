@@ -21,7 +21,7 @@ from milvaion_trio.model.wire import Casing, encode_job
 from milvaion_trio.policy.backoff import LONGEST_DELAY
 from milvaion_trio.ports import Confirmation, Publisher
 
-__all__ = ["Destination", "dispatch", "dispatch_message", "publish_dispatch"]
+__all__ = ["Destination", "dispatch", "dispatch_message", "publish_dispatch", "run_once"]
 
 
 @frozen(kw_only=True)
@@ -77,19 +77,36 @@ def dispatch_message(
     now_ns: int | None = None,
     more: Mapping[str, HeaderValue] | None = None,
 ) -> Publication:
-    """The message that makes the job run once, with a new occurrence id and, if there are `more`, these headers.
+    """As `run_once`, with data that is written here.
 
     Raises `TypeError` or `ValueError` when the data has no JSON form, or the delay is none.
+    """
+    return run_once(to, None if data is None else write(jsonable(data)), delay=delay, now_ns=now_ns, more=more)
+
+
+def run_once(
+    to: Destination,
+    job_data: str | None,
+    *,
+    job_id: JobId | None = None,
+    display_name: str | None = None,
+    delay: float | None = None,
+    now_ns: int | None = None,
+    more: Mapping[str, HeaderValue] | None = None,
+) -> Publication:
+    """The message that makes the job run once, with a new occurrence id and, if there are `more`, these headers.
+
+    No Milvaion API knows this occurrence, and it says so. Raises `ValueError` when the delay is none.
     """
     if delay is not None and not 0 <= delay <= LONGEST_DELAY:  # also NaN
         raise ValueError(f"delay is {delay!r}; it must be a number of seconds from 0 to {LONGEST_DELAY:.0f} (30 days).")
     ns = time.time_ns() if now_ns is None else now_ns
     now = Instant.from_unix_ns(ns)
     job = JobMessage(
-        id=JobId(str(uuid.uuid4())),
-        display_name=to.job_name,
+        id=JobId(str(uuid.uuid4())) if job_id is None else job_id,
+        display_name=to.job_name if display_name is None else display_name,
         job_name_in_worker=to.job_name,
-        job_data=None if data is None else write(jsonable(data)),
+        job_data=job_data,
         execute_at=now.plus(delay or 0.0),
         is_active=True,
         worker_id=to.worker_id,

@@ -16,7 +16,7 @@ import trio
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.runtime.shutdown import Shutdown
 
-__all__ = ["FORCED_EXIT", "counted", "handed_on", "handled", "to_handle"]
+__all__ = ["FORCED_EXIT", "cancelled_by_signals", "counted", "handed_on", "handled", "to_handle"]
 
 FORCED_EXIT = 130
 """Exit code of a program that was told three times: 128 + SIGINT, as shells know it."""
@@ -74,6 +74,19 @@ def counted(numbers: tuple[signal.Signals, ...], drain: Callable[[], None], stop
         for number, handler in before.items():
             # None stands for a handler that was not made in Python, which Python cannot give back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextlib.contextmanager
+def cancelled_by_signals() -> Iterator[None]:
+    """Cancel what is done inside at the first SIGINT or SIGTERM, and leave the process at the third."""
+    soon = trio.lowlevel.current_trio_token().run_sync_soon
+    with trio.CancelScope() as scope:
+
+        def cancel() -> None:
+            soon(scope.cancel)
+
+        with counted(_SIGNALS, cancel, cancel):
+            yield
 
 
 def _in_main_task() -> bool:

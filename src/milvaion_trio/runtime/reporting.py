@@ -159,8 +159,8 @@ class Reporter:
             delivery.message,
             headers={
                 **headers.passed_on(delivery.message.headers),
-                "x-mtrio-problem": problem,
-                "x-mtrio-queue": delivery.queue,
+                headers.PROBLEM: problem,
+                headers.FOUND_IN: delivery.queue,
             },
             persistent=True,
             message_id=self._next_id("quarantine"),

@@ -235,6 +235,6 @@ def _tell(planned: Planned) -> None:
     name = planned.entry.schedule.id
     for left_out in planned.decision.left_out:
         level = logging.DEBUG if left_out.why in (Why.PAUSED, Why.DISABLED) else logging.INFO  # these were told once
-        last = Instant.from_unix_ns(left_out.tick * 1_000_000).text
+        last = Instant.from_unix_ms(left_out.tick).text
         why, count = left_out.why.value, left_out.count
         _log.log(level, "schedule %s: ticks left out because of %s: %d, the last at %s", name, why, count, last)

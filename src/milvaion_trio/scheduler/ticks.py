@@ -31,14 +31,14 @@ def tick_message(entry: Entry, tick: Millis, *, is_local: bool = True) -> Public
         display_name=schedule.id,
         job_name_in_worker=schedule.job,
         job_data=schedule.data,
-        execute_at=_instant(tick),
+        execute_at=Instant.from_unix_ms(tick),
         cron_expression=schedule.when.expression if isinstance(schedule.when, Cron) else None,
         is_active=True,
         concurrent_execution_policy=_QUEUE_POLICY if schedule.overlap is Overlap.QUEUE else 0,
         worker_id=schedule.worker_id,
         routing_pattern=schedule.pattern,
         version=1,
-        creation_date=_instant(entry.created),
+        creation_date=Instant.from_unix_ms(entry.created),
     )
     ours = {headers.DISPATCH_STAMP: str(tick), headers.SCHEDULE: schedule.id, headers.TICK: str(tick)}
     return dispatch(
@@ -49,7 +49,3 @@ def tick_message(entry: Entry, tick: Millis, *, is_local: bool = True) -> Public
         is_recurring=not isinstance(schedule.when, Once),
         more={**ours, headers.ORIGIN: ORIGIN} if is_local else ours,
     )
-
-
-def _instant(millis: Millis) -> Instant:
-    return Instant.from_unix_ns(millis * 1_000_000)
