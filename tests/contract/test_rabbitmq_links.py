@@ -33,6 +33,9 @@ CONFIRMED = Confirmation.CONFIRMED
 SOON = 10.0
 JOBS = "jobs"
 
+# Half a minute of waiting: the driver that is no default waits in the long run of the tests.
+takes_long = pytest.mark.parametrize("driver", ["amqp", pytest.param("aio-pika", marks=pytest.mark.long)])
+
 
 @pytest.fixture
 async def broker(proxy: Proxy, vhost: str, driver: str) -> RabbitMQBroker:
@@ -307,6 +310,7 @@ async def test_consumers_that_stop_together_do_not_meet(broker: RabbitMQBroker) 
                 stop.set()
 
 
+@takes_long
 async def test_a_large_message_that_comes_slowly_is_no_silence(broker: RabbitMQBroker, proxy: Proxy) -> None:
     """Aiormq counts frames, of which it sees none meanwhile; it would come again, and never arrive."""
     async with connect(servers.rabbitmq().port, broker.settings.virtual_host) as client:
@@ -322,6 +326,7 @@ async def test_a_large_message_that_comes_slowly_is_no_silence(broker: RabbitMQB
     assert not delivery.redelivered
 
 
+@takes_long
 async def test_a_silent_link_is_noticed_and_a_busy_one_is_not_taken_for_silent(
     broker: RabbitMQBroker, proxy: Proxy
 ) -> None:
@@ -363,6 +368,7 @@ def hold_both(passage: Passage) -> None:
     passage.down.hold()
 
 
+@takes_long
 async def test_leaving_takes_bounded_time_where_nothing_answers(broker: RabbitMQBroker, proxy: Proxy) -> None:
     """3 s for the consumer, which then gives the link up for all who wait, and 3 for the connection."""
     began = trio.current_time()
@@ -463,6 +469,7 @@ async def live(broker: RabbitMQBroker) -> None:
             delivery.ack()
 
 
+@takes_long
 async def test_twenty_lives_leave_nothing(
     broker: RabbitMQBroker, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -477,6 +484,7 @@ async def test_twenty_lives_leave_nothing(
     assert caplog.text == ""
 
 
+@takes_long
 async def test_lives_that_are_cancelled_anywhere_leave_nothing(
     broker: RabbitMQBroker, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:

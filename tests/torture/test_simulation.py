@@ -13,8 +13,8 @@ from torture.simulation.seeds import play, play_all
 
 import torture
 
-SEEDS = 100
-SHARE = 50
+SEEDS = 60
+SHARE = 30
 """Of them in one test, so that several processes share the work."""
 
 TALKATIVE = (2, 3, 5, 8, 9, 11)

@@ -58,6 +58,7 @@ SCENARIO: Final = Scenario(
     title="a black hole for bytes up, down or both",
     full=Size(jobs=1000, faults=10, patience=60, limit=700),
     short=Size(jobs=20, faults=1, patience=20),
+    slow_short=True,
     play=play,
     sabotages={"no-heartbeat": frozenset({"noticed"})},
     slow_bites=frozenset({"no-heartbeat"}),
