@@ -351,6 +351,23 @@ async def test_a_running_one_is_retried_by_force(config: Path, store: HistorySto
     assert ended["repeats"] == RUNNING.id
 
 
+async def test_who_retries_what_failed_for_good_replays_its_dead_letter(
+    config: Path, store: HistoryStore, client: Client
+) -> None:
+    """So `dlq replay --all` does not run it a third time; and a second `retry` has to be meant."""
+    first = await told(config, "retry", FAILED.id)
+    letter = store.failure(FAILED.id)
+    again = await told(config, "retry", FAILED.id)
+    everything = await facts(config, "dlq", "replay", "--all")
+    forced = await told(config, "retry", FAILED.id, "--force")
+
+    assert letter is not None
+    assert letter.replayed_as == first.out.strip()
+    assert (again.code, f"was replayed as {letter.replayed_as} already" in again.err) == (1, True)
+    assert everything == {"replayed": []}
+    assert forced.code == 0
+
+
 async def test_a_dead_letter_is_replayed_once(config: Path, store: HistoryStore, client: Client) -> None:
     """And says as which occurrence."""
     first = await told(config, "dlq", "replay", FAILED.id)

@@ -1,6 +1,7 @@
 """`list` shows the jobs as the worker will understand them, to people and to programs."""
 
 import json
+from pathlib import Path
 
 from tests.support.commands import run_command
 
@@ -35,9 +36,29 @@ def test_as_json_every_fact_has_its_type() -> None:
         "max_retries": 2,
         "base_retry_delay": 0.05,
         "data": "ReportRequest",
+        "schedules": [],
     }
     assert jobs[1]["data"] is None
     assert jobs[2]["timeout"] is None
+
+
+def test_schedules_of_code_and_settings_are_shown(tmp_path: Path) -> None:
+    """In `check` too; without any, neither says a word of them."""
+    (tmp_path / "milvaion.toml").write_text('[schedules.nightly]\njob = "CleanupJob"\ncron = "0 30 2 * * *"\n')
+    config = ("--config", tmp_path / "milvaion.toml")
+
+    tables = run_command("list", "sample_worker:worker", *config)
+    jobs = json.loads(run_command("list", "sample_worker:worker", "--json", *config).out)
+    checked = run_command("check", "sample_worker:worker", *config)
+
+    assert ["nightly", "CleanupJob", "0", "30", "2", "*", "*", "*", "UTC"] in [line.split() for line in tables.lines]
+    assert [job["schedules"] for job in jobs] == [
+        [],
+        [{"id": "nightly", "cron": "0 30 2 * * *", "timezone": "UTC"}],
+        [],
+    ]
+    assert "schedules nightly: CleanupJob, 0 30 2 * * * UTC" in checked.out
+    assert "Schedule" not in run_command("list", "sample_worker:worker").out
 
 
 def test_the_version_is_the_package_s() -> None:

@@ -13,7 +13,7 @@ from milvaion_trio.cli.history_rows import brief, failure_json, failure_name, mo
 from milvaion_trio.cli.history_store import check_count, occurrence_id_of, opened_history, settings_here
 from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.options import ConfigOption, SetOption, SocketOption, overrides
-from milvaion_trio.cli.repeating import Again, again_of, whereto
+from milvaion_trio.cli.repeating import Again, again_of, refuse_replayed, whereto
 from milvaion_trio.cli.terminal import error_console, output_console, table, write_json, write_line
 from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.history import FailedOccurrence
@@ -139,12 +139,7 @@ def replay_failures(
         letters = _chosen(store, occurrence_ids, everything=everything, job=job)
         if everything and not force:
             letters = [letter for letter in letters if letter.replayed_as is None]
-        replayed = [letter for letter in letters if letter.replayed_as is not None]
-        if replayed and not force:
-            first = replayed[0]
-            raise CommandFailed(
-                f"{first.occurrence_id} was replayed as {first.replayed_as} already. With --force it is once more."
-            )
+        refuse_replayed(letters, force=force)
         rows = store.load([letter.occurrence_id for letter in letters])
         by_id = {letter.occurrence_id: letter for letter in letters}
 

@@ -26,6 +26,7 @@ class Area(enum.Enum):
 
     SETTINGS = "settings"
     JOBS = "jobs"
+    SCHEDULES = "schedules"
     OUTBOX = "outbox"
     BROKER = "broker"
     TOPOLOGY = "topology"

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from milvaion_trio.cli.failures import ExitCode
 from milvaion_trio.cli.options import ConfigOption, SetOption, WorkerArgument, load, overrides
+from milvaion_trio.cli.schedule_rows import when_of, words_of
 from milvaion_trio.cli.terminal import QUIET, output_console, table, write_json
 from milvaion_trio.policy.parameters import DataParameter
 from milvaion_trio.runtime.registry import RegisteredJob
@@ -23,9 +24,10 @@ def list_jobs(
     settings: SetOption = None,
     json: Annotated[bool, Parameter(negative="", help="One JSON array, with numbers as numbers.")] = False,
 ) -> int:
-    """List the jobs of a worker: how they run, which queue they take, what data they want.
+    """List the jobs of a worker: how they run, which queue they take, what data they want, when they run by themselves.
 
-    Everything is looked up as for serving, so this also finds the mistakes that would stop the start.
+    Schedules are those of the code and the settings; what else a cluster keeps, schedule list shows. Everything is
+    looked up as for serving, so this also finds the mistakes that would stop the start.
 
         milvaion-trio list app.jobs:worker
         milvaion-trio list app.jobs:worker --json
@@ -33,13 +35,13 @@ def list_jobs(
     worker = load(target, config, overrides(settings))
     worker.prepare()
     if json:
-        write_json([_facts(job) for job in worker.registry.jobs])
+        write_json([_facts(job, worker) for job in worker.registry.jobs])
     else:
         _print_tables(worker)
     return ExitCode.DONE
 
 
-def _facts(job: RegisteredJob) -> dict[str, object]:
+def _facts(job: RegisteredJob, worker: Worker) -> dict[str, object]:
     effective = job.effective
     return {
         "name": job.name,
@@ -51,11 +53,14 @@ def _facts(job: RegisteredJob) -> dict[str, object]:
         "max_retries": effective.retry.max_retries,
         "base_retry_delay": effective.retry.base_delay,
         "data": _data_type(job.parameters.data),
+        "schedules": [
+            {"id": schedule.id, **when_of(schedule.when)} for schedule in worker.schedules if schedule.job == job.name
+        ],
     }
 
 
 def _print_tables(worker: Worker) -> None:
-    """How the jobs run, and where their messages come from: side by side this fits no terminal."""
+    """How the jobs run, where their messages come from, and when: side by side this fits no terminal."""
     jobs = worker.registry.jobs
     console = output_console()
     if not jobs:
@@ -77,6 +82,13 @@ def _print_tables(worker: Worker) -> None:
     console.print(policies)
     console.print()
     console.print(queues)
+    if not worker.schedules:
+        return
+    schedules = table("Schedule", "Job", "When")
+    for schedule in worker.schedules:
+        schedules.add_row(schedule.id, schedule.job, words_of(when_of(schedule.when)))
+    console.print()
+    console.print(schedules)
 
 
 def _data_type(data: DataParameter | None) -> str | None:

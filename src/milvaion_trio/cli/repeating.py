@@ -29,7 +29,7 @@ from milvaion_trio.model.messages import EMPTY_GUID
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.runtime.dispatching import Destination, run_once
 
-__all__ = ["Again", "again_of", "dispatch_again", "whereto"]
+__all__ = ["Again", "again_of", "dispatch_again", "refuse_replayed", "whereto"]
 
 Done: TypeAlias = Callable[["Again", OccurrenceId], None]
 """Told of each that was dispatched, with the id of the new occurrence."""
@@ -78,6 +78,15 @@ def again_of(row: OccurrenceRecord | None, letter: FailedOccurrence | None = Non
         display_name=display_name or name,
         data=(row.job_data if row is not None else None) or (letter.job_data if letter is not None else None),
     )
+
+
+def refuse_replayed(letters: Iterable[FailedOccurrence], *, force: bool) -> None:
+    """Raise `CommandFailed` for the first of these dead letters that was replayed already, unless told to go on."""
+    for letter in letters:
+        if letter.replayed_as is not None and not force:
+            raise CommandFailed(
+                f"{letter.occurrence_id} was replayed as {letter.replayed_as} already. With --force it is once more."
+            )
 
 
 @frozen

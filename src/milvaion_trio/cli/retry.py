@@ -2,16 +2,18 @@
 
 from typing import Annotated
 
+from attrs import evolve
 from cyclopts import Parameter
 
 from milvaion_trio.cli.failures import CommandFailed, ExitCode
 from milvaion_trio.cli.history_rows import shown_status
 from milvaion_trio.cli.history_store import occurrence_in, opened_history
 from milvaion_trio.cli.options import ConfigOption, SetOption, SocketOption, overrides
-from milvaion_trio.cli.repeating import Again, again_of, whereto
+from milvaion_trio.cli.repeating import Again, again_of, refuse_replayed, whereto
 from milvaion_trio.cli.terminal import write_json, write_line
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.occurrence import OccurrenceStatus
+from milvaion_trio.ports.history import Rows
 
 __all__ = ["retry"]
 
@@ -20,7 +22,7 @@ def retry(
     occurrence_id: Annotated[str, Parameter(help="What history and enqueue print.")],
     /,
     *,
-    force: Annotated[bool, Parameter(negative="", help="Also one that waits or runs, as far as is known.")] = False,
+    force: Annotated[bool, Parameter(negative="", help="Also one that waits, runs, or was replayed already.")] = False,
     config: ConfigOption = None,
     settings: SetOption = None,
     socket: SocketOption = None,
@@ -28,8 +30,9 @@ def retry(
 ) -> int:
     """Dispatch the job of an occurrence once more, with the same data, and print the id of the new occurrence.
 
-    The old one stays as it is. It has to be in the history that a monitor keeps, with its dispatch. Where that is the
-    history of a dev worker, which has to run, the job goes to that one.
+    The old one stays as it is; its dead letter, where there is one, names the new one. It has to be in the history
+    that a monitor keeps, with its dispatch. Where that is the history of a dev worker, which has to run, the job goes
+    to that one.
 
         milvaion-trio retry 0f8fad5b-d9cb-469f-a165-70867728950e
     """
@@ -37,16 +40,21 @@ def retry(
     with opened_history(place.settings) as store:
         row = occurrence_in(store, occurrence_id)
         letter = store.failure(row.id)
-    if row.status in (OccurrenceStatus.QUEUED, OccurrenceStatus.RUNNING) and not force:
-        raise CommandFailed(
-            f"{row.id} is {shown_status(row.status)}: it would run twice. With --force it is dispatched all the same."
-        )
-    made: list[OccurrenceId] = []
+        if row.status in (OccurrenceStatus.QUEUED, OccurrenceStatus.RUNNING) and not force:
+            raise CommandFailed(
+                f"{row.id} is {shown_status(row.status)}: it would run twice. With --force it is dispatched all the "
+                "same."
+            )
+        if letter is not None:
+            refuse_replayed([letter], force=force)
+        made: list[OccurrenceId] = []
 
-    def done(_: Again, new: OccurrenceId) -> None:
-        made.append(new)
+        def done(_: Again, new: OccurrenceId) -> None:
+            made.append(new)
+            if letter is not None:
+                store.save(Rows(failures=[evolve(letter, replayed_as=new)]))
 
-    place.repeat([again_of(row, letter)], done)
+        place.repeat([again_of(row, letter)], done)
     if json:
         write_json({"occurrence_id": made[0], "repeats": row.id})
     else:

@@ -19,7 +19,7 @@ from milvaion_trio.model.occurrence import OccurrenceStatus, status_name
 from milvaion_trio.model.schedule import Cron, Entry, Every, Millis, Once, Recurrence
 from milvaion_trio.policy.scheduling import is_disabled, is_over, next_ticks
 
-__all__ = ["Facts", "facts_of", "moment_text", "schedules_table", "words_of"]
+__all__ = ["Facts", "facts_of", "moment_text", "schedules_table", "when_of", "words_of"]
 
 Facts = Mapping[str, Any]
 """Of one schedule; as `facts_of` makes it, maybe in another process."""
@@ -48,7 +48,7 @@ def facts_of(entry: Entry, now: Millis, count: int) -> Facts:
         "id": schedule.id,
         "job": schedule.job,
         "worker_id": schedule.worker_id,
-        **_when(schedule.when, zone),
+        **when_of(schedule.when, zone),
         "data": None if schedule.data is None else json.loads(schedule.data),
         "overlap": schedule.overlap.value,
         "misfire": schedule.misfire.value,
@@ -109,7 +109,8 @@ def schedules_table(schedules: Sequence[Facts]) -> Table:
     return rows
 
 
-def _when(when: Recurrence, zone: tzinfo) -> Facts:
+def when_of(when: Recurrence, zone: tzinfo = UTC) -> Facts:
+    """The facts that `words_of` is about."""
     match when:
         case Cron(expression=expression, timezone=timezone):
             return {"cron": expression, "timezone": timezone}

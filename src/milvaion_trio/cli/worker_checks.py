@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from milvaion_trio.cli.findings import Area, Finding, Verdict
+from milvaion_trio.cli.schedule_rows import when_of, words_of
 from milvaion_trio.configuration import LOOKED_FOR
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.signals.redis import RedisSignals
@@ -41,4 +42,6 @@ def look_at_jobs(worker: Worker) -> Iterator[Finding]:
         yield Finding(Area.JOBS, Verdict.WARNING, "there are none: decorate a function with @worker.job()")
     for job in worker.registry.jobs:
         yield Finding(Area.JOBS, Verdict.OK, f"{job.name}, from {job.queue}")
+    for schedule in worker.schedules:
+        yield Finding(Area.SCHEDULES, Verdict.OK, f"{schedule.id}: {schedule.job}, {words_of(when_of(schedule.when))}")
     yield from (Finding(Area.JOBS, Verdict.WARNING, warning) for warning in worker.warnings())
