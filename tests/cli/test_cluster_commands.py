@@ -31,7 +31,7 @@ CLEANUP = "scheduled_jobs_queue.report-worker.cleanup.wildcard"
 REPORT = "scheduled_jobs_queue.report-worker.generatereport.wildcard"
 OTHERS = "scheduled_jobs_queue.other-worker.cleanup.wildcard"
 OCCURRENCE = "0f8fad5b-d9cb-469f-a165-70867728950e"
-UNKNOWN = "Milvaion's server does not know this occurrence, so its dashboard will not show it.\n"
+UNKNOWN = "Milvaion's server does not know this occurrence: milvaion-trio monitor shows it, the dashboard does not.\n"
 
 
 @pytest.fixture

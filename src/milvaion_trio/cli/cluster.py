@@ -40,7 +40,9 @@ CONNECT_TIMEOUT = 5.0
 PATIENCE = 10.0
 """Seconds for a confirm: a broker that takes longer has stopped reading publishes, by a memory or disk alarm."""
 
-UNKNOWN_THERE = "Milvaion's server does not know this occurrence, so its dashboard will not show it."
+UNKNOWN_THERE = (
+    "Milvaion's server does not know this occurrence: milvaion-trio monitor shows it, the dashboard does not."
+)
 AS_IT_IS = "It was published as it stands in the file; Milvaion's server shows it only if it knows the occurrence."
 
 

@@ -90,8 +90,8 @@ def enqueue(
     def in_cluster(cluster: Cluster) -> Awaitable[Done]:
         if wait:
             raise UsageError(
-                "--wait shows what a dev worker reports. In a cluster only Milvaion's server is told how a job ends: "
-                "look there, and leave --wait out."
+                "--wait shows what a dev worker reports. In a cluster only Milvaion's server is told how a job ends, "
+                "or milvaion-trio monitor: look there (milvaion-trio occurrences show ID), and leave --wait out."
             )
         return cluster.enqueue(request, worker_id)
 
