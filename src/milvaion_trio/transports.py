@@ -22,6 +22,7 @@ __all__ = [
     "broker_for",
     "coordination_for",
     "lasting_outbox_for",
+    "missing_client",
     "outbox_for",
     "outbox_place",
     "signals_for",
@@ -41,6 +42,13 @@ NO_CLIENT = (
 )
 
 
+def missing_client(settings: WorkerSettings) -> tuple[str, ...]:
+    """What is wrong where this Python has not the driver that is asked for."""
+    if settings.rabbitmq is not None and settings.rabbitmq.driver == "aio-pika" and sys.version_info >= (3, 14):
+        return (NO_CLIENT,)  # not installed there: pyproject.toml
+    return ()
+
+
 def broker_for(settings: WorkerSettings, client_name: str, patience: float | None = None) -> Broker:
     """The broker of these settings; nothing is connected. `client_name` is shown by RabbitMQ's own tools.
 
@@ -49,8 +57,8 @@ def broker_for(settings: WorkerSettings, client_name: str, patience: float | Non
     """
     if settings.rabbitmq is None:
         return EmbeddedBroker()
-    if settings.rabbitmq.driver == "aio-pika" and sys.version_info >= (3, 14):  # not installed there: pyproject.toml
-        raise SettingsError([NO_CLIENT])
+    if problems := missing_client(settings):
+        raise SettingsError(problems)
     from milvaion_trio.broker.rabbitmq import CONNECT_TIMEOUT, RabbitMQBroker
 
     limit = settings.startup_connection_timeout if patience is None else patience

@@ -40,7 +40,7 @@ from milvaion_trio.runtime.idling import until_idle
 from milvaion_trio.runtime.serve import House, serve
 from milvaion_trio.runtime.shutdown import Shutdown
 from milvaion_trio.scheduler.telling import UNHEARD, Telling
-from milvaion_trio.transports import broker_for, coordination_for, signals_for
+from milvaion_trio.transports import broker_for, coordination_for, missing_client, signals_for
 
 __all__ = ["Worker"]
 
@@ -128,7 +128,8 @@ class Worker(Roster):
         """
         overrides = tuple(overrides)
         if config is not None or overrides:
-            refuse_if_made({"broker": self._broker, "signals": self._signals}, self._given)
+            made = {"broker": self._broker, "signals": self._signals, "coordination": self._coordination}
+            refuse_if_made(made, self._given)
         self._told.configure(config, overrides)
 
     @property
@@ -233,6 +234,7 @@ class Worker(Roster):
         resolved = self._told.resolved
         problems = [
             *contradictions(resolved, settings, self._given),
+            *(missing_client(settings) if self._broker is None else ()),
             *unkept(settings, {**self.timetable.declared, **settings.schedules}, is_kept=self.coordination is not None),
             *unheard(settings, is_embedded=self._is_embedded),
             *self.look_up(settings, resolved.jobs, resolved.schedules),

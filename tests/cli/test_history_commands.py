@@ -23,6 +23,7 @@ from milvaion_trio.cli.findings import Verdict
 from milvaion_trio.cli.history import since_of
 from milvaion_trio.history.sqlite import SQLiteHistory
 from milvaion_trio.model import topology
+from milvaion_trio.model.errors import StoreUnavailable
 from milvaion_trio.model.history import (
     FailedOccurrence,
     FailureType,
@@ -366,6 +367,34 @@ async def test_who_retries_what_failed_for_good_replays_its_dead_letter(
     assert (again.code, f"was replayed as {letter.replayed_as} already" in again.err) == (1, True)
     assert everything == {"replayed": []}
     assert forced.code == 0
+
+
+@pytest.mark.parametrize("command", [("retry",), ("dlq", "replay")])
+async def test_a_replay_that_cannot_be_noted_is_told_with_its_id(
+    command: tuple[str, ...], config: Path, store: HistoryStore, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was dispatched all the same: who does not know that dispatches it twice."""
+
+    def fails(*_: object) -> None:
+        raise StoreUnavailable("The history is locked.")
+
+    monkeypatch.setattr(SQLiteHistory, "save", fails)
+
+    ended = await told(config, *command, FAILED.id)
+    message = await (await client.consume(WORK_QUEUE)).receive()
+
+    new = str(message.headers["OccurrenceId"][1])
+    assert ended.code == 1
+    assert ended.out.split()[-1] == new
+    assert f"{FAILED.id} was dispatched once more, as {new}, and its dead letter does not say so" in ended.err
+    assert "locked" in ended.err
+
+
+async def test_an_id_that_is_named_twice_is_replayed_once(config: Path, store: HistoryStore, client: Client) -> None:
+    """Also in capitals."""
+    replayed = await facts(config, "dlq", "replay", FAILED.id, FAILED.id.upper())
+
+    assert len(replayed["replayed"]) == 1
 
 
 async def test_a_dead_letter_is_replayed_once(config: Path, store: HistoryStore, client: Client) -> None:

@@ -1,13 +1,23 @@
 """What `schedule list` shows of a schedule that this machine cannot work out: another one may have made it."""
 
-from typing import Any
+import io
+from typing import Any, cast
 
 import pytest
 from attrs import evolve
 from rich.console import Console
+from rich.table import Table
 
 from milvaion_trio.cli.schedule_rows import facts_of, schedules_table
-from milvaion_trio.model.schedule import Cron, Entry, Every, Once, Recurrence, Schedule
+from milvaion_trio.model.occurrence import OccurrenceStatus
+from milvaion_trio.model.schedule import Cron, Entry, Every, Once, OpenRun, Progress, Recurrence, Schedule
+
+
+def text_of(table: Table) -> str:
+    console = Console(file=io.StringIO(), width=300)
+    console.print(table)
+    return cast("io.StringIO", console.file).getvalue()
+
 
 NOW = 1_893_456_000_000
 FOR_EVER = 253_402_300_799_000
@@ -41,3 +51,27 @@ def test_an_end_in_the_last_hours_that_there_are_is_shown() -> None:
     assert facts_of(there, NOW, 1)["end"] == "9999-12-31T23:59:59+00:00"
     assert facts_of(entry(Every(5.0), end=FOR_EVER), NOW, 1)["state"] == "active"
     assert facts_of(entry(Once(FOR_EVER)), NOW, 1)["next"] == ["9999-12-31T23:59:59+00:00"]
+
+
+def test_a_run_that_has_not_ended_is_not_shown_with_the_end_of_an_earlier_one() -> None:
+    there = entry(Every(5.0))
+    ended = Progress(last_tick=NOW, last_status=OccurrenceStatus.COMPLETED)
+    run = OpenRun(tick=NOW, dispatched=NOW)
+
+    shown = [
+        text_of(schedules_table([facts_of(evolve(there, progress=progress), NOW, 1)]))
+        for progress in (ended, evolve(ended, open_runs=(run,)))
+    ]
+
+    assert ["Completed" in each for each in shown] == [True, False]
+    assert "1 not ended" in shown[1]
+
+
+def test_why_one_is_disabled_is_shown_without_a_stack() -> None:
+    why = "Failures in a row: 5. The last one: Type: RuntimeError\nMessage: boom\nStackTrace: File one\n  raise Runti"
+    shown = text_of(
+        schedules_table([facts_of(entry(Every(5.0)), NOW, 1) | {"state": "disabled", "why": why}])  # type: ignore[operator]
+    )
+
+    assert "disabled: Failures in a row: 5. The last one: Type: RuntimeError, Message: boom" in " ".join(shown.split())
+    assert "StackTrace" not in shown

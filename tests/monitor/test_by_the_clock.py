@@ -260,6 +260,24 @@ async def test_the_ends_of_scheduled_runs_are_told(
     assert [(end.schedule_id, end.tick - start, end.status) for end in book.told[2:]] == [("nightly", 3, S.UNKNOWN)]
 
 
+async def test_the_ends_around_a_message_that_cannot_be_kept_are_told(
+    broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock
+) -> None:
+    """A schedule would wait a day for each of them."""
+    book = Book()
+    wires = [scheduled(broker, number) for number in range(1, 10)]
+    poison = wires[4].id
+    store.refuses = lambda rows: (
+        OverflowError("no") if any(row.id == poison and row.end_time for row in rows.occurrences) else None
+    )
+    for wire in wires:
+        wire.told(S.COMPLETED, start=0, end=2)
+    async with watched(broker, store, coordination=as_coordination(book)) as history:
+        await history.settled()
+
+    assert sorted(end.tick - 1_893_456_000_000 for end in book.told) == [1, 2, 3, 4, 6, 7, 8, 9]
+
+
 async def test_an_end_is_told_when_the_dispatch_is_read_after_it(
     broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock
 ) -> None:

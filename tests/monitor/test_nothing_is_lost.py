@@ -320,3 +320,20 @@ async def test_while_nothing_can_be_set_aside_the_rest_is_kept(
 
     assert (row.status, waiting) == (S.COMPLETED, 1)
     assert broker.queue(topology.QUARANTINE_QUEUE).depth == 1
+
+
+async def test_what_comes_while_others_are_being_set_aside_is_set_aside_too(
+    broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock
+) -> None:
+    """Never acknowledged, they would take the places of messages that can be read, until the connection is lost."""
+    async with watched(broker, store) as history:
+        with broker.hold_confirms():
+            publish(broker, topology.STATUS_QUEUE, b"no json")
+            await trio.sleep(5)
+            assert broker.queue(topology.QUARANTINE_QUEUE).depth == 1
+            publish(broker, topology.STATUS_QUEUE, b"no json either")
+            await trio.sleep(5)
+        await history.settled()
+
+        assert broker.queue(topology.STATUS_QUEUE).unacked == 0
+    assert {each.body for each in broker.queue(topology.QUARANTINE_QUEUE).ready} == {b"no json", b"no json either"}

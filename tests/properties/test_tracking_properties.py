@@ -7,7 +7,7 @@ difference, as is that what goes on after all loses the end and the exception th
 from typing import Any
 
 from attrs import define
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.support.amqp import WireMessage
 from tests.support.api_model import ApiModel
@@ -65,6 +65,8 @@ def text_of(date: NetDate | float | None) -> str | None:
     return date.text if isinstance(date, NetDate) else None
 
 
+@example([status(0, **{**bare, "EndTime": "2026-04-02T09:15:00Z"}), status(1, **bare)])
+@example([status(0, **{**bare, "Exception": "no"}), status(1, **bare)])
 @given(st.lists(updates, max_size=12))
 def test_every_status_leaves_what_it_leaves_in_a_milvaion_api(messages: list[WireMessage]) -> None:
     row = OccurrenceRecord(id=OccurrenceId(OCCURRENCE), created_at=Instant.from_unix_ns(round(START) * 10**9))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from milvaion_trio import Worker
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.model.errors import SettingsError
@@ -27,7 +28,11 @@ def test_a_python_without_a_client_for_rabbitmq_is_named_as_the_cause(monkeypatc
     with pytest.raises(SettingsError) as refused:
         broker_for(WorkerSettings(rabbitmq=RabbitMQSettings(driver="aio-pika")), "tests")
 
+    with pytest.raises(SettingsError) as prepared:  # without a broker, so `list` and `run` find it too
+        Worker(settings=WorkerSettings(rabbitmq=RabbitMQSettings(driver="aio-pika"))).prepare()
+
     assert refused.value.problems == (NO_CLIENT,)
+    assert NO_CLIENT in prepared.value.problems
     assert isinstance(broker_for(WorkerSettings(rabbitmq=RabbitMQSettings()), "tests"), RabbitMQBroker)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from milvaion_trio import Worker
+from milvaion_trio import SettingsError, Worker
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,20 @@ def test_a_file_holds_although_settings_were_read_before(config: Path) -> None:
 
     assert worker.settings.worker_id == "filed-worker"
     assert worker.instance_id.startswith("filed-worker-")
+
+
+def test_settings_by_which_anything_was_made_cannot_be_changed(config: Path, tmp_path: Path) -> None:
+    """Else leases and schedules would stay in the Redis of before, and signals go to the new one."""
+    servers = tmp_path / "servers.json"
+    servers.write_text('{"Worker": {"RabbitMQ": {"Host": "one"}, "Redis": {"ConnectionString": "one:6379"}}}')
+    worker = Worker(config=servers)
+    worker.prepare()
+
+    with pytest.raises(SettingsError):
+        worker.configure(config)
+
+    assert worker.coordination is not None
+    assert "one:6379" in worker.coordination.name
 
 
 def test_what_has_no_effect_is_logged_once_when_settings_are_read(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Final
 
-from attrs import evolve
 from cyclopts import Parameter
 
 from milvaion_trio.cli.cluster import CONNECT_TIMEOUT
@@ -13,14 +12,14 @@ from milvaion_trio.cli.history_rows import brief, failure_json, failure_name, mo
 from milvaion_trio.cli.history_store import check_count, occurrence_id_of, opened_history, settings_here
 from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.options import ConfigOption, SetOption, SocketOption, overrides
-from milvaion_trio.cli.repeating import Again, again_of, refuse_replayed, whereto
+from milvaion_trio.cli.repeating import Again, again_of, note_replay, refuse_replayed, whereto
 from milvaion_trio.cli.terminal import error_console, output_console, table, write_json, write_line
 from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.model.history import FailedOccurrence
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.settings import WorkerSettings
 from milvaion_trio.model.topology import QUARANTINE_QUEUE
-from milvaion_trio.ports.history import HistoryStore, Rows
+from milvaion_trio.ports.history import HistoryStore
 from milvaion_trio.transports import broker_for
 
 __all__ = ["list_failures", "purge_failures", "replay_failures", "show_failure"]
@@ -89,10 +88,12 @@ def show_failure(
 ) -> int:
     """Show all of a dead letter: its error, its data, and the message as it came.
 
-    milvaion-trio dlq show 0f8fad5b-d9cb-469f-a165-70867728950e
+    What became of its occurrence before that, occurrences show tells.
+
+        milvaion-trio dlq show 0f8fad5b-d9cb-469f-a165-70867728950e
     """
     with opened_history(settings_here(config, overrides(settings))) as store:
-        row = _letter(store, occurrence_id)
+        row = _letter(store, occurrence_id_of(occurrence_id))
     if json:
         write_json(failure_json(row))
         return ExitCode.DONE
@@ -141,13 +142,12 @@ def replay_failures(
             letters = [letter for letter in letters if letter.replayed_as is None]
         refuse_replayed(letters, force=force)
         rows = store.load([letter.occurrence_id for letter in letters])
-        by_id = {letter.occurrence_id: letter for letter in letters}
 
         def done(again: Again, new: OccurrenceId) -> None:
-            store.save(Rows(failures=[evolve(by_id[again.of], replayed_as=new)]))
             made.append({"occurrence_id": again.of, "replayed_as": new})
             if not json:
                 write_line(f"{again.of} {new}")
+            note_replay(store, again.of, new)
 
         for letter in letters:
             try:
@@ -171,10 +171,12 @@ def purge_failures(
     config: ConfigOption = None,
     settings: SetOption = None,
 ) -> int:
-    """Delete dead letters from the history. Their occurrences stay, with their logs.
+    """Delete dead letters from the history.
 
-    milvaion-trio dlq purge 0f8fad5b-d9cb-469f-a165-70867728950e --yes
-    milvaion-trio dlq purge --all --yes
+    Their occurrences stay, with their logs. Without --yes nothing is deleted, and how many it would be is said.
+
+        milvaion-trio dlq purge 0f8fad5b-d9cb-469f-a165-70867728950e --yes
+        milvaion-trio dlq purge --all --yes
     """
     with opened_history(settings_here(config, overrides(settings))) as store:
         letters = _chosen(store, occurrence_ids, everything=everything, job=None)
@@ -195,11 +197,10 @@ def _chosen(
         raise UsageError("--job chooses among --all: leave it out where you name occurrences.")
     if everything:
         return store.failures(job_name=job, limit=ALL)
-    return [_letter(store, each) for each in dict.fromkeys(occurrence_ids)]
+    return [_letter(store, each) for each in dict.fromkeys(map(occurrence_id_of, occurrence_ids))]
 
 
-def _letter(store: HistoryStore, text: str) -> FailedOccurrence:
-    occurrence_id = occurrence_id_of(text)
+def _letter(store: HistoryStore, occurrence_id: OccurrenceId) -> FailedOccurrence:
     found = store.failure(occurrence_id)
     if found is None:
         raise CommandFailed(

@@ -130,7 +130,9 @@ def show_occurrence(
 ) -> int:
     """Show all that is known of one occurrence: its data, how its status changed, its result or error, its log.
 
-    milvaion-trio occurrences show 0f8fad5b-d9cb-469f-a165-70867728950e
+    What jobs gave to their log besides the text is in the lines of --json.
+
+        milvaion-trio occurrences show 0f8fad5b-d9cb-469f-a165-70867728950e
     """
     check_count("--lines", lines)
     with opened_history(settings_here(config, overrides(settings))) as store:

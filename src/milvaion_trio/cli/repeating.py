@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from milvaion_trio.cli.cluster import CONNECT_TIMEOUT, PATIENCE, Cluster, the_cluster
 from milvaion_trio.cli.control import Publish
@@ -21,15 +21,16 @@ from milvaion_trio.client import Client
 from milvaion_trio.configuration import Override
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Publication
-from milvaion_trio.model.errors import BrokerUnreachable, LinkLost
+from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, StoreUnavailable
 from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.history import FailedOccurrence, OccurrenceRecord
 from milvaion_trio.model.ids import JobId, OccurrenceId
 from milvaion_trio.model.messages import EMPTY_GUID
 from milvaion_trio.model.settings import WorkerSettings
+from milvaion_trio.ports.history import HistoryStore, Rows
 from milvaion_trio.runtime.dispatching import Destination, run_once
 
-__all__ = ["Again", "again_of", "dispatch_again", "refuse_replayed", "whereto"]
+__all__ = ["Again", "again_of", "dispatch_again", "note_replay", "refuse_replayed", "whereto"]
 
 Done: TypeAlias = Callable[["Again", OccurrenceId], None]
 """Told of each that was dispatched, with the id of the new occurrence."""
@@ -87,6 +88,22 @@ def refuse_replayed(letters: Iterable[FailedOccurrence], *, force: bool) -> None
             raise CommandFailed(
                 f"{letter.occurrence_id} was replayed as {letter.replayed_as} already. With --force it is once more."
             )
+
+
+def note_replay(store: HistoryStore, occurrence_id: OccurrenceId, new: OccurrenceId) -> None:
+    """Note in the dead letter, where it still has one, as which occurrence it was replayed.
+
+    Raises `CommandFailed` that names the new one where this cannot be written, as it was dispatched all the same.
+    """
+    try:
+        letter = store.failure(occurrence_id)  # which a monitor may have renewed meanwhile, or somebody deleted
+        if letter is not None:
+            store.save(Rows(failures=[evolve(letter, replayed_as=new)]))
+    except StoreUnavailable as error:
+        raise CommandFailed(
+            f"{occurrence_id} was dispatched once more, as {new}, and its dead letter does not say so: {error} Repeat "
+            "this command, and it is dispatched again."
+        ) from error
 
 
 @frozen

@@ -2,18 +2,16 @@
 
 from typing import Annotated
 
-from attrs import evolve
 from cyclopts import Parameter
 
 from milvaion_trio.cli.failures import CommandFailed, ExitCode
 from milvaion_trio.cli.history_rows import shown_status
 from milvaion_trio.cli.history_store import occurrence_in, opened_history
 from milvaion_trio.cli.options import ConfigOption, SetOption, SocketOption, overrides
-from milvaion_trio.cli.repeating import Again, again_of, refuse_replayed, whereto
+from milvaion_trio.cli.repeating import Again, again_of, note_replay, refuse_replayed, whereto
 from milvaion_trio.cli.terminal import write_json, write_line
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.occurrence import OccurrenceStatus
-from milvaion_trio.ports.history import Rows
 
 __all__ = ["retry"]
 
@@ -47,16 +45,13 @@ def retry(
             )
         if letter is not None:
             refuse_replayed([letter], force=force)
-        made: list[OccurrenceId] = []
 
         def done(_: Again, new: OccurrenceId) -> None:
-            made.append(new)
-            if letter is not None:
-                store.save(Rows(failures=[evolve(letter, replayed_as=new)]))
+            if json:
+                write_json({"occurrence_id": new, "repeats": row.id})
+            else:
+                write_line(new)
+            note_replay(store, row.id, new)
 
         place.repeat([again_of(row, letter)], done)
-    if json:
-        write_json({"occurrence_id": made[0], "repeats": row.id})
-    else:
-        write_line(made[0])
     return ExitCode.DONE

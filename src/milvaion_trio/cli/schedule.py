@@ -257,7 +257,10 @@ def _done(act: str, schedule_id: str, config: Path | None, settings: Sequence[st
 
 def _tell(schedule: Facts) -> None:
     following = next(iter(schedule["next"]), None)
-    following = f"next at {following}" if following else "no time to come; one that passed may run now"
+    if schedule["state"] != "active":
+        following = f"it is {schedule['state']}"
+    else:
+        following = f"next at {following}" if following else "no time to come; one that passed may run now"
     error_console().print(f"{schedule['job']} of {schedule['worker_id']}: {words_of(schedule)}, {following}")
 
 

@@ -96,7 +96,8 @@ def schedules_table(schedules: Sequence[Facts]) -> Table:
     """One row for each."""
     rows = table("Schedule", "When", "Job", "Next", "Last", "Runs", "")
     for facts in schedules:
-        last = " ".join(filter(None, [facts["last"], facts["last_status"]]))
+        ended = f"{facts['open_runs']} not ended" if facts["open_runs"] else facts["last_status"]
+        last = " ".join(filter(None, [facts["last"], ended]))
         rows.add_row(
             str(facts["id"]),
             words_of(facts),
@@ -104,9 +105,15 @@ def schedules_table(schedules: Sequence[Facts]) -> Table:
             next(iter(facts["next"]), ""),
             Text(last, style=BAD if facts["failures"] else ""),
             str(facts["runs"]),
-            Text(f"{facts['state']}{': ' if facts['why'] else ''}{facts['why'] or ''}", style=_STYLES[facts["state"]]),
+            Text(_state(facts), style=_STYLES[facts["state"]]),
         )
     return rows
+
+
+def _state(facts: Facts) -> str:
+    """The state and why, without the stack of the error that it may be about."""
+    why = str(facts["why"] or "").partition("\nStackTrace")[0].replace("\n", ", ")
+    return ": ".join(filter(None, [str(facts["state"]), why]))
 
 
 def when_of(when: Recurrence, zone: tzinfo = UTC) -> Facts:

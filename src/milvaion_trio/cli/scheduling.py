@@ -12,6 +12,7 @@ from milvaion_trio.client import Client
 from milvaion_trio.model import headers
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import LinkLost, SettingsError
+from milvaion_trio.policy.scheduling import is_over
 from milvaion_trio.runtime.dispatching import Destination
 from milvaion_trio.scheduler.desk import ScheduleDesk, planned
 from milvaion_trio.transports import coordination_for
@@ -52,6 +53,8 @@ async def carry_out(
             return Done(text=name, note=f"{name} is paused: its ticks do not run until it is resumed")
         case "resume":
             await desk.resume(name)
+            if is_over(await desk.entry(name)):
+                return Done(text=name, note=f"{name} is not paused, and stays over: no time of it is to come")
             return Done(text=name, note=f"{name} goes on; what was due meanwhile does not run")
         case "remove":
             entry = await desk.entry(name)

@@ -60,7 +60,8 @@ class Ends:
             why = await _told(coordination, end)
             if why:
                 break
-            self._waiting.pop(key, None)
+            if self._waiting.get(key) is end:  # a later one may have come meanwhile
+                del self._waiting[key]
         if why and not self._is_away:
             _log.warning("ends of scheduled runs cannot be told to %s, tried again: %s", coordination.name, why)
         elif not why and self._is_away:

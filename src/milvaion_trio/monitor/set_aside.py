@@ -22,6 +22,8 @@ __all__ = ["SetAside"]
 
 ROOM: Final = 1000
 """Messages that may wait to be set aside; more are dropped, as a Milvaion API drops all of them."""
+PAUSE: Final = 1.0
+"""Seconds until the next try with what the broker refused."""
 TOLD: Final = 10.0
 """Seconds between two log lines: a program that writes nonsense writes much of it."""
 
@@ -68,13 +70,16 @@ class SetAside:
         while self._waiting:
             taken = tuple(self._waiting)
             answers = await self._publishing.use(partial(_publish, taken))
-            del self._waiting[: len(taken)]
+            refused = [each for each, answer in zip(taken, answers, strict=True) if answer is Confirmation.REFUSED]
+            self._waiting[: len(taken)] = refused
             for (delivery, _), answer in zip(taken, answers, strict=True):
                 if answer is Confirmation.CONFIRMED:
                     self.set_aside += 1
                     delivery.ack()
-                else:
+                elif answer is Confirmation.UNROUTABLE:
                     self._drop(delivery)
+            if refused:  # a disk that fails, a queue that is full: it may pass
+                await trio.sleep(PAUSE)
 
     def _drop(self, delivery: Delivery) -> None:
         self.dropped += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from milvaion_trio.disk.sqlite_file import head_of
 from milvaion_trio.model.errors import MilvaionError
 from milvaion_trio.outbox.store import APPLICATION_ID, SCHEMA_VERSION, StoredReport, read_reports
 
@@ -38,11 +39,10 @@ def look_into(path: Path, limit: int) -> Contents | None:
         return None
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)) as db:
-            (application,) = db.execute("PRAGMA application_id").fetchone()
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if application == APPLICATION_ID and version > SCHEMA_VERSION:
+            head = head_of(db)
+            if head.application == APPLICATION_ID and head.version > SCHEMA_VERSION:
                 raise NewerOutbox(f"{path} was written by a newer version of milvaion-trio.")
-            if application != APPLICATION_ID or version != SCHEMA_VERSION:
+            if head.application != APPLICATION_ID or head.version != SCHEMA_VERSION:
                 raise NoOutbox(f"{path} is no outbox of this version of milvaion-trio.")
             (count,) = db.execute("SELECT count(*) FROM report").fetchone()
             return Contents(count, tuple(read_reports(db, 0, limit)))

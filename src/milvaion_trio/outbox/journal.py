@@ -16,6 +16,7 @@ from typing import Final, Protocol, cast
 import trio
 from attrs import define, field
 
+from milvaion_trio.disk.sqlite_file import error_code
 from milvaion_trio.disk.writer import OpenWriter, Work, Writer
 from milvaion_trio.model.alarm import Alarm
 from milvaion_trio.model.headers import AttemptKey
@@ -353,4 +354,4 @@ def _whatever(_: object, error: Exception | None) -> None:
 
 
 def _is_full(error: Exception | None) -> bool:
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return error is not None and error_code(error) == sqlite3.SQLITE_FULL

@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 from attrs import define, field, frozen
 
 from milvaion_trio.disk.envelope_text import envelope_text, publication_of
-from milvaion_trio.disk.sqlite_file import head_of, is_in_place, place_of, transaction
+from milvaion_trio.disk.sqlite_file import error_code, head_of, is_in_place, place_of, transaction
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.tally import Tally
@@ -273,7 +273,7 @@ def _damaged_if_senseless(what: str = "") -> Iterator[None]:
     except (ValueError, ArithmeticError, TypeError, AttributeError) as error:
         raise Damaged(f"{what}{error}") from error
     except sqlite3.OperationalError as error:
-        if hasattr(error, "sqlite_errorcode"):
+        if error_code(error) >= 0:
             raise
         raise Damaged(str(error)) from error  # of Python, which found bytes that are not UTF-8
 

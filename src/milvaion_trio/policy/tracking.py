@@ -193,7 +193,8 @@ def _is_heartbeat(row: OccurrenceRecord, status: StatusUpdate) -> bool:
 
 def _with_status(row: OccurrenceRecord, told: StatusUpdate | ExternalOccurrence, now: Instant) -> OccurrenceRecord:
     """The row with this status and what came with it; what did not come with it stays."""
-    # When it goes on after all, what its supposed end left is not true any more.
+    # When it goes on after all, what its supposed end left is not true any more. What Queued told is kept as any other
+    # word of before: so does a Milvaion API (WIRE.md 4.3).
     goes_on = told.status in (_S.QUEUED, _S.RUNNING) and row.status not in (_S.QUEUED, told.status)
     return evolve(
         row,

@@ -43,8 +43,9 @@ class DurableBroker(EmbeddedBroker):
 
     A message is confirmed, and reaches its queue, when it is in the file; an ack removes it there. When the process was
     killed, what was with consumers is delivered again, marked as redelivered; where consumers had just left, so may be
-    as many messages as they could hold. One process has the folder at a time. While nothing can be written, all that is
-    published is refused.
+    as many messages as they could hold. Not marked is what was handed out while acks of the last moment, which are
+    written in batches, were not in the file yet: what they were for comes again in its place. One process has the
+    folder at a time. While nothing can be written, all that is published is refused.
     """
 
     _folder: Path = field(converter=_absolute)

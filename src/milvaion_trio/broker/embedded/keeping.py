@@ -89,7 +89,12 @@ class Keeping:
         Raises `StoreUnavailable` where the file cannot be had.
         """
         async with self._open_writer() as writer:
-            contents = await _performed(writer, self._store.open)
+            try:
+                contents = await _performed(writer, self._store.open)
+            except trio.Cancelled:
+                # Behind the opening, which goes on; where that fails, there is nothing to close.
+                writer.submit(lambda: self._store.close({}), lambda _, error: None)
+                raise
             self._last_number = contents.last_number
             self._writer = writer
             restore(contents)

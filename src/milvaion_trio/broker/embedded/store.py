@@ -241,7 +241,8 @@ def _leave(db: sqlite3.Connection, handed_out: Mapping[str, int]) -> None:
 def _handed_out(db: sqlite3.Connection, messages: Sequence[StoredMessage]) -> dict[str, int]:
     """Up to where each queue may have handed out: as it was left, and as far as its consumers may have reached since.
 
-    What is with consumers stands at the head of its queue, and is no more than they may hold.
+    What is with consumers stands at the head of its queue, behind acks that were not written yet if there were any, and
+    is no more than they may hold.
     """
     numbers: dict[str, list[int]] = {}
     for message in messages:

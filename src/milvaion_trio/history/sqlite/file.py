@@ -114,6 +114,7 @@ class HistoryFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):  # data, results and logs are nothing for other users
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        place = place_of(self.path)  # before it is opened: what is put there meanwhile is then known for another one
         connection = sqlite3.connect(
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
         )
@@ -122,7 +123,7 @@ class HistoryFile:
         except BaseException:
             connection.close()
             raise
-        self._connection, self._place = connection, place_of(self.path)
+        self._connection, self._place = connection, place
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         self._check(connection)
