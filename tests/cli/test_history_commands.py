@@ -346,6 +346,16 @@ async def test_retry_dispatches_the_same_job_with_the_same_data(
     assert message.headers["x-mtrio-origin"] == ("S", "client")
 
 
+async def test_one_that_waits_is_not_retried_by_chance(config: Path, store: HistoryStore, client: Client) -> None:
+    """It would run twice."""
+    store.save(Rows(occurrences=[evolve(RUNNING, status=S.QUEUED)]))
+
+    refused = await told(config, "retry", RUNNING.id)
+
+    assert (refused.code, refused.out) == (1, "")
+    assert "is Queued: it would run twice" in refused.err
+
+
 async def test_a_running_one_is_retried_by_force(config: Path, store: HistoryStore, client: Client) -> None:
     ended = await facts(config, "retry", RUNNING.id, "--force")
 

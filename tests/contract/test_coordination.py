@@ -437,6 +437,16 @@ async def test_a_run_that_was_taken_for_lost_has_not_ended(one: Coordination, ot
     assert await other.book.has_ended("nightly", 1)
 
 
+async def test_a_true_end_takes_the_place_of_one_that_nobody_has_taken(one: Coordination, other: Coordination) -> None:
+    """Else a failure would not be counted, because somebody took the run for lost a moment before."""
+    token = await lead(one)
+    true = end(1, at=5, status=OccurrenceStatus.FAILED, error="no")
+    await other.book.ended(end(1, status=OccurrenceStatus.UNKNOWN))
+    await other.book.ended(true)
+
+    assert await ends_of(one, token) == (true,)
+
+
 async def test_ends_are_of_a_schedule_and_a_tick(one: Coordination) -> None:
     ends = [end(1), end(2), end(1, schedule_id="other"), end(11, schedule_id="1 nightly"), end(-1)]
     for each in ends:

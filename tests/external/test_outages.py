@@ -388,3 +388,35 @@ async def test_starts_that_may_have_arrived_are_told_again_one_by_one(
     assert len(copies) >= 1
     assert all(gap >= 1.1 for gap in gaps)
     assert [run.status for run in api.runs("etl")] == [S.COMPLETED] * 3
+
+
+async def test_connections_that_are_lost_while_starts_are_told_again_lose_none(
+    milvaion: ExternalScheduler, broker: EmbeddedBroker, autojump_clock: MockClock
+) -> None:
+    """The broker reads nothing of what is told again, and dies."""
+    registered = trio.Event()
+
+    def note(publication: Publication) -> None:
+        if publication.routing_key == topology.EXTERNAL_REGISTRATION_QUEUE:
+            registered.set()
+
+    broker.on_publish.append(note)
+    async with played_api(broker) as api, milvaion:
+        milvaion.register("etl")
+        await api.settled()
+        broker.refuse_next(1000)
+        with broker.hold_confirms():
+            with milvaion.track("etl"), milvaion.track("etl"), milvaion.track("etl"):
+                await trio.sleep(0.1)
+            broker.drop_connection("publishing")
+        broker.refuse_next(0)
+        for _ in range(3):
+            registered = trio.Event()
+            await registered.wait()  # of the next connection; starts follow
+            with broker.blocking():
+                await trio.sleep(3)
+                broker.drop_connection("publishing")
+                await trio.sleep(0.1)
+        await api.settled()
+
+    assert [run.status for run in api.runs("etl")] == [S.COMPLETED] * 3

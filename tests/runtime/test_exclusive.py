@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from milvaion_trio import JobContext, JobSettings, Snooze, Worker, WorkerSettings
 from milvaion_trio.broker.embedded import EmbeddedBroker
-from milvaion_trio.model import headers
+from milvaion_trio.model import headers, topology
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.events import JobReturned
 from milvaion_trio.model.settings import RabbitMQSettings
@@ -545,6 +545,30 @@ async def test_code_that_nobody_can_stop_keeps_its_lease(keeper: UnreliableKeepe
             await _taken(keeper, 1)
 
 
+async def test_code_that_goes_on_when_its_worker_has_left_keeps_its_lease(keeper: UnreliableKeeper) -> None:
+    """Its thread may outlive the worker: until it or the lease has ended, nobody else may have the key."""
+    budgets = evolve(WorkerSettings().shutdown, cleanup_timeout=0.1, drain_timeout=0.1)
+    worker = Worker(settings=WorkerSettings(worker_id="tests", shutdown=budgets), observers=())
+    release, began = threading.Event(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    @worker.job(exclusive="all")
+    def work() -> None:
+        token.run_sync_soon(began.set)
+        release.wait(10)
+
+    try:
+        with trio.fail_after(10):
+            async with under_test(worker, coordination=keeper) as kit:
+                kit.enqueue(work)
+                await began.wait()
+                kit.stop()
+                await kit.stopped()
+        assert await keeper.acquire("exclusive:all", "somebody", 1) is None
+    finally:
+        release.set()
+
+
 async def _taken(keeper: UnreliableKeeper, seconds: float) -> None:
     """Have the key as soon as it can be had."""
     while await keeper.acquire("exclusive:all", "somebody", seconds) is None:  # noqa: ASYNC110  # nobody tells of it
@@ -634,6 +658,95 @@ async def test_a_message_and_the_copy_by_which_it_was_sent_away_run_once(
             await kit.run_until_idle()
 
     assert runs == [(guid(number), attempt) for number in (1, 2) for attempt in (1, 2)]
+
+
+@pytest.mark.parametrize("other", ["copy", "redelivered"])
+async def test_another_worker_does_not_run_the_other_one_of_a_message_and_its_copy(
+    keeper: UnreliableKeeper, autojump_clock: MockClock, other: str
+) -> None:
+    """Nothing but the mark tells it: what the first worker remembers is gone with it."""
+    broker, ran = EmbeddedBroker(), list[str]()
+    message = job_message("work")
+    copy = evolve(message, headers={**message.headers, headers.PARKED: 1, headers.SNOOZES: 1})
+    second_copy = evolve(message, headers={**message.headers, headers.PARKED: 2, headers.SNOOZES: 2})
+
+    def worker(name: str) -> Worker:
+        made = Worker("tests", observers=())
+
+        @made.job("work", exclusive="all")
+        async def work() -> None:
+            ran.append(name)
+
+        return made
+
+    async with under_test(worker("first"), broker=broker, coordination=keeper) as kit:
+        kit.dispatch(copy)
+        await kit.run_until_idle()
+        kit.stop()
+        await kit.stopped()
+        kit.dispatch(second_copy if other == "copy" else message)
+        if other == "redelivered":  # a worker takes it and dies
+            queue = topology.queue_name(topology.routing_pattern("tests", "work"))
+            async with broker.consuming() as consumer, consumer.consume(queue, prefetch=1) as deliveries:
+                await deliveries.receive()
+    async with under_test(worker("second"), broker=broker, coordination=keeper) as kit:
+        await kit.run_until_idle()
+        assert (kit.queue().depth, kit.broker.delayed) == (0, 0)
+
+    assert ran == ["first"]
+
+
+async def test_while_nobody_can_tell_whether_its_copy_was_run_a_message_waits(
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    began: list[float] = []
+
+    @worker.job("work", exclusive="all")
+    async def work() -> None:
+        began.append(trio.current_time())
+
+    def deaf_for_claims(request: str) -> None:
+        keeper.is_away = request == "claim" and trio.current_time() < 20
+
+    keeper.on_request = deaf_for_claims
+    async with under_test(worker, coordination=keeper) as kit:
+        message = job_message("work")
+        kit.dispatch(evolve(message, headers={**message.headers, headers.PARKED: 1, headers.SNOOZES: 1}))
+        await kit.run_until_idle()
+
+    assert [at >= 20 for at in began] == [True]
+
+
+async def test_a_key_is_kept_until_others_can_know_that_the_message_was_run(
+    keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """Else a copy of it, at another worker, begins between the end of the code and the mark."""
+    broker, ran = EmbeddedBroker(), list[str]()
+    workers = {name: Worker("tests", observers=()) for name in ("first", "second")}
+    for name, worker in workers.items():
+
+        @worker.job("work", exclusive="all")
+        async def work(name: str = name) -> None:
+            ran.append(name)
+            await trio.sleep(1)
+
+    def slow_marks(request: str) -> None:
+        keeper.delay = 1.5 if keeper.asked[-1].startswith("give_up concluded:") else 0.0
+
+    keeper.on_request = slow_marks
+    message = job_message("work")
+    copies = [
+        evolve(message, headers={**message.headers, headers.PARKED: count, headers.SNOOZES: count}) for count in (1, 2)
+    ]
+    async with under_test(workers["first"], broker=broker, coordination=keeper) as first:
+        first.dispatch(copies[0])
+        await trio.sleep(0.5)
+        first.drain()
+        async with under_test(workers["second"], broker=broker, coordination=keeper) as second:
+            second.dispatch(copies[1])
+            await second.run_until_idle()
+
+    assert ran == ["first"]
 
 
 async def test_no_more_runs_begin_than_a_process_may_run(keeper: UnreliableKeeper, autojump_clock: MockClock) -> None:

@@ -116,11 +116,12 @@ async def test_two_workers_run_a_tick_that_came_twice_once(keeper: UnreliableKee
     assert len(keeper.told) == 1
 
 
+@pytest.mark.parametrize("status", [OccurrenceStatus.UNKNOWN, OccurrenceStatus.FAILED])
 @pytest.mark.parametrize("how", ["retried", "snoozed"])
 async def test_a_later_attempt_runs_whatever_was_told(
-    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock, how: str
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock, how: str, status: OccurrenceStatus
 ) -> None:
-    """Somebody took it for lost and said so; its own next attempt knows better."""
+    """Somebody took it for lost, or for one that had ended, and said so; its own next attempt knows better."""
     ran: list[int] = []
 
     @worker.job(max_retries=1, base_retry_delay=20)
@@ -134,7 +135,7 @@ async def test_a_later_attempt_runs_whatever_was_told(
     async with under_test(worker, coordination=keeper) as kit:
         kit.dispatch(tick())
         await trio.sleep(5)
-        await keeper.ended(RunEnd(schedule_id="nightly", tick=1, status=OccurrenceStatus.UNKNOWN, at=5))
+        await keeper.ended(RunEnd(schedule_id="nightly", tick=1, status=status, at=5))
         await kit.run_until_idle()
 
     assert len(ran) == 2

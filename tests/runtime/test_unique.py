@@ -134,6 +134,47 @@ async def test_what_was_surely_not_published_gives_its_key_up(
                 await client.enqueue("work", unique="report")
 
 
+async def test_who_is_cancelled_while_the_key_is_being_claimed_leaves_it_free(
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """The keeper has granted it, and the answer is on its way; nothing was published."""
+
+    @worker.job()
+    async def work() -> None:
+        raise AssertionError("it was not enqueued")
+
+    async with under_test(worker, coordination=keeper) as kit, worker.client() as client:
+        keeper.answers_after = 3
+        with trio.move_on_after(1) as limit:
+            await client.enqueue(work, unique="report")
+        keeper.answers_after = 0
+
+        assert limit.cancelled_caught
+        assert await owner(keeper, "report") == guid(0xBAD)
+        await kit.run_until_idle()
+
+
+async def test_one_claim_without_an_answer_is_asked_again(
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """By the same occurrence, so twice is once."""
+    ran: list[str] = []
+
+    @worker.job()
+    async def work(ctx: JobContext) -> None:
+        ran.append(ctx.occurrence_id)
+
+    def first_is_lost(request: str) -> None:
+        keeper.is_away = request == "claim" and sum(each.startswith("claim report") for each in keeper.asked) == 1
+
+    keeper.on_request = first_is_lost
+    async with under_test(worker, coordination=keeper) as kit, worker.client() as client:
+        occurrence = await client.enqueue(work, unique="report")
+        await kit.run_until_idle()
+
+    assert ran == [occurrence]
+
+
 async def test_what_waits_for_a_connection_has_no_key_yet(
     worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
 ) -> None:
@@ -278,6 +319,24 @@ async def test_a_key_is_prolonged_while_its_job_runs_or_waits_to_be_retried(
             await trio.sleep(SHORT)
             assert await owner(keeper, "report") == first
         await trio.sleep(2 * SHORT)
+        await kit.run_until_idle()
+        assert await owner(keeper, "report") == guid(0xBAD)
+
+
+async def test_a_key_is_prolonged_while_its_job_waits_for_another_key(
+    worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
+) -> None:
+    """However often its message is sent away: a second one would run beside it in the end."""
+
+    @worker.job(exclusive="all")
+    async def work() -> None: ...
+
+    await keeper.acquire("exclusive:all", "somebody", 10 * SHORT)
+    async with under_test(worker, coordination=keeper) as kit, worker.client() as client:
+        first = await client.enqueue(work, unique="report", unique_for=SHORT)
+        for _ in range(9):
+            await trio.sleep(SHORT)
+            assert await owner(keeper, "report") == first
         await kit.run_until_idle()
         assert await owner(keeper, "report") == guid(0xBAD)
 

@@ -4,7 +4,7 @@ from attrs import evolve
 from tests.support.scheduling import START, schedule
 
 from milvaion_trio.model.occurrence import OccurrenceStatus
-from milvaion_trio.model.schedule import Entry, Every, Overlap, RunEnd
+from milvaion_trio.model.schedule import Entry, Every, OpenRun, Overlap, Progress, RunEnd
 from milvaion_trio.scheduler.agenda import Agenda, Planned
 
 SECOND = 1000
@@ -146,3 +146,36 @@ def test_at_most_so_many_are_decided_at_a_time() -> None:
     agenda = agenda_with(*(entry(f"s{number}") for number in range(5)))
 
     assert [len(agenda.plan(LATER, 2)) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_what_was_put_off_and_removed_meanwhile_is_not_looked_at_again() -> None:
+    agenda = agenda_with(entry())
+    plan = planned(agenda, LATER)
+
+    agenda.keep([])
+    agenda.put_off(plan, LATER + 500)
+
+    assert agenda.next_due is None
+    assert agenda.plan(LATER + 60 * SECOND, 10) == []
+
+
+def test_progress_of_what_was_removed_is_not_written() -> None:
+    agenda = agenda_with(entry(), entry("other"))
+    for plan in agenda.plan(LATER, 10):
+        agenda.done(plan, plan.decision.progress, LATER)
+
+    agenda.keep(["other"])
+
+    assert agenda.to_write()[0].keys() == {"other"}
+
+
+def test_an_open_run_is_met_wherever_its_tick_is_among_those_that_are_due() -> None:
+    """Else the tick would be decided by news of a second ago, and left out for a run that is over."""
+    blocked = entry("z", overlap=Overlap.SKIP)
+    run = OpenRun(START, START)
+    agenda = agenda_with(
+        *(entry(f"s{number}") for number in range(6)), evolve(blocked, progress=Progress(open_runs=(run,)))
+    )
+
+    assert agenda.meets_open_run(LATER)
+    assert not agenda.meets_open_run(LATER - 1)

@@ -108,6 +108,22 @@ async def test_a_tick_that_the_broker_refuses_comes_again(ground: Ground, autoju
     assert (await ground.progress("s")).runs == 1
 
 
+async def test_when_the_broker_refuses_one_of_several_ticks_none_is_lost(
+    ground: Ground, autojump_clock: MockClock
+) -> None:
+    """Those that were decided together come again together, each with the id that it has."""
+    await ground.put("s", Every(1))
+    async with ground.scheduling():
+        await trio.sleep(0.5)
+        with ground.broker.unreachable():
+            await trio.sleep(4)
+            ground.broker.refuse_next(1)
+        await trio.sleep(20)
+
+    assert sorted(set(ground.ticks("s"))) == list(range(1, 25))
+    assert len({sent.occurrence_id for sent in ground.sent}) == 24
+
+
 async def test_a_lost_link_makes_a_second_message_with_the_same_id(ground: Ground, autojump_clock: MockClock) -> None:
     """Nobody knows what arrived; workers recognise it (DESIGN.md 9, decision 11)."""
     await ground.put("s", Every(60))

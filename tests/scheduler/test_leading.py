@@ -1,20 +1,22 @@
 """Who leads, and that whoever does not dispatches and writes nothing."""
 
 import logging
+from collections.abc import Sequence
 from typing import NoReturn
 
 import pytest
 import trio
+from attrs import define
 from tests.support.scheduling import LEASE, Ground, Reach
 from trio.testing import MockClock
 
 from milvaion_trio.coordination.sqlite import SqliteCoordination
 from milvaion_trio.model.errors import LinkLost
-from milvaion_trio.model.schedule import Every, Misfire
+from milvaion_trio.model.schedule import Entry, Every, Misfire, Overlap
 from milvaion_trio.ports.coordination import LEADER
 from milvaion_trio.scheduler.agenda import Agenda
 from milvaion_trio.scheduler.leading import Leading, beat_interval
-from milvaion_trio.scheduler.telling import UNHEARD
+from milvaion_trio.scheduler.telling import UNHEARD, Written
 
 
 async def test_one_of_all_leads(ground: Ground, autojump_clock: MockClock) -> None:
@@ -237,6 +239,71 @@ async def test_nobody_without_a_link_holds_the_lease(ground: Ground, autojump_cl
         assert scheduler.is_leading
     assert ground.ticks("s")[:5] == [1, 2, 3, 4, 5]
     assert ground.ticks("s")[-1] == 47
+
+
+async def test_who_leads_no_more_reports_no_more(ground: Ground, autojump_clock: MockClock) -> None:
+    """Whether another one leads or it leaves: two that report the same runs would contradict each other."""
+    told: list[str] = []
+
+    @define(eq=False)
+    class Listener:
+        def has(self, entries: Sequence[Entry]) -> None:
+            told.append("has")
+
+        def wrote(self, written: Written) -> None: ...
+
+        def follows(self) -> None:
+            told.append("follows")
+
+    await ground.put("s", Every(3600))
+    async with ground.scheduling(telling=Listener()) as scheduler:
+        await trio.sleep(1.5)
+        assert told == ["has"]
+        await ground.coordination.end_leases()
+        theirs = await ground.coordination.acquire(LEADER, "another", 5)
+        assert theirs is not None
+        await trio.sleep(2)
+        assert not scheduler.is_leading
+        assert told == ["has", "follows"]
+        await trio.sleep(10)
+        assert told == ["has", "follows", "has"]
+    assert told == ["has", "follows", "has", "follows"]
+
+
+async def test_a_keeper_that_answers_nobody_holds_up_no_leaving(ground: Ground, autojump_clock: MockClock) -> None:
+    """Jobs wait for it meanwhile. What is not written, whoever leads next finds out."""
+    await ground.put("s", Every(1))
+    async with trio.open_nursery() as nursery:
+        first = await ground.start(nursery, "a")
+        await trio.sleep(2.5)
+        first.reach.hang()
+        await trio.sleep(1)
+        began = trio.current_time()
+        with trio.move_on_after(5) as limit:
+            await first.leave()
+        took = trio.current_time() - began
+        first.reach.go_on()
+
+        assert took <= 1
+        assert not limit.cancelled_caught
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_keeper_that_answers_nobody_makes_no_tick_late(ground: Ground, autojump_clock: MockClock) -> None:
+    """Whether a run has ended is asked right before a tick that it is in the way of, which must not wait for it."""
+    await ground.put("blocked", Every(1), overlap=Overlap.SKIP)
+    await ground.put("s", Every(1))
+    async with trio.open_nursery() as nursery:
+        first = await ground.start(nursery, "a")
+        await trio.sleep(2.5)
+        first.reach.hang()
+        await trio.sleep(LEASE / 2)
+        first.reach.go_on()
+        await first.leave()
+
+    assert ground.ticks("blocked") == [1]
+    assert ground.ticks("s") == [1, 2, 3, 4, 5, 6, 7]
+    assert max(sent.at - sent.tick for sent in ground.sent) <= 0.2
 
 
 async def test_who_leaves_with_something_unwritten_keeps_its_lease(

@@ -161,6 +161,57 @@ async def test_a_book_that_was_lost_is_written_again_by_who_leads(autojump_clock
     assert max(after - before for before, after in pairwise(began)) < 10 + 10
 
 
+async def test_a_book_that_was_emptied_stays_empty(autojump_clock: MockClock) -> None:
+    """What an operator removed does not come back with the next term, as it would with a lost book."""
+    worker, runs = scheduled_worker()
+    ground = Ground()
+    async with under_test(worker, broker=ground.broker, coordination=ground.coordination):
+        await trio.sleep(15)
+        assert len(runs) == 1
+        await ground.coordination.remove("Tidy")
+        await trio.sleep(2)
+        await ground.coordination.end_leases()
+        await trio.sleep(30)
+
+        assert (await ground.coordination.read())[1] == []
+    assert len(runs) == 1
+
+
+async def test_a_worker_that_never_leads_brings_its_schedules_when_the_keeper_is_back(
+    autojump_clock: MockClock,
+) -> None:
+    worker, _ = scheduled_worker(may_lead=False)
+    ground = Ground()
+    reach = Reach(ground.coordination, is_cut=True)
+    async with under_test(worker, broker=ground.broker, coordination=reach):
+        await trio.sleep(10)
+        reach.is_cut = False
+        await trio.sleep(40)
+
+    _, entries = await ground.coordination.read()
+    assert [each.schedule.id for each in entries] == ["Tidy"]
+
+
+async def test_a_worker_without_schedules_lives_through_an_outage_of_the_keeper(autojump_clock: MockClock) -> None:
+    """It looks for the first schedule now and then, and may find nobody; it leads when somebody has added one."""
+    ground = Ground()
+    reach = Reach(ground.coordination, is_cut=True)
+    worker = Worker("tests", observers=())
+    runs: list[float] = []
+
+    @worker.job("Other")
+    async def other() -> None:
+        runs.append(trio.current_time())
+
+    async with under_test(worker, broker=ground.broker, coordination=reach):
+        await trio.sleep(40)
+        reach.is_cut = False
+        await ground.put("s", Every(10), pattern="tests.other.*", job="Other")
+        await trio.sleep(50)
+
+    assert len(runs) >= 3
+
+
 async def test_a_worker_without_schedules_wakes_for_none(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

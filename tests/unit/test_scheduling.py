@@ -410,6 +410,13 @@ def test_after_the_last_allowed_run_nothing_happens_any_more() -> None:
     assert decide(end_seen(state, ended(10)), ms(20)).dispatches == ()
 
 
+def test_a_limit_that_was_lowered_below_what_has_run_lets_nothing_run() -> None:
+    lowered = entry(overlap=Overlap.ALLOW, max_runs=2, progress=Progress(decided=ms(30), runs=3))
+
+    assert due_at(lowered, ms(80)) is None
+    assert decide(lowered, ms(80)).dispatches == ()
+
+
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 
@@ -498,6 +505,16 @@ def test_a_tick_that_a_dead_leader_dispatched_and_that_ended_is_not_dispatched_a
     late = decide(early, ms(81))
     assert seconds(late.dispatches) == [30]
     assert left_out(late)[0] == (10, "misfire", 1)
+
+
+def test_what_a_dead_leader_dispatched_stays_known_while_earlier_ticks_are_decided() -> None:
+    early = end_seen(entry(overlap=Overlap.ALLOW), ended(20))
+
+    state, first = after(early, 10)
+    state, second = after(state, 20)
+
+    assert (seconds(first.dispatches), seconds(second.dispatches)) == ([10], [])
+    assert (state.progress.runs, state.progress.ran) == (2, ())
 
 
 def test_a_waiting_tick_that_a_dead_leader_dispatched_and_that_ended_waits_no_more() -> None:

@@ -1,0 +1,37 @@
+"""What every SQLite file of ours stands on: a transaction is whole or nothing, and an error has one code."""
+
+import sqlite3
+
+import pytest
+
+from milvaion_trio.disk.sqlite_file import error_code, transaction
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_of_what_is_interrupted_nothing_stays_and_the_next_one_begins(error: type[BaseException]) -> None:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.execute("CREATE TABLE one (value)")
+    with pytest.raises(error):
+        _interrupted(db, error)
+
+    with transaction(db):
+        db.execute("INSERT INTO one VALUES (2)")
+
+    assert db.execute("SELECT value FROM one").fetchall() == [(2,)]
+    db.close()
+
+
+def _interrupted(db: sqlite3.Connection, error: type[BaseException]) -> None:
+    with transaction(db):
+        db.execute("INSERT INTO one VALUES (1)")
+        raise error
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY, sqlite3.SQLITE_BUSY_SNAPSHOT])
+def test_every_kind_of_an_error_counts_as_that_error(code: int) -> None:
+    """SQLite says more than the manual of the error has: who waits for a lock waits for all kinds of it."""
+    error = sqlite3.OperationalError("busy")
+    error.sqlite_errorcode = code
+
+    assert error_code(error) == sqlite3.SQLITE_BUSY
+    assert error_code(OSError()) == -1
