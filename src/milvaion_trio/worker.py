@@ -79,7 +79,8 @@ class Worker(Roster):
     ) -> None:
         super().__init__(self._enqueue)
         self._told = Told.by_code(worker_id, settings, config)
-        self._given = {name for name, part in (("broker", broker), ("signals", signals)) if part is not None}
+        given = {"broker": broker, "signals": signals, "coordination": coordination}
+        self._given = {name for name, part in given.items() if part is not None}
         self._broker = broker
         self._signals = signals
         self._coordination = coordination
@@ -128,8 +129,9 @@ class Worker(Roster):
         """
         overrides = tuple(overrides)
         if config is not None or overrides:
-            made = {"broker": self._broker, "signals": self._signals, "coordination": self._coordination}
-            refuse_if_made(made, self._given)
+            refuse_if_made({"broker": self._broker, "signals": self._signals}, self._given)
+            if "coordination" not in self._given:  # `prepare` makes one to look at; nothing is connected
+                self._coordination = None
         self._told.configure(config, overrides)
 
     @property

@@ -70,6 +70,16 @@ def test_other_terminals_read_the_history_and_repeat_what_is_in_it(terminal: Ter
 
         assert again["repeats"] == first
         assert [each["occurrence_id"] for each in replayed] == [failed]
+        monitor = terminal.run(
+            "monitor",
+            "--set",
+            "rabbitmq.host=127.0.0.1",
+            "--set",
+            "rabbitmq.port=1",
+            "--set",
+            "startup_connection_timeout=0.1",
+        )
+        assert monitor.code == 1  # and has made its own file, which is none of this worker
         groups = terminal.json("workers")
         assert "report-worker" in json.dumps(groups)
         dev.send_signal(signal.SIGTERM)

@@ -1,12 +1,13 @@
 """Where a worker has its settings from, and what it says of those without effect."""
 
+import json
 import logging
 import os
 from pathlib import Path
 
 import pytest
 
-from milvaion_trio import SettingsError, Worker
+from milvaion_trio import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -36,18 +37,23 @@ def test_a_file_holds_although_settings_were_read_before(config: Path) -> None:
     assert worker.instance_id.startswith("filed-worker-")
 
 
-def test_settings_by_which_anything_was_made_cannot_be_changed(config: Path, tmp_path: Path) -> None:
-    """Else leases and schedules would stay in the Redis of before, and signals go to the new one."""
-    servers = tmp_path / "servers.json"
-    servers.write_text('{"Worker": {"RabbitMQ": {"Host": "one"}, "Redis": {"ConnectionString": "one:6379"}}}')
-    worker = Worker(config=servers)
+def test_leases_and_schedules_are_where_the_last_settings_say(tmp_path: Path) -> None:
+    """Also where the worker was prepared by others: else signals would go to one Redis, and leases to another."""
+    worker = Worker(config=naming(tmp_path, "one"))
     worker.prepare()
 
-    with pytest.raises(SettingsError):
-        worker.configure(config)
+    worker.configure(naming(tmp_path, "two"))
 
     assert worker.coordination is not None
-    assert "one:6379" in worker.coordination.name
+    assert "two:6379" in worker.coordination.name
+
+
+def naming(folder: Path, host: str) -> Path:
+    """Settings with RabbitMQ and Redis there."""
+    path = folder / f"{host}.json"
+    servers = {"RabbitMQ": {"Host": host}, "Redis": {"ConnectionString": f"{host}:6379"}}
+    path.write_text(json.dumps({"Worker": servers}))
+    return path
 
 
 def test_what_has_no_effect_is_logged_once_when_settings_are_read(

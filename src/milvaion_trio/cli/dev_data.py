@@ -95,8 +95,12 @@ def is_of_dev(settings: WorkerSettings) -> bool:
 
 
 def dev_history(settings: WorkerSettings) -> WorkerSettings:
-    """The settings with the history of the dev worker that was started here, where there is none but this."""
+    """The settings with the history of the dev worker that was started here.
+
+    Not where they name a MongoDB, or RabbitMQ and a file that a monitor has made.
+    """
     here = DATA_FOLDER / HISTORY_FILE
-    if settings.monitor.mongodb or Path(settings.monitor.store).exists() or not here.exists():
+    is_of_monitor = settings.rabbitmq is not None and Path(settings.monitor.store).exists()
+    if settings.monitor.mongodb or is_of_monitor or not here.exists():
         return settings
     return evolve(settings, rabbitmq=None, redis=None, monitor=evolve(settings.monitor, store=os.fspath(here)))

@@ -24,7 +24,7 @@ MOST_SHOWN: Final = 1_000_000
 def settings_here(config: Path | None, overrides: Sequence[Override]) -> WorkerSettings:
     """The settings that hold here; raises `SettingsError` with every mistake in them.
 
-    Where nothing else is said and there is no other history, that of the dev worker that was started here.
+    Where nothing is said of a cluster, and a dev worker was started here, with the history of that one.
     """
     told = configuration.resolve(WorkerSettings(), config=config, environ=os.environ, overrides=overrides).settings
     return told if config is not None or overrides else dev_history(told)
