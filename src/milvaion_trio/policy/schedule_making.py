@@ -22,8 +22,6 @@ from milvaion_trio.policy.recurrence import validate
 __all__ = ["check_schedule", "make_schedule", "millis_of", "moment_of", "said_with"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST: Final = -62_135_596_800_000
-_LAST: Final = 253_402_300_799_999
 _MOMENTS: Final = ("at", "start", "end")
 _LOOKED_UP: Final = ("job", "when", "worker_id", "pattern", "id", "origin", "start", "end")
 """The fields of a schedule that are not simply what was said."""
@@ -110,7 +108,10 @@ def check_schedule(schedule: Schedule) -> None:
     if isinstance(schedule.when, Once):
         moments["at"] = schedule.when.at
     for name, moment in moments.items():
-        if moment is not None and not _FIRST <= moment <= _LAST:
+        try:
+            if moment is not None:
+                Instant.from_unix_ms(moment)
+        except ValueError:
             problems.append(f"{name} is {moment}; it must be milliseconds since 1970, in the years 1 to 9999.")
     try:
         validate(schedule.when)
