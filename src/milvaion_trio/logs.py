@@ -24,17 +24,17 @@ def log_event(event: events.Event) -> None:
             _log.debug("job started: %s %s, attempt %d, run %d", job_name, occurrence_id, attempt, run_number)
         case events.JobConcluded(job_name, occurrence_id, attempt, status, duration, text):
             level = logging.INFO if status is OccurrenceStatus.COMPLETED else logging.WARNING
-            summary = _summary(text)
-            _log.log(
-                level,
-                "job %s: %s %s, attempt %d, %.3f s%s",
-                status.name.lower(),
-                job_name,
-                occurrence_id,
-                attempt,
-                duration,
-                summary,
-            )
+            if _log.isEnabledFor(level):  # asked first: this comes for every job, and its words cost more than the rest
+                _log.log(
+                    level,
+                    "job %s: %s %s, attempt %d, %.3f s%s",
+                    status.name.lower(),
+                    job_name,
+                    occurrence_id,
+                    attempt,
+                    duration,
+                    _summary(text),
+                )
         case events.JobRetried(job_name, occurrence_id, attempt, delay, why, text):
             summary = _summary(text)
             _log.warning(
@@ -87,8 +87,3 @@ def log_event(event: events.Event) -> None:
 
 def _summary(text: str | None) -> str:
     return f": {error_summary(text)[:SUMMARY]}" if text else ""
-
-
-def _facts(job_name: str, occurrence_id: str, attempt: int, **more: object) -> dict[str, object]:
-    """For formatters that write more than the message: the same facts, each under its name."""
-    return {"job": job_name, "occurrence_id": occurrence_id, "attempt": attempt, **more}

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 import trio
 from tests.support.reports import FINAL, LOG, attempt, report
-from tests.support.stored import opened, rows_of
+from tests.support.stored import left_by_a_kill, opened, rows_of
+from trio.testing import wait_all_tasks_blocked
+
+from milvaion_trio.outbox.journal import SOON
 
 
 async def test_what_comes_in_one_pass_of_the_scheduler_is_one_transaction(path: Path) -> None:
@@ -20,6 +23,25 @@ async def test_what_comes_in_one_pass_of_the_scheduler_is_one_transaction(path: 
         await outbox.started(attempt(retry_count=1))
         assert statements.count("COMMIT") == 1
         assert len(rows_of(path, "number", "report")) == 20
+
+
+async def test_ends_that_report_nothing_are_written_together_a_moment_later(path: Path) -> None:
+    """Nobody waits for them, and a transaction each would cost more than their jobs. Sabotage: write each at once."""
+    statements: list[str] = []
+    async with opened(path) as outbox:
+        store = outbox._file.store
+        assert store is not None
+        store._db.set_trace_callback(statements.append)
+        for number in range(5):
+            await outbox.conclude(attempt(retry_count=number), [])
+        await wait_all_tasks_blocked()
+        assert statements == []
+        await trio.sleep(3 * SOON)
+        left = left_by_a_kill(path)
+    assert statements.count("COMMIT") == 1
+
+    async with opened(left) as outbox:
+        assert all(outbox.is_concluded(attempt(retry_count=number)) for number in range(5))
 
 
 async def test_what_comes_alone_is_written_without_a_second_word(path: Path) -> None:

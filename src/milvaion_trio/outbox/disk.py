@@ -133,14 +133,20 @@ class DiskOutbox:
         return True
 
     async def conclude(self, attempt: AttemptKey, reports: Sequence[Report]) -> None:
-        """Write all rows and the mark in one transaction, then wait. If cancelled, only the waiting ends."""
+        """Write all rows and the mark in one transaction, then wait. If cancelled, only the waiting ends.
+
+        A mark without rows, for which nobody waits, goes with what is written next.
+        """
         self._check_open()
         occurrence_id = attempt.occurrence_id
         rows = [row for report in reports if (row := self._backlog.enter(report, occurrence_id)) is not None]
         self._concluded.add(attempt)
         self._running.discard(attempt)
         self._deaths.pop(attempt, None)
-        self._journal.add(rows, {attempt: CONCLUDED})
+        if rows:
+            self._journal.add(rows, {attempt: CONCLUDED})
+        else:
+            self._journal.mark_soon(attempt, CONCLUDED)
         await self._courier.newest_settled(occurrence_id)
 
     def is_concluded(self, attempt: AttemptKey) -> bool:
