@@ -36,6 +36,7 @@ WALKS = (
     ROOT / "docs" / "how-to" / "keep-reports-on-disk.md",
     ROOT / "docs" / "how-to" / "migrate-from-the-dotnet-sdk.md",
     ROOT / "docs" / "how-to" / "run-cpu-and-asyncio-code.md",
+    ROOT / "docs" / "how-to" / "run-many-short-jobs.md",
     ROOT / "docs" / "how-to" / "run-on-several-cores.md",
 )
 """Pages whose blocks are files to write and commands to type, one after the other, in one empty folder."""
@@ -76,19 +77,19 @@ def test_no_python_is_left_out(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", WALKS, ids=shown)
-async def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
+async def test_a_page_can_be_followed(page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """In an empty folder: its files are written, its workers served, its jobs enqueued, its tests run.
 
     Only where the servers are is said differently, by environment variables, which are over files.
     """
-    (tmp_path / "run").mkdir()
+    sockets = tmp_path_factory.mktemp("run")  # a short path: the system allows 100 bytes
     folder = tmp_path / "folder"
     folder.mkdir()
     programs = Path(sys.executable).parent
     if page not in WALKED_AS_INSTALLED:
         forked_program(tmp_path)
         programs = tmp_path
-    environment = dict(_environment(tmp_path / "run", programs))
+    environment = dict(_environment(sockets, programs))
     if page == TLS:
         _lay_certificates(folder, environment)
     walk = _Walk(folder, environment)
