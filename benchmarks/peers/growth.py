@@ -32,6 +32,8 @@ MOST_BYTES: Final = 64_000_000
 IN_FLIGHT: Final = (100, 1_000, 10_000)
 PAYLOADS: Final = (100, 1_000, 16_000, 64_000, 256_000)
 BACKLOGS: Final = (1_000, 10_000, 100_000)
+HELD: Final = (100, 200, 400)
+HELD_BACK: Final = (0, 50)
 SLEEPERS: Final = (10_000,)
 RESTING: Final = 10.0
 
@@ -73,6 +75,18 @@ def backlog(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, fl
         return _worked_off(stage, value, min(value, jobs, MOST_COUNTED))
 
 
+def held(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, float]:
+    """A hundred jobs at a time, of so many messages that the worker holds. Raises `RoundFailed`."""
+    with ground.stage(entry, prefetch=value) as stage:
+        return _worked_off(stage, jobs, jobs)
+
+
+def held_back(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, float]:
+    """Running is told of jobs only that still run after so many milliseconds. Raises `RoundFailed`."""
+    with ground.stage(entry, running_after=value / 1000) as stage:
+        return _worked_off(stage, jobs, jobs)
+
+
 def sleeping(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, float]:
     """So many jobs that sleep: memory of each, and seconds until a worker that was told to leave has left.
 
@@ -107,6 +121,8 @@ SERIES: Final[Mapping[str, tuple[Round, Sequence[int]]]] = {
     "jobs in flight": (in_flight, IN_FLIGHT),
     "bytes of data": (payload, PAYLOADS),
     "jobs in the queue": (backlog, BACKLOGS),
+    "messages held": (held, HELD),
+    "ms until Running": (held_back, HELD_BACK),
     "sleeping jobs": (sleeping, SLEEPERS),
 }
 """What grows, how a point is played, and the points."""

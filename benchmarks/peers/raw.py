@@ -6,11 +6,12 @@ against. Only the standard library, so that it costs as little as Python can.
 
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 from attrs import frozen
 
-__all__ = ["HOST", "RawAmqp", "RawMessage"]
+__all__ = ["ACK", "DELIVER", "HOST", "Method", "RawAmqp", "RawMessage", "ack_frame"]
 
 HOST = "127.0.0.1"
 BATCH = 500
@@ -20,7 +21,12 @@ PATIENCE = 30.0
 FRAME_MAX = 131_072
 
 _END = b"\xce"
-_ACK, _NACK, _DELIVER, _GET_OK, _GET_EMPTY = (60, 80), (60, 120), (60, 60), (60, 71), (60, 72)
+ACK, DELIVER = (60, 80), (60, 60)
+_NACK, _GET_OK, _GET_EMPTY = (60, 120), (60, 71), (60, 72)
+
+
+Method: TypeAlias = tuple[tuple[int, int], bytes]
+"""Class and number, and the arguments."""
 
 
 @frozen
@@ -95,10 +101,7 @@ class RawAmqp:
 
     def fill(self, queue: str, messages: Iterable[RawMessage]) -> int:
         """Publish all of them, and return how many when the broker has confirmed each."""
-        if not self._confirmed_to:
-            self._send_method(1, (85, 10), b"\0")
-            self._expect((85, 11))
-            self._confirmed_to = 1
+        self.ask_for_confirms()
         waiting: set[int] = set()
         batch: list[bytes] = []
         total = 0
@@ -112,18 +115,48 @@ class RawAmqp:
         self._deliver(batch, waiting)
         return total
 
-    def consume(self, queue: str, prefetch: int) -> Iterator[RawMessage]:
-        """Every message, acknowledged when the next one is asked for."""
+    def ask_for_confirms(self) -> None:
+        """From now on each publish is confirmed; they are numbered from 1."""
+        if not self._confirmed_to:
+            self._send_method(1, (85, 10), b"\0")
+            self._expect((85, 11))
+            self._confirmed_to = 1
+
+    def begin_consuming(self, queue: str, prefetch: int) -> None:
+        """Have messages delivered, so many at a time."""
         self._send_method(1, (60, 10), struct.pack(">IHB", 0, prefetch, 0))
         self._expect((60, 11))
         self._send_method(1, (60, 20), b"\0\0", _short(queue), _short(""), b"\0", b"\0\0\0\0")
         self._expect((60, 21))
+
+    def consume(self, queue: str, prefetch: int) -> Iterator[RawMessage]:
+        """Every message, acknowledged when the next one is asked for."""
+        self.begin_consuming(queue, prefetch)
         while True:
             kind, arguments = self._method()
-            if kind == _DELIVER:
+            if kind == DELIVER:
                 tag = arguments[1 + arguments[0] :][:8]
                 yield self._content()
-                self._send_method(1, _ACK, tag, b"\0")
+                self._send_method(1, ACK, tag, b"\0")
+
+    def fileno(self) -> int:
+        """For a selector."""
+        return self._socket.fileno()
+
+    def received(self) -> Sequence[Method]:
+        """The methods that have come, of which there is one at least; contents are passed over."""
+        while not (methods := self._whole_methods()):
+            self._receive()
+        return methods
+
+    def _whole_methods(self) -> Sequence[Method]:
+        data, at, methods = bytes(self._buffer), 0, []
+        while len(data) - at >= 8 and (end := at + 8 + int.from_bytes(data[at + 3 : at + 7])) <= len(data):
+            if data[at] == 1:
+                methods.append((struct.unpack_from(">HH", data, at + 7), data[at + 11 : end - 1]))
+            at = end
+        del self._buffer[:at]
+        return methods
 
     def _deliver(self, batch: list[bytes], waiting: set[int]) -> None:
         self._socket.sendall(b"".join(batch))
@@ -164,13 +197,21 @@ class RawAmqp:
 
     def _read(self, size: int) -> bytes:
         while len(self._buffer) < size:
-            data = self._socket.recv(262_144)
-            if not data:
-                raise OSError("RabbitMQ closed the connection")
-            self._buffer += data
+            self._receive()
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
         return taken
+
+    def _receive(self) -> None:
+        data = self._socket.recv(262_144)
+        if not data:
+            raise OSError("RabbitMQ closed the connection")
+        self._buffer += data
+
+
+def ack_frame(delivery_tag: int) -> bytes:
+    """The bytes that acknowledge one message; for `send`."""
+    return _frame(1, 1, struct.pack(">HHQB", *ACK, delivery_tag, 0))
 
 
 def _frame(kind: int, channel: int, payload: bytes) -> bytes:

@@ -60,9 +60,24 @@ ECHO: Final = Entry(
 """The floor for latency; not a worker."""
 
 
+def _reporting_socket(queue_type: Literal["classic", "quorum"]) -> Entry:
+    return Entry(
+        name="socket" if queue_type == "classic" else "socket-quorum",
+        title=f"bare socket that reports{'' if queue_type == 'classic' else ', quorum queues'}",
+        program="reporting_socket",
+        worker=("-m", f"{PROGRAMS}.reporting_socket"),
+        leaves_out="everything but two confirmed reports for each message, acknowledged last",
+        queue_type=queue_type,
+    )
+
+
+SOCKETS: Final = (_reporting_socket("classic"), _reporting_socket("quorum"))
+"""What RabbitMQ gives to whoever reports; not workers."""
+
+
 def roster(drivers: Sequence[str] = DRIVERS) -> tuple[Entry, ...]:
     """All rows, ours with these drivers, in the order of the table."""
-    return (*(entry for driver in drivers for entry in _ours(driver)), NAIVE, *PEERS)
+    return (*(entry for driver in drivers for entry in _ours(driver)), *SOCKETS, NAIVE, *PEERS)
 
 
 _OURS: Final = ("-m", "milvaion_trio", "run", f"{PROGRAMS}.ours:worker", "--log-level", "warning")

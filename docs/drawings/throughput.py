@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from benchmarks.peers.history import Row
+from benchmarks.peers.tables import OURS
 from docs.drawings.svg import ACCENT, document, element, text
 from docs.performance_reference import NOTHING, last_run
 
@@ -41,7 +42,7 @@ def _row(row: Row, number: int, longest: float) -> Iterator[str]:
     middle = top + _ROW / 2
     rate = row.throughput[RATE]
     scale = _BARS / longest
-    colour = "currentColor" if row.is_peer or row.name == "naive" else ACCENT
+    colour = ACCENT if row.name.startswith(OURS) else "currentColor"
     yield text(row.title, _NAMES - 10, round(middle + 5, 1), text_anchor="end")
     width = round(rate.median * scale, 1)
     yield element(

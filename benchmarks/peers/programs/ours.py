@@ -29,9 +29,9 @@ worker = Worker(
         rabbitmq=RabbitMQSettings(host="127.0.0.1", port=TOLD.port, virtual_host=TOLD.vhost, driver=TOLD.driver),
         redis=RedisSettings(connection_string=f"127.0.0.1:{TOLD.redis_port}") if TOLD.redis_port else None,
         offline_resilience=OfflineResilienceSettings(local_storage_path=TOLD.storage, durability="NORMAL"),
-        reporting=ReportingSettings(local_occurrences=TOLD.is_reported),
+        reporting=ReportingSettings(local_occurrences=TOLD.is_reported, running_after=TOLD.running_after),
         shutdown=ShutdownSettings(drain_timeout=0.0),
-        job_defaults=JobSettings(max_parallel=TOLD.in_flight),
+        job_defaults=JobSettings(max_parallel=TOLD.in_flight, prefetch=TOLD.prefetch or None),
     )
 )
 
