@@ -5,6 +5,7 @@ note, ends that are told twice, late or early, pauses and resumes.
 """
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ class Naive:
     last_failure: int | None = None
     disabled: int | None = None
     paused: bool = False
-    resumed: int = -1
+    resumed: float = -math.inf
 
     def decide(self, now: int) -> tuple[list[int], list[int]]:
         """The ticks that are dispatched and those that are cancelled."""
@@ -155,7 +156,7 @@ class Naive:
                 self.disabled = end.at
                 self.resume(self.resumed)
 
-    def resume(self, at: int) -> None:
+    def resume(self, at: float) -> None:
         self.resumed = at
         if self.disabled is not None and at > self.disabled:
             self.disabled, self.failures, self.last_failure = None, 0, None
