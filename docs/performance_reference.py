@@ -23,7 +23,7 @@ AFTER = {
     "jobs in flight": "A hundred no-op jobs at a time, among sleeping ones that make up the rest; reported.",
     "bytes of data": "No-op jobs with that much data; the whole message is a little larger.",
     "jobs in the queue": "The beginning of a backlog, at most its first 10,000 jobs.",
-    "messages held": "A hundred no-op jobs at a time, with a larger `prefetch`.",
+    "runs at a time": "No-op jobs with a larger `max_parallel`, and so more messages that wait for confirms.",
     "ms until Running": "No-op jobs, of which only the end is told if they end within `running_after`.",
     "sleeping jobs": "All of them running; then the worker is told to leave at once.",
 }

@@ -32,7 +32,7 @@ MOST_BYTES: Final = 64_000_000
 IN_FLIGHT: Final = (100, 1_000, 10_000)
 PAYLOADS: Final = (100, 1_000, 16_000, 64_000, 256_000)
 BACKLOGS: Final = (1_000, 10_000, 100_000)
-HELD: Final = (100, 200, 400)
+AT_ONCE: Final = (100, 200, 400, 800)
 HELD_BACK: Final = (0, 50)
 SLEEPERS: Final = (10_000,)
 RESTING: Final = 10.0
@@ -75,9 +75,9 @@ def backlog(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, fl
         return _worked_off(stage, value, min(value, jobs, MOST_COUNTED))
 
 
-def held(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, float]:
-    """A hundred jobs at a time, of so many messages that the worker holds. Raises `RoundFailed`."""
-    with ground.stage(entry, prefetch=value) as stage:
+def at_once(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, float]:
+    """So many runs at a time, and as many messages held. Raises `RoundFailed`."""
+    with ground.stage(entry, in_flight=value) as stage:
         return _worked_off(stage, jobs, jobs)
 
 
@@ -121,7 +121,7 @@ SERIES: Final[Mapping[str, tuple[Round, Sequence[int]]]] = {
     "jobs in flight": (in_flight, IN_FLIGHT),
     "bytes of data": (payload, PAYLOADS),
     "jobs in the queue": (backlog, BACKLOGS),
-    "messages held": (held, HELD),
+    "runs at a time": (at_once, AT_ONCE),
     "ms until Running": (held_back, HELD_BACK),
     "sleeping jobs": (sleeping, SLEEPERS),
 }

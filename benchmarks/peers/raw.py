@@ -143,11 +143,17 @@ class RawAmqp:
         """For a selector."""
         return self._socket.fileno()
 
+    def kept(self) -> Sequence[Method]:
+        """The methods that came along with an answer, and show on no socket any more."""
+        return self._whole_methods()
+
     def received(self) -> Sequence[Method]:
-        """The methods that have come, of which there is one at least; contents are passed over."""
-        while not (methods := self._whole_methods()):
-            self._receive()
-        return methods
+        """The methods that have come after one read, maybe none; contents are passed over.
+
+        It reads once only: who waits for the rest of a message here hears nothing on another connection.
+        """
+        self._receive()
+        return self._whole_methods()
 
     def _whole_methods(self) -> Sequence[Method]:
         data, at, methods = bytes(self._buffer), 0, []

@@ -32,7 +32,6 @@ def test_as_json_every_fact_has_its_type() -> None:
         "routing_patterns": ["report-worker.generatereport.*"],
         "run": "task",
         "max_parallel": 4,
-        "prefetch": 4,
         "timeout": 60,
         "max_retries": 2,
         "base_retry_delay": 0.05,

@@ -1,6 +1,5 @@
 """How many jobs run at once: per job and per worker, never more, in the order they came."""
 
-import pytest
 import trio
 from attrs import define, field
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -43,28 +42,6 @@ async def test_a_job_never_runs_more_often_than_its_limit(worker: Worker, autoju
 
     assert gauge.most == 3
     assert trio.current_time() == 7
-
-
-@pytest.mark.parametrize(("prefetch", "begun"), [(None, 2), (5, 5)])
-async def test_runs_that_wait_for_confirms_leave_room_for_others_with_a_larger_prefetch(
-    worker: Worker, autojump_clock: MockClock, prefetch: int | None, begun: int
-) -> None:
-    """They hold their messages and no slots. Sabotage: consume with as many messages as slots."""
-    gauge = Gauge()
-
-    @worker.job(max_parallel=2, prefetch=prefetch)
-    async def work() -> None:
-        await gauge.spend(1)
-
-    async with under_test(worker) as kit:
-        with kit.broker.hold_confirms():
-            for _ in range(9):
-                kit.enqueue(work)
-            await trio.sleep(SLOT_PATIENCE - 1)
-            assert (len(gauge.order), kit.queue(work).unacked) == (begun, begun)
-        await kit.run_until_idle()
-
-    assert (gauge.most, len(gauge.order)) == (2, 9)
 
 
 async def test_the_worker_never_runs_more_jobs_than_its_limit(autojump_clock: MockClock) -> None:

@@ -268,17 +268,9 @@ async def a_delivery_while_the_broker_is_asked(kit: WorkerUnderTest, broker: Sil
     await trio.sleep(MINUTES)
 
 
-async def a_prefetch_below_the_runs(kit: WorkerUnderTest, broker: SilentBroker) -> None:
-    """It is full of one job, although two might run. Sabotage: count the slots."""
-    for _ in range(3):
-        kit.enqueue("narrow", 3 * MINUTES)
-    await trio.sleep(3 * MINUTES)
-
-
 SCENES = (
     nothing_to_do,
     a_full_prefetch,
-    a_prefetch_below_the_runs,
     slots_that_other_jobs_have,
     a_blocked_publisher,
     other_workers_that_take_everything,
@@ -292,11 +284,9 @@ SCENES = (
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
 async def test_no_stall(worker: Worker, scene: Scene, autojump_clock: MockClock) -> None:
+    @worker.job("other", max_parallel=3, timeout=0)
     async def other(data: float) -> None:
         await trio.sleep(data)
-
-    worker.job("other", max_parallel=3, timeout=0)(other)
-    worker.job("narrow", max_parallel=2, prefetch=1, timeout=0)(other)
 
     broker = SilentBroker()
     async with under_test(worker, broker=broker) as kit:

@@ -222,16 +222,6 @@ def test_more_runs_of_a_job_than_the_worker_allows() -> None:
     ]
 
 
-@pytest.mark.parametrize(("at_once", "workers", "is_told"), [(4, 10, True), (3, 10, False), (4, 3, False)])
-def test_more_runs_of_a_job_than_messages_that_are_held(at_once: int, workers: int, is_told: bool) -> None:
-    told = doubts(WorkerSettings(max_parallel_jobs=workers), max_parallel=at_once, prefetch=3)
-
-    assert [line for line in told if "Prefetch" in line] == is_told * [
-        "A may run 4 times at once (MaxParallelJobs), which is never reached: this worker holds 3 of its messages at "
-        "once (Prefetch)."
-    ]
-
-
 def test_a_retry_after_a_timeout_and_no_retry() -> None:
     assert doubts(WorkerSettings(), retry_on_timeout=True, max_retries=0) == [
         "A is to be retried after a timeout (RetryOnTimeout), and never at all (MaxRetries 0)."

@@ -132,7 +132,6 @@ def test_each_part_of_a_jobs_policy_names_its_source(shown: Show) -> None:
         "jobs.SendEmailJob.base_retry_delay": (2, "decorator"),
         "jobs.SendEmailJob.timeout": (7.0, "milvaion.toml, line 1 (execution_timeout)"),
         "jobs.SendEmailJob.max_parallel": (4, "constructor (max_parallel_jobs)"),
-        "jobs.SendEmailJob.prefetch": (4, "default"),
         "jobs.SendEmailJob.consumer_id": ("sendemailjob-consumer", DEFAULT),
         "jobs.SendEmailJob.routing_patterns": (["worker.sendemail.*"], DEFAULT),
         "jobs.SendEmailJob.retry_on_timeout": (True, "milvaion.toml, line 3 (job_defaults)"),

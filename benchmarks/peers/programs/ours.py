@@ -31,7 +31,7 @@ worker = Worker(
         offline_resilience=OfflineResilienceSettings(local_storage_path=TOLD.storage, durability="NORMAL"),
         reporting=ReportingSettings(local_occurrences=TOLD.is_reported, running_after=TOLD.running_after),
         shutdown=ShutdownSettings(drain_timeout=0.0),
-        job_defaults=JobSettings(max_parallel=TOLD.in_flight, prefetch=TOLD.prefetch or None),
+        job_defaults=JobSettings(max_parallel=TOLD.in_flight),
     )
 )
 

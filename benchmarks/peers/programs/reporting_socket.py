@@ -30,29 +30,32 @@ def report_all(source: RawAmqp, sink: RawAmqp) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(source, selectors.EVENT_READ)
         selector.register(sink, selectors.EVENT_READ)
-        ready = [source]  # what came along with the answer shows on no socket
+        methods = source.kept()
         while True:
             reports, acks = [], []
-            for connection in ready:
-                for kind, arguments in connection.received():
-                    if kind == DELIVER:
-                        (message,) = struct.unpack_from(">Q", arguments, 1 + arguments[0])
-                        mark()
-                        reports.append(report)
-                        unconfirmed[published + 1] = unconfirmed[published + 2] = message
-                        missing[message] = 2
-                        published += 2
-                    elif kind == ACK:
-                        for message in _confirmed(unconfirmed, *struct.unpack_from(">QB", arguments)):
-                            missing[message] -= 1
-                            if not missing[message]:
-                                del missing[message]
-                                acks.append(ack_frame(message))
-                    else:
-                        raise OSError(f"RabbitMQ said {kind}")
+            for kind, arguments in methods:
+                if kind == DELIVER:
+                    (message,) = struct.unpack_from(">Q", arguments, 1 + arguments[0])
+                    mark()
+                    reports.append(report)
+                    unconfirmed[published + 1] = unconfirmed[published + 2] = message
+                    missing[message] = 2
+                    published += 2
+                elif kind == ACK:
+                    for message in _confirmed(unconfirmed, *struct.unpack_from(">QB", arguments)):
+                        missing[message] -= 1
+                        if not missing[message]:
+                            del missing[message]
+                            acks.append(ack_frame(message))
+                else:
+                    raise OSError(f"RabbitMQ said {kind}")
             sink.send(b"".join(reports))
             source.send(b"".join(acks))
-            ready = [source if key.fileobj is source else sink for key, _ in selector.select()]
+            methods = [
+                method
+                for key, _ in selector.select()
+                for method in (source if key.fileobj is source else sink).received()
+            ]
 
 
 def _confirmed(unconfirmed: dict[int, int], number: int, has_more: int) -> list[int]:

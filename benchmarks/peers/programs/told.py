@@ -23,8 +23,6 @@ class Told:
     """Of the settings of the same name."""
     is_reported: bool = True
     in_flight: int = 100
-    prefetch: int = 0
-    """Messages that are held at once; 0 for as many as are in flight."""
     running_after: float = 0.0
     """Of the settings of the same name, seconds."""
     sleepers: int = 0

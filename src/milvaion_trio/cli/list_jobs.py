@@ -49,7 +49,6 @@ def _facts(job: RegisteredJob, worker: Worker) -> dict[str, object]:
         "routing_patterns": list(job.patterns),
         "run": job.definition.mode.value,
         "max_parallel": effective.max_parallel,
-        "prefetch": effective.prefetch,
         "timeout": effective.timeout,
         "max_retries": effective.retry.max_retries,
         "base_retry_delay": effective.retry.base_delay,

@@ -102,11 +102,6 @@ def doubts(settings: WorkerSettings, jobs: Sequence[RegisteredJob]) -> Iterator[
                 f"{job.name} may run {effective.max_parallel} times at once (MaxParallelJobs), which is never reached: "
                 f"this worker runs {settings.max_parallel_jobs} jobs at once (Worker:MaxParallelJobs)."
             )
-        if effective.prefetch < min(effective.max_parallel, settings.max_parallel_jobs):
-            yield (
-                f"{job.name} may run {effective.max_parallel} times at once (MaxParallelJobs), which is never reached: "
-                f"this worker holds {effective.prefetch} of its messages at once (Prefetch)."
-            )
         if retry.retry_on_timeout and retry.max_retries == 0:
             yield f"{job.name} is to be retried after a timeout (RetryOnTimeout), and never at all (MaxRetries 0)."
     if settings.rabbitmq is None:

@@ -115,7 +115,6 @@ def _policy(job: RegisteredJob) -> dict[str, object]:
         "base_retry_delay": retry.base_delay,
         "timeout": effective.timeout or 0,
         "max_parallel": effective.max_parallel,
-        "prefetch": effective.prefetch,
         "consumer_id": job.consumer_id,
         "routing_patterns": list(job.patterns),
         "retry_on_timeout": retry.retry_on_timeout,

@@ -90,7 +90,6 @@ class JobPolicy(TypedDict, total=False):
     base_retry_delay: float | None
     timeout: float | None
     max_parallel: int | None
-    prefetch: int | None
     consumer_id: str | None
     routing_patterns: Iterable[str] | None
     retry_on_timeout: bool | None
@@ -113,13 +112,6 @@ class JobSettings:
     """Seconds a run may take, 0 for no limit; the worker's."""
     max_parallel: Count | None = None
     """Runs of this job at the same time, in this process; the worker's."""
-    prefetch: Count | None = None
-    """Messages of its queue that this process holds at once, unacknowledged; as many as runs. Ours.
-
-    A job that ends within milliseconds spends most of its time waiting for the confirms of its reports, and its message
-    is acknowledged only then: four times as many messages as runs let about 30 % more jobs through. What a job of
-    seconds or hours holds beyond its runs, other workers wait for.
-    """
     consumer_id: Text | None = None
     """A name shown in the dashboard; made from the job's name."""
     routing_patterns: tuple[Text, ...] | None = field(default=None, converter=_listed)

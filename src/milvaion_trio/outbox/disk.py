@@ -135,7 +135,8 @@ class DiskOutbox:
     async def conclude(self, attempt: AttemptKey, reports: Sequence[Report]) -> None:
         """Write all rows and the mark in one transaction, then wait. If cancelled, only the waiting ends.
 
-        A mark without rows, for which nobody waits, goes with what is written next.
+        A mark without rows, for which nobody waits, goes with what is written next, 50 ms later at most: a process that
+        dies meanwhile is counted as a death of that attempt, should its message come again all the same.
         """
         self._check_open()
         occurrence_id = attempt.occurrence_id

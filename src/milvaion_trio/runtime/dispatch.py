@@ -77,7 +77,7 @@ class Dispatcher:
         jobs: trio.Nursery,
         task_status: trio.TaskStatus[None],
     ) -> None:
-        slots, prefetch = Slots(registered.effective.max_parallel), registered.effective.prefetch
+        slots = Slots(registered.effective.max_parallel)
         needed = topology_of((registered,))
         has_started = False
         lost: Consumer | None = None
@@ -92,12 +92,12 @@ class Dispatcher:
                 try:
                     # What is wrong with a queue stops the start; later it stops nothing but this intake.
                     consume = consumer.consume if not has_started else partial(consumed_again, consumer, needed=needed)
-                    async with consume(registered.queue, prefetch=prefetch) as deliveries:
+                    async with consume(registered.queue, prefetch=slots.total) as deliveries:
                         has_started = True
                         task_status.started()
                         task_status = trio.TASK_STATUS_IGNORED
                         self.readiness.report(_part(registered), "")
-                        with self.consumptions.noted(registered.queue, prefetch, deliveries) as consumption:
+                        with self.consumptions.noted(registered.queue, slots.total, deliveries) as consumption:
                             with self.readiness.only_without(OUTBOX):
                                 await self._take(consumption, slots, jobs)
                 except LinkLost:

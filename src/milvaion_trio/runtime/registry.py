@@ -38,8 +38,6 @@ class EffectiveJob:
     """A job's settings with nothing left to inherit."""
 
     max_parallel: int
-    prefetch: int
-    """Messages that are held at once, those of its runs among them."""
     timeout: float | None
     """Seconds; `None` for no limit."""
     retry: RetryPolicy
@@ -49,10 +47,8 @@ def resolve(job: JobSettings, worker: WorkerSettings) -> EffectiveJob:
     """Fill in what the job inherits: from the worker's job defaults, then the worker, then the readme."""
     full = job.over(worker.job_defaults).over(_DEFAULTS)
     timeout = worker.execution_timeout if full.timeout is None else full.timeout
-    max_parallel = full.max_parallel or worker.max_parallel_jobs
     return EffectiveJob(
-        max_parallel=max_parallel,
-        prefetch=full.prefetch or max_parallel,
+        max_parallel=full.max_parallel or worker.max_parallel_jobs,
         timeout=timeout or None,
         retry=RetryPolicy(
             max_retries=full.max_retries or 0,
