@@ -115,7 +115,7 @@ def _told() -> argparse.Namespace:
 
 
 def _play(told: argparse.Namespace, ground: Ground, entries: Sequence[Entry], by_part: Mapping[str, Plays]) -> None:
-    ours = next((entry for entry in entries if entry.is_reported), None)
+    ours = next((entry for entry in entries if entry.driver and entry.is_reported), None)
     for number in range(told.rounds):
         _tell(f"round {number + 1} of {told.rounds}")
         if "throughput" in told.part:

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from milvaion_trio.model import topology
 
-__all__ = ["DRIVERS", "ECHO", "Entry", "roster"]
+__all__ = ["DRIVERS", "ECHO", "SOCKETS", "Entry", "roster"]
 
 PROGRAMS: Final = "benchmarks.peers.programs"
 DRIVERS: Final = ("amqp", "aio-pika")
@@ -46,6 +46,9 @@ class Entry:
     has_latency: bool = False
     driver: str = ""
     is_reported: bool = False
+    """Whether two reports are to be in `reports` for each job."""
+    reports: str = ""
+    """The queue in which they are counted."""
     environment: Mapping[str, str] = field(factory=dict)
 
 
@@ -68,6 +71,8 @@ def _reporting_socket(queue_type: Literal["classic", "quorum"]) -> Entry:
         worker=("-m", f"{PROGRAMS}.reporting_socket"),
         leaves_out="everything but two confirmed reports for each message, acknowledged last",
         queue_type=queue_type,
+        is_reported=True,
+        reports="bench.reports",
     )
 
 
@@ -106,6 +111,7 @@ def _ours(driver: str) -> tuple[Entry, ...]:
                     has_latency=(queue_type, processes) == ("classic", 1),
                     driver=driver,
                     is_reported=is_reported,
+                    reports=topology.STATUS_QUEUE,
                 )
             )
     return tuple(rows)

@@ -9,8 +9,6 @@ from benchmarks.peers.roster import Entry
 from benchmarks.peers.stage import Ground, RoundFailed, Stage
 from benchmarks.peers.stores import RabbitMQStore
 
-from milvaion_trio.model import topology
-
 __all__ = ["between", "throughput"]
 
 ACKNOWLEDGING = 0.5
@@ -40,8 +38,8 @@ def throughput(ground: Ground, entry: Entry, jobs: int) -> dict[str, float]:
             measured["killed"] = 1.0
         # What is there now was not acknowledged, although it ran.
         measured["left_in_queue"] = float(stage.store.left())
-        if entry.driver and isinstance(stage.store, RabbitMQStore):
-            measured["statuses_per_job"] = stage.store.reported(topology.STATUS_QUEUE) / jobs
+        if entry.reports and isinstance(stage.store, RabbitMQStore):
+            measured["statuses_per_job"] = stage.store.reported(entry.reports) / jobs
     return measured
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from tests.support.reports import FINAL, LOG, attempt, report
-from tests.support.stored import left_by_a_kill, opened, rows_of
+from tests.support.reports import FINAL, LOG, A, attempt, report
+from tests.support.stored import conclude, left_by_a_kill, opened, rows_of, written
 from trio.testing import wait_all_tasks_blocked
 
 from milvaion_trio.outbox.journal import SOON
@@ -23,6 +23,21 @@ async def test_what_comes_in_one_pass_of_the_scheduler_is_one_transaction(path: 
         await outbox.started(attempt(retry_count=1))
         assert statements.count("COMMIT") == 1
         assert len(rows_of(path, "number", "report")) == 20
+
+
+async def test_a_conclusion_and_its_reports_are_one_transaction(path: Path) -> None:
+    """Of one without the other a job would run again, or its end would be told by nobody. Sabotage: one by one."""
+    statements: list[str] = []
+    async with opened(path) as outbox:
+        store = outbox._file.store
+        assert store is not None
+        store._db.set_trace_callback(statements.append)
+        await conclude(outbox, "final", "copy")
+        await written(outbox)
+    first = statements[: statements.index("COMMIT")]
+
+    assert sum(statement.startswith("INSERT OR REPLACE INTO report") for statement in first) == 2
+    assert any(statement.startswith("INSERT INTO mark") and A in statement for statement in first)
 
 
 async def test_ends_that_report_nothing_are_written_together_a_moment_later(path: Path) -> None:

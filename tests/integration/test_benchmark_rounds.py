@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 from benchmarks.peers import processes
 from benchmarks.peers.environments import ROOT
-from benchmarks.peers.roster import ECHO, Entry
+from benchmarks.peers.roster import ECHO, SOCKETS, Entry
 from benchmarks.peers.stage import Ground, RoundFailed
 from benchmarks.peers.throughput import throughput
 from tests.support.processes import is_alive
@@ -35,6 +35,13 @@ def test_a_round_counts_every_job_and_leaves_none(ground: Ground) -> None:
     assert measured["worker_cpu_us"] > 0
     assert measured["broker_cpu_us"] > 0
     assert 1 < measured["resident_mb"] < 100
+
+
+def test_the_bare_socket_reports_every_job_twice_and_acknowledges_all(ground: Ground) -> None:
+    """What it gives is the most a worker could do that does the same, so it must do the same."""
+    measured = throughput(ground, SOCKETS[0], 3_000)
+
+    assert (measured["statuses_per_job"], measured["left_in_queue"]) == (2.0, 0)
 
 
 def test_a_worker_that_ends_is_no_round_and_says_why(ground: Ground) -> None:
