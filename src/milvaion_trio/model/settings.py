@@ -253,7 +253,7 @@ class ReportingSettings:
     running_after: HoldBack = 0.0
     """Seconds after which a job is reported as running; one that ends before is reported as ended only.
 
-    Its last status says when it began. Many short jobs cost half as much with 0.05.
+    Its last status says when it began. With 0.05 short jobs cost RabbitMQ a fifth less.
     """
     local_occurrences: bool = False
     """Whether occurrences of our own clients are reported too; a Milvaion API does not know them."""
