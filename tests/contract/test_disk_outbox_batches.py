@@ -8,16 +8,23 @@ from tests.support.reports import FINAL, LOG, A, attempt, report
 from tests.support.stored import conclude, left_by_a_kill, opened, rows_of, written
 from trio.testing import wait_all_tasks_blocked
 
+from milvaion_trio.outbox.disk import DiskOutbox
 from milvaion_trio.outbox.journal import SOON
 
 
-async def test_what_comes_in_one_pass_of_the_scheduler_is_one_transaction(path: Path) -> None:
+def traced(outbox: DiskOutbox) -> list[str]:
+    """What SQLite is told from now on."""
     statements: list[str] = []
+    store = outbox._file.store
+    assert store is not None
+    store._db.set_trace_callback(statements.append)
+    return statements
+
+
+async def test_what_comes_in_one_pass_of_the_scheduler_is_one_transaction(path: Path) -> None:
     async with opened(path) as outbox:
         await outbox.started(attempt())
-        store = outbox._file.store
-        assert store is not None
-        store._db.set_trace_callback(statements.append)
+        statements = traced(outbox)
         for number in range(20):
             outbox.add(report(LOG, f"log {number}", None))
         await outbox.started(attempt(retry_count=1))
@@ -27,11 +34,8 @@ async def test_what_comes_in_one_pass_of_the_scheduler_is_one_transaction(path: 
 
 async def test_a_conclusion_and_its_reports_are_one_transaction(path: Path) -> None:
     """Of one without the other a job would run again, or its end would be told by nobody. Sabotage: one by one."""
-    statements: list[str] = []
     async with opened(path) as outbox:
-        store = outbox._file.store
-        assert store is not None
-        store._db.set_trace_callback(statements.append)
+        statements = traced(outbox)
         await conclude(outbox, "final", "copy")
         await written(outbox)
     first = statements[: statements.index("COMMIT")]
@@ -42,11 +46,8 @@ async def test_a_conclusion_and_its_reports_are_one_transaction(path: Path) -> N
 
 async def test_ends_that_report_nothing_are_written_together_a_moment_later(path: Path) -> None:
     """Nobody waits for them, and a transaction each would cost more than their jobs. Sabotage: write each at once."""
-    statements: list[str] = []
     async with opened(path) as outbox:
-        store = outbox._file.store
-        assert store is not None
-        store._db.set_trace_callback(statements.append)
+        statements = traced(outbox)
         for number in range(5):
             await outbox.conclude(attempt(retry_count=number), [])
         await wait_all_tasks_blocked()
