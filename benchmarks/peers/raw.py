@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-__all__ = ["ACK", "DELIVER", "HOST", "Method", "RawAmqp", "RawMessage", "ack_frame"]
+__all__ = ["ACK", "DELIVER", "HOST", "Method", "RawAmqp", "RawMessage", "ack_frame", "delivery_tag"]
 
 HOST = "127.0.0.1"
 BATCH = 500
@@ -135,17 +135,12 @@ class RawAmqp:
         while True:
             kind, arguments = self._method()
             if kind == DELIVER:
-                tag = arguments[1 + arguments[0] :][:8]
                 yield self._content()
-                self._send_method(1, ACK, tag, b"\0")
+                self.send(ack_frame(delivery_tag(arguments)))
 
     def fileno(self) -> int:
         """For a selector."""
         return self._socket.fileno()
-
-    def kept(self) -> Sequence[Method]:
-        """The methods that came along with an answer, and show on no socket any more."""
-        return self._whole_methods()
 
     def received(self) -> Sequence[Method]:
         """The methods that have come after one read, maybe none; contents are passed over.
@@ -153,9 +148,10 @@ class RawAmqp:
         It reads once only: who waits for the rest of a message here hears nothing on another connection.
         """
         self._receive()
-        return self._whole_methods()
+        return self.kept()
 
-    def _whole_methods(self) -> Sequence[Method]:
+    def kept(self) -> Sequence[Method]:
+        """The methods that have come already, along with an answer say, and show on no socket any more."""
         data, at, methods = bytes(self._buffer), 0, []
         while len(data) - at >= 8 and (end := at + 8 + int.from_bytes(data[at + 3 : at + 7])) <= len(data):
             if data[at] == 1:
@@ -215,9 +211,14 @@ class RawAmqp:
         self._buffer += data
 
 
-def ack_frame(delivery_tag: int) -> bytes:
+def delivery_tag(arguments: bytes) -> int:
+    """The number of a message, of the arguments of its `DELIVER`."""
+    return int.from_bytes(arguments[1 + arguments[0] :][:8])
+
+
+def ack_frame(number: int) -> bytes:
     """The bytes that acknowledge one message; for `send`."""
-    return _frame(1, 1, struct.pack(">HHQB", *ACK, delivery_tag, 0))
+    return _frame(1, 1, struct.pack(">HHQB", *ACK, number, 0))
 
 
 def _frame(kind: int, channel: int, payload: bytes) -> bytes:

@@ -77,6 +77,10 @@ async def good(ctx: JobContext) -> None:
     return None
 
 
+async def never() -> None:
+    raise AssertionError("it was not enqueued")
+
+
 @pytest.mark.parametrize("job", [dead, late, good])
 async def test_every_end_frees_the_key(
     worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock, job: Any
@@ -139,10 +143,7 @@ async def test_who_is_cancelled_while_the_key_is_being_claimed_leaves_it_free(
 ) -> None:
     """The keeper has granted it, and the answer is on its way; nothing was published."""
 
-    @worker.job()
-    async def work() -> None:
-        raise AssertionError("it was not enqueued")
-
+    work = worker.job("work")(never)
     async with under_test(worker, coordination=keeper) as kit, worker.client() as client:
         keeper.answers_after = 3
         with trio.move_on_after(1) as limit:
@@ -210,10 +211,7 @@ async def test_what_may_have_been_published_keeps_its_key(
 async def test_without_its_keeper_nothing_is_enqueued(
     worker: Worker, keeper: UnreliableKeeper, autojump_clock: MockClock
 ) -> None:
-    @worker.job()
-    async def work() -> None:
-        raise AssertionError("it was not enqueued")
-
+    work = worker.job("work")(never)
     async with under_test(worker, coordination=keeper) as kit, worker.client() as client:
         keeper.is_away = True
         with pytest.raises(NotPublished, match="unique key 'report' could not be claimed"):

@@ -10,7 +10,7 @@ import struct
 import sys
 
 from benchmarks.peers.programs.marking import mark
-from benchmarks.peers.raw import ACK, DELIVER, RawAmqp, RawMessage, ack_frame
+from benchmarks.peers.raw import ACK, DELIVER, RawAmqp, RawMessage, ack_frame, delivery_tag
 
 QUEUE, REPORTS = "bench", "bench.reports"
 PREFETCH = 100
@@ -35,7 +35,7 @@ def report_all(source: RawAmqp, sink: RawAmqp) -> None:
             reports, acks = [], []
             for kind, arguments in methods:
                 if kind == DELIVER:
-                    (message,) = struct.unpack_from(">Q", arguments, 1 + arguments[0])
+                    message = delivery_tag(arguments)
                     mark()
                     reports.append(report)
                     unconfirmed[published + 1] = unconfirmed[published + 2] = message
