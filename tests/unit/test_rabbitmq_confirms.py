@@ -1,10 +1,12 @@
 """Which answer belongs to which publish."""
 
-from milvaion_trio.broker.rabbitmq.confirms import Batch, Confirms, Sent
+from milvaion_trio.broker.rabbitmq.confirms import Batch, Confirms
+from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.ports import Confirmation
 
 CONFIRMED, REFUSED, UNROUTABLE = Confirmation.CONFIRMED, Confirmation.REFUSED, Confirmation.UNROUTABLE
-A, B = Sent("", "a", "id"), Sent("", "b", "id")
+MESSAGE = Message(body=b"", message_id="id")
+A, B = Publication(MESSAGE, "a"), Publication(MESSAGE, "b")
 
 
 class World:
@@ -14,11 +16,14 @@ class World:
         self.confirms = Confirms()
         self.done = 0
 
-    def batch(self, *sent: Sent) -> Batch:
+    def batch(self, *sent: Publication) -> Batch:
         batch = Batch([None] * len(sent), self._done)
         for index, one in enumerate(sent):
             self.confirms.add(one, batch, index)
         return batch
+
+    def returned(self, what: Publication) -> None:
+        self.confirms.returned(what.exchange, what.routing_key, what.message)
 
     def _done(self) -> None:
         self.done += 1
@@ -50,7 +55,7 @@ def test_a_returned_message_is_unroutable_though_it_is_confirmed() -> None:
     world = World()
     batch = world.batch(A, B, A)
 
-    world.confirms.returned(B)
+    world.returned(B)
     world.confirms.confirmed(3, multiple=True, is_stored=True)
 
     assert batch.answers == [CONFIRMED, UNROUTABLE, CONFIRMED]
@@ -62,11 +67,22 @@ def test_of_equal_messages_the_first_that_waits_was_returned() -> None:
     batch = world.batch(A, A, A, A)
 
     world.confirms.confirmed(1, multiple=False, is_stored=True)
-    world.confirms.returned(A)
-    world.confirms.returned(A)
+    world.returned(A)
+    world.returned(A)
     world.confirms.confirmed(4, multiple=True, is_stored=True)
 
     assert batch.answers == [CONFIRMED, UNROUTABLE, UNROUTABLE, CONFIRMED]
+
+
+def test_an_id_that_was_cut_on_the_way_is_known_again() -> None:
+    """A short string has 255 bytes: what comes back is shorter than what was asked for."""
+    world = World()
+    batch = world.batch(A, Publication(Message(body=b"", message_id="x" * 300), "a"))
+
+    world.returned(Publication(Message(body=b"", message_id="x" * 255), "a"))
+    world.confirms.confirmed(2, multiple=True, is_stored=True)
+
+    assert batch.answers == [CONFIRMED, UNROUTABLE]
 
 
 def test_answers_given_beforehand_are_not_waited_for() -> None:
@@ -84,7 +100,7 @@ def test_a_lost_link_answers_nothing_more() -> None:
 
     world.confirms.lost()
     world.confirms.confirmed(2, multiple=False, is_stored=True)
-    world.confirms.returned(B)
+    world.returned(B)
 
     assert batch.answers == [CONFIRMED, None]
     assert world.done >= 1

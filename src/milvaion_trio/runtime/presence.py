@@ -143,7 +143,7 @@ class JobHeartbeats:
     def watch(self, run: Run) -> None:
         """Send heartbeats for this run, the first after one interval."""
         if self.interval > 0:
-            self._due[run] = trio.current_time() + self.interval
+            self._due[run] = run.started_clock + self.interval
             self._first.set()
 
     def unwatch(self, run: Run) -> None:

@@ -29,7 +29,7 @@ MAX_DEPTH: Final = 64
 """Deeper tables are written as nothing; nobody reads them, and reading takes the reader's stack."""
 BASIC: Final = 60
 NAMES_KEPT: Final = 1024
-"""Destinations and header names whose bytes are kept: a worker's own are a handful, in every message."""
+"""Destinations, content types and header names whose bytes are kept: a worker's own are a handful, in all messages."""
 
 LENGTHS: Final = tuple(bytes((length,)) for length in range(MAX_SHORT + 1))
 CONTENT: Final = struct.Struct(">HHQH")
@@ -81,6 +81,7 @@ def as_sent(text: str | None) -> str | None:
     return None if text is None else short_text(text)[1:].decode()
 
 
+@lru_cache(NAMES_KEPT)
 def fits(name: str) -> bool:
     """Whether there can be an exchange, a queue or a binding of this name."""
     try:
@@ -130,7 +131,7 @@ def _header_of(message: Message, headers: Mapping[str, HeaderValue]) -> bytes:
     parts = [b""]  # flags and length, which come first, are known last
     if message.content_type is not None:
         flags |= 0x8000
-        parts.append(short_text(message.content_type))
+        parts.append(_name(message.content_type))
     if headers:
         flags |= 0x2000
         parts.append(table(headers))

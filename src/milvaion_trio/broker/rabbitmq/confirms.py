@@ -7,20 +7,13 @@ sent and by their order, not by message ids: those may be absent, and equal on p
 from collections.abc import Callable
 from itertools import takewhile
 
-from attrs import define, field, frozen
+from attrs import define, field
 
+from milvaion_trio.broker.amqp.encoding import as_sent
+from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.ports import Confirmation
 
-__all__ = ["Batch", "Confirms", "Sent"]
-
-
-@frozen
-class Sent:
-    """What a returned message can be known by."""
-
-    exchange: str
-    routing_key: str
-    message_id: str | None
+__all__ = ["Batch", "Confirms"]
 
 
 @define(eq=False)
@@ -50,10 +43,19 @@ class Batch:
 
 @define(eq=False)
 class _Waiting:
-    sent: Sent
+    publication: Publication
     batch: Batch
     index: int
     is_returned: bool = field(default=False, init=False)
+
+    def may_be(self, exchange: str, routing_key: str, message: Message) -> bool:
+        """Whether that is what came back of it, as far as anybody can tell."""
+        ours = self.publication
+        return (ours.exchange, ours.routing_key, as_sent(ours.message.message_id)) == (
+            exchange,
+            routing_key,
+            message.message_id,
+        )
 
 
 @define(eq=False)
@@ -67,15 +69,15 @@ class Confirms:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, sent: Sent, batch: Batch, index: int) -> None:
+    def add(self, publication: Publication, batch: Batch, index: int) -> None:
         """The next publish on the channel; its answer goes to that place of the batch."""
         self._count += 1
-        self._waiting[self._count] = _Waiting(sent, batch, index)
+        self._waiting[self._count] = _Waiting(publication, batch, index)
 
-    def returned(self, sent: Sent) -> None:
+    def returned(self, exchange: str, routing_key: str, message: Message) -> None:
         """No queue took it. The broker answers in order, so it is the first of equal ones that is still waiting."""
         for waiting in self._waiting.values():
-            if waiting.sent == sent and not waiting.is_returned:
+            if not waiting.is_returned and waiting.may_be(exchange, routing_key, message):
                 waiting.is_returned = True
                 return
 

@@ -11,11 +11,11 @@ import trio
 from attrs import define, field
 from pamqp import commands
 
-from milvaion_trio.broker.amqp.encoding import as_sent, fits, publish_frames
+from milvaion_trio.broker.amqp.encoding import fits, publish_frames
 from milvaion_trio.broker.amqp.events import BlockedEvent, ChannelClosedEvent, ConfirmedEvent, Event, ReturnedEvent
 from milvaion_trio.broker.ladder import LADDER, first_rung
 from milvaion_trio.broker.link import Link
-from milvaion_trio.broker.rabbitmq.confirms import Batch, Confirms, Sent
+from milvaion_trio.broker.rabbitmq.confirms import Batch, Confirms
 from milvaion_trio.broker.rabbitmq.declaring import declare, exists
 from milvaion_trio.model.alarm import Alarm
 from milvaion_trio.model.envelope import Publication
@@ -78,7 +78,7 @@ class RabbitMQPublisher:
             if batch.answers[index] is None:
                 exchange, key, message = publication.exchange, publication.routing_key, publication.message
                 frames.append(publish_frames(self._channel, exchange, key, message, self.link.frame_max))
-                self._confirms.add(Sent(exchange, key, as_sent(message.message_id)), batch, index)
+                self._confirms.add(publication, batch, index)
         return frames
 
     def _given(self, answer: Confirmation | None) -> Confirmation:
@@ -127,7 +127,7 @@ class RabbitMQPublisher:
             case ConfirmedEvent(_, number, multiple, is_stored):
                 self._confirms.confirmed(number, multiple=multiple, is_stored=is_stored)
             case ReturnedEvent(_, exchange, routing_key, message):
-                self._confirms.returned(Sent(exchange, routing_key, message.message_id))
+                self._confirms.returned(exchange, routing_key, message)
             case BlockedEvent(why):
                 self._alarm.say(why)
             case ChannelClosedEvent(channel=channel, why=why) if channel == self._channel:
