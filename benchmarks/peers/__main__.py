@@ -157,6 +157,7 @@ def _rows(entries: Sequence[Entry], throughputs: Plays, latencies: Plays) -> tup
             is_peer=bool(entry.peer),
             is_reported=entry.is_reported,
             processes=entry.processes,
+            is_on_one_core=entry.is_on_one_core,
             throughput=figures(throughputs.rounds.get((entry.name, 0), [])),
             latency=figures(latencies.rounds.get((entry.name, 0), [])),
             failures=(*throughputs.failures.get((entry.name, 0), []), *latencies.failures.get((entry.name, 0), [])),

@@ -31,6 +31,7 @@ class Row:
     is_peer: bool
     is_reported: bool = False
     processes: int = 1
+    is_on_one_core: bool = False
     throughput: Mapping[str, Figure] = field(factory=dict)
     latency: Mapping[str, Figure] = field(factory=dict)
     failures: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ where that is offered, no results kept, a prefetch of about a hundred, and one p
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from milvaion_trio.model import topology
 
@@ -37,6 +37,8 @@ class Entry:
     """The environment it needs; empty for our own."""
     processes: int = 1
     """That run jobs."""
+    is_on_one_core: bool = False
+    """Whether it may use one of the cores alone; the broker has all of them."""
     store: Literal["rabbitmq", "saq", "arq"] = "rabbitmq"
     queue: str = "bench"
     queue_type: Literal["classic", "quorum"] = "classic"
@@ -82,7 +84,18 @@ SOCKETS: Final = (_reporting_socket("classic"), _reporting_socket("quorum"))
 
 def roster(drivers: Sequence[str] = DRIVERS) -> tuple[Entry, ...]:
     """All rows, ours with these drivers, in the order of the table."""
-    return (*(entry for driver in drivers for entry in _ours(driver)), *SOCKETS, NAIVE, *PEERS)
+    rows = (*(entry for driver in drivers for entry in _ours(driver)), *SOCKETS, NAIVE, *PEERS)
+    on_one_core = {entry.name: _on_one_core(entry) for entry in rows if entry.name in ON_ONE_CORE}
+    return tuple(row for entry in rows for row in (entry, on_one_core.get(entry.name)) if row is not None)
+
+
+ON_ONE_CORE: Final = ("ours-reported-amqp", "ours-unreported-amqp", "dramatiq")
+"""Those that are run once more on one core: ours, and the fastest peer of one process, which has threads as well."""
+
+
+def _on_one_core(entry: Entry) -> Entry:
+    title = f"{entry.title}, on one core"
+    return evolve(entry, name=f"{entry.name}-core", title=title, is_on_one_core=True, has_latency=False)
 
 
 _OURS: Final = ("-m", "milvaion_trio", "run", f"{PROGRAMS}.ours:worker", "--log-level", "warning")

@@ -80,7 +80,7 @@ class Stage:
         self.started_ns = time.monotonic_ns()
         with (self.folder / "log.txt").open("ab") as log:
             worker = subprocess.Popen(
-                [str(self.python), *self.entry.worker],
+                [*self._to_its_cores(), str(self.python), *self.entry.worker],
                 env=self._environment(),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -141,6 +141,10 @@ class Stage:
         """The end of what the worker wrote."""
         log = self.folder / "log.txt"
         return _last_words(log.read_text(errors="replace") if log.exists() else "")
+
+    def _to_its_cores(self) -> tuple[str, ...]:
+        """What the command line begins with."""
+        return ("taskset", "-c", str(max(os.sched_getaffinity(0)))) if self.entry.is_on_one_core else ()
 
     @property
     def _marks(self) -> Path:

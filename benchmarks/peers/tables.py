@@ -50,15 +50,20 @@ def shown(figure: Figure | None) -> str:
     return f"{_number(figure.median)} ({_number(figure.least)} to {_number(figure.most)})"
 
 
-def best_peer(run: Run, processes: int) -> Row | None:
-    """The peer that did most jobs a second with so many processes."""
-    known = [row for row in run.rows if row.is_peer and row.processes == processes and RATE in row.throughput]
+def best_peer(run: Run, row: Row) -> Row | None:
+    """The peer that did most jobs a second with as many processes on as many cores."""
+    place = row.processes, row.is_on_one_core
+    known = [
+        peer
+        for peer in run.rows
+        if peer.is_peer and (peer.processes, peer.is_on_one_core) == place and RATE in peer.throughput
+    ]
     return max(known, key=lambda row: row.throughput[RATE].median, default=None)
 
 
 def against_best_peer(run: Run, row: Row) -> float | None:
-    """Its jobs per second as a multiple of those of the best peer with as many processes."""
-    best = best_peer(run, row.processes)
+    """Its jobs per second as a multiple of those of the best peer with as many processes and cores."""
+    best = best_peer(run, row)
     if best is None or RATE not in row.throughput:
         return None
     return row.throughput[RATE].median / best.throughput[RATE].median
@@ -100,9 +105,9 @@ def ratios(run: Run) -> str:
         if not row.name.startswith(OURS) or RATE not in row.throughput:
             continue
         told = []
-        if (best := best_peer(run, row.processes)) is not None:
+        if (best := best_peer(run, row)) is not None:
             told.append(f"{_times(row, best)} the best peer ({best.title})")
-        if plain is not None and row.is_reported and row.processes == plain.processes:
+        if plain is not None and row.is_reported and row.processes == plain.processes and not row.is_on_one_core:
             told.append(f"{_times(row, plain)} the plain worker")
         if told:
             lines.append(f"- {row.title}: {', '.join(told)}.")

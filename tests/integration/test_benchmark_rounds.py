@@ -1,5 +1,6 @@
 """A round of the comparison, on real servers: it gives figures or a reason, and no process outlives it."""
 
+import os
 import subprocess
 import sys
 import time
@@ -57,6 +58,14 @@ def test_a_worker_that_hangs_is_ended_with_all_it_started(ground: Ground) -> Non
         throughput(ground, broken(HANGS + "time.sleep(600)"), 300)
     child = int(str(failed.value).rpartition("; ")[2])
     assert not is_alive(child)
+
+
+@pytest.mark.parametrize(("is_on_one_core", "cores"), [(True, 1), (False, len(os.sched_getaffinity(0)))])
+def test_a_row_on_one_core_has_one(ground: Ground, is_on_one_core: bool, cores: int) -> None:
+    says = "import os; raise SystemExit(f'has {len(os.sched_getaffinity(0))} of them')"
+
+    with pytest.raises(RoundFailed, match=f"has {cores} of them"):
+        throughput(ground, evolve(broken(says), is_on_one_core=is_on_one_core), 10)
 
 
 def test_a_program_that_cannot_enqueue_says_why(ground: Ground) -> None:

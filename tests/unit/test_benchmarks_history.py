@@ -15,13 +15,14 @@ from benchmarks.peers.roster import PEERS, roster
 RATE = "jobs_per_second"
 
 
-def row(name: str, rate: float, *, is_peer: bool, processes: int = 1) -> Row:
+def row(name: str, rate: float, *, is_peer: bool, processes: int = 1, is_on_one_core: bool = False) -> Row:
     return Row(
         name=name,
         title=name.title(),
         leaves_out="statuses",
         is_peer=is_peer,
         processes=processes,
+        is_on_one_core=is_on_one_core,
         throughput={RATE: Figure(rate, rate - 10, rate + 10, 5)},
     )
 
@@ -38,6 +39,8 @@ RUN = Run(
         row("slow", 1000, is_peer=True),
         row("fast", 2000, is_peer=True),
         row("pair", 4000, is_peer=True, processes=2),
+        row("ours-core", 6000, is_peer=False, is_on_one_core=True),
+        row("fast-core", 8000, is_peer=True, is_on_one_core=True),
         Row(name="gone", title="Gone", leaves_out="all", is_peer=True, failures=("the worker ended",)),
     ),
     points=(Point(series="sleeping jobs", value=10_000, figures={"kb_per_job": Figure(9.5, 9, 10, 3)}),),
@@ -93,12 +96,13 @@ def test_the_processor_is_named_once() -> None:
     assert cpu_model("processor: 0\nmodel name\t: Fast 9000\nprocessor: 1\nmodel name\t: Fast 9000\n") == "Fast 9000"
 
 
-def test_ratios_are_against_the_best_peer_with_as_many_processes() -> None:
+def test_ratios_are_against_the_best_peer_with_as_many_processes_and_cores() -> None:
     by_name = {each.name: each for each in RUN.rows}
 
     assert tables.against_best_peer(RUN, by_name["ours"]) == 1.5
     assert tables.against_best_peer(RUN, by_name["slow"]) == 0.5
     assert tables.against_best_peer(RUN, by_name["pair"]) == 1.0
+    assert tables.against_best_peer(RUN, by_name["ours-core"]) == 0.75
 
 
 def test_a_worker_that_gave_no_figures_is_in_no_table_but_is_named_with_its_reason() -> None:
@@ -127,7 +131,9 @@ def test_every_row_says_what_it_leaves_out_and_has_a_name_of_its_own() -> None:
 
 
 def test_nobody_but_a_peer_has_an_environment_of_its_own() -> None:
-    assert [entry.name for entry in roster() if bool(entry.peer) is not (entry in PEERS)] == []
+    programs = {entry.program for entry in PEERS}
+
+    assert [entry.name for entry in roster() if bool(entry.peer) is not (entry.program in programs)] == []
 
 
 @pytest.mark.parametrize(
