@@ -112,7 +112,7 @@ def test_an_attempt_that_comes_after_the_one_that_runs_here_is_not_adopted(later
 def test_a_message_that_went_back_without_a_run_is_new_though_its_unstamped_key_is_concluded() -> None:
     """It may be the copy of a workflow's next dispatch; its redelivered mark says nothing then."""
     ledger = Ledger[str]()
-    ledger.returned_unstarted(UNSTAMPED)
+    ledger.returned_unstarted(UNSTAMPED, redelivered=False)
 
     admission = admit(
         dotnet_copy(),

@@ -59,7 +59,7 @@ class Ledger(Generic[R]):
         # Ordered dicts, because finding the oldest key of a plain one means stepping over all that were deleted.
         self._tombstones: OrderedDict[OccurrenceId, Tombstone] = OrderedDict()
         self._redelivered: OrderedDict[AttemptKey, int] = OrderedDict()
-        self._unstarted: OrderedDict[AttemptKey, None] = OrderedDict()
+        self._unstarted: OrderedDict[AttemptKey, bool] = OrderedDict()  # whether it may have run before all the same
 
     def __len__(self) -> int:
         """How many attempts run here."""
@@ -126,11 +126,22 @@ class Ledger(Generic[R]):
         tombstone = self._tombstones.get(attempt.occurrence_id)
         return tombstone.reason if tombstone is not None and tombstone.covers(attempt.dispatch_stamp) else None
 
-    def returned_unstarted(self, attempt: AttemptKey) -> None:
-        """Remember that this attempt goes back to its queue without having run: that redelivery says nothing."""
-        self._unstarted[attempt] = None
+    def returned_unstarted(self, attempt: AttemptKey, *, redelivered: bool) -> None:
+        """Remember that this attempt goes back to its queue without having run: the next redelivery says nothing new.
+
+        If it had come as a redelivery itself, that one still says what it said; unless it came so because it had been
+        given back like this before.
+        """
+        self._unstarted.setdefault(attempt, redelivered)
         if len(self._unstarted) > ATTEMPTS_REMEMBERED:
             self._unstarted.popitem(last=False)
+
+    def begun_in_vain(self, attempt: AttemptKey) -> None:
+        """As `returned_unstarted`, of an attempt whose start was counted already: it is counted no more."""
+        count = self._redelivered.pop(attempt, 0)
+        if count > 1:
+            self._redelivered[attempt] = count - 1
+        self.returned_unstarted(attempt, redelivered=count > 0)
 
     def was_returned_unstarted(self, attempt: AttemptKey) -> bool:
         """Whether this process gave it back without having run it, and has not met it again since."""
@@ -140,10 +151,9 @@ class Ledger(Generic[R]):
         """Count a start of this attempt from a redelivered message; the first such is its second start, at least.
 
         Starts from fresh messages need no counting, and they are nearly all. 0 for one that this process itself gave
-        back unstarted; what another process gave back so cannot be told from one that ran.
+        back unstarted, if it was fresh; what another process gave back so cannot be told from one that ran.
         """
-        if self._unstarted and attempt in self._unstarted:
-            del self._unstarted[attempt]
+        if self._unstarted.pop(attempt, None) is False:
             return 0
         count = self._redelivered.get(attempt, 0) + 1
         self._redelivered[attempt] = count

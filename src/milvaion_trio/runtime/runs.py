@@ -308,7 +308,7 @@ class Runs:
 
     def hand_back(self, run: Run, why: str) -> None:
         """Its message goes back to its queue, and says nothing to whoever gets it."""
-        self.ledger.returned_unstarted(run.attempt)
+        self.ledger.begun_in_vain(run.attempt)
         self._return(run, why)
 
     async def settle_unbegun(self, run: Run, settle: Callable[[], Awaitable[None]]) -> None:
