@@ -61,7 +61,10 @@ class Owner(Protocol):
 
 @define(eq=False)
 class Journal:
-    """The file as seen from Trio: nothing here waits for the disk but `open` and those who await a batch."""
+    """The file as seen from Trio: nothing here waits for the disk but `open` and those who await a batch.
+
+    The writer, who may stand still for a batch, does so for milliseconds and for a disk that answers at once.
+    """
 
     file: OutboxFile
     _open_writer: OpenWriter

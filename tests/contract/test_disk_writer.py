@@ -1,0 +1,121 @@
+"""The thread that writes: in order, told in Trio's thread, and how long that one stands still for it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle
+
+import pytest
+import trio
+
+from milvaion_trio.disk import writer as module
+from milvaion_trio.disk.writer import UNATTENDED, Done, open_writer
+
+
+def ignored(_: object, __: Exception | None) -> None:
+    """Nobody asks what became of it."""
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """A disk answers when it opens; at the end of the test it does in any case."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+class Clocks:
+    """In place of `time`: each piece of work takes so long, and computes for so long."""
+
+    def __init__(self, takes: float, computes: float = 0.0) -> None:
+        self.perf_counter = cycle((0.0, takes)).__next__
+        self.thread_time = cycle((0.0, computes)).__next__
+
+
+async def test_work_is_done_in_order_and_told_in_trios_thread() -> None:
+    """An error is told like a result."""
+    told: list[tuple[str, object, int]] = []
+
+    def tells(name: str) -> Done:
+        return lambda result, error: told.append(
+            (name, result if error is None else repr(error), threading.get_ident())
+        )
+
+    def fails() -> None:
+        raise OSError("disk full")
+
+    async with open_writer() as writer:
+        writer.submit(lambda: "one", tells("a"))
+        writer.submit(fails, tells("b"))
+        writer.submit(lambda: "three", tells("c"))
+        assert told == []  # whoever hands over is never called back meanwhile
+
+    here = threading.get_ident()
+    assert told == [("a", "one", here), ("b", "OSError('disk full')", here), ("c", "three", here)]
+
+
+async def test_what_takes_no_time_is_done_before_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that want the interpreter at the same time cost more than the wait."""
+    monkeypatch.setattr(module, "TURN", 20.0)
+    done = list[int]()
+
+    async with open_writer() as writer:
+        monkeypatch.setattr(module, "time", Clocks(takes=0.001))
+        for number in range(3 * UNATTENDED):
+            writer.submit(lambda number=number: done.append(number), ignored)  # type: ignore[misc]  # a default
+            assert done[-1:] == [number]
+
+
+@pytest.mark.parametrize(
+    ("takes", "computes", "is_waited_for"), [(0.1, 0.0, False), (0.1, 0.0975, False), (0.1, 0.099, True)]
+)
+async def test_a_disk_that_takes_its_time_is_not_waited_for(
+    takes: float, computes: float, is_waited_for: bool, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that counts is what the disk takes: a large batch is computed for longer than a slow disk needs."""
+    monkeypatch.setattr(module, "TURN", 1.0)
+    async with open_writer() as writer:
+        monkeypatch.setattr(module, "time", Clocks(takes, computes))
+        writer.submit(lambda: None, ignored)
+        stood_still = [seconds(lambda: writer.submit(gate.wait, ignored)) for _ in range(UNATTENDED)]
+        gate.set()
+
+    assert (max(stood_still) >= 1.0) is is_waited_for
+
+
+async def test_a_disk_that_hangs_keeps_the_loop_for_a_turn_and_then_for_none(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TURN", 0.3)
+    async with open_writer() as writer:
+        first = seconds(lambda: writer.submit(gate.wait, ignored))
+        next_ones = [seconds(lambda: writer.submit(gate.wait, ignored)) for _ in range(UNATTENDED)]
+        later = seconds(lambda: writer.submit(gate.wait, ignored))
+        gate.set()
+
+    assert first >= 0.3
+    assert max(next_ones) < 0.3
+    assert later >= 0.3
+
+
+async def test_what_was_handed_over_is_done_on_leaving_whether_waited_for_or_not(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TURN", 0.01)
+    done = list[int]()
+    with trio.CancelScope() as scope:
+        async with open_writer() as writer:
+            writer.submit(gate.wait, ignored)
+            for number in range(UNATTENDED):
+                writer.submit(lambda number=number: done.append(number), ignored)  # type: ignore[misc]  # a default
+            assert done == []
+            gate.set()
+            scope.cancel()
+
+    assert done == list(range(UNATTENDED))
+
+
+def seconds(act: Callable[[], None]) -> float:
+    began = time.monotonic()
+    act()
+    return time.monotonic() - began
