@@ -5,6 +5,7 @@ Each point is a worker of its own, and the points of a series are played in turn
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from benchmarks.peers import processes
@@ -19,17 +20,18 @@ from milvaion_trio.model import topology
 
 __all__ = ["SERIES", "rest"]
 
-SLEEP_QUEUE: Final = topology.queue_name(topology.routing_pattern("bench", "Sleep"))
 BESIDE: Final = 100
 """Jobs in flight of those that are counted."""
 LIVE: Final = (0.4, 0.9)
 """What is counted of jobs that are enqueued while the worker runs: they all lie there when the first two fifths ran."""
 MOST_COUNTED: Final = 10_000
 """Of a backlog."""
+FEWEST_STARTED: Final = 1_000
+"""Sleeping jobs a second that are waited for."""
 MOST_BYTES: Final = 64_000_000
 """Of one round's payloads."""
 
-IN_FLIGHT: Final = (100, 1_000, 10_000)
+IN_FLIGHT: Final = (100, 1_000, 10_000, 100_000)
 PAYLOADS: Final = (100, 1_000, 16_000, 64_000, 256_000)
 BACKLOGS: Final = (1_000, 10_000, 100_000)
 AT_ONCE: Final = (100, 200, 400, 800)
@@ -45,8 +47,9 @@ def in_flight(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, 
     """A hundred jobs that do nothing at a time, among so many that sleep. Raises `RoundFailed`."""
     sleepers = value - BESIDE
     with ground.stage(entry, sleepers=sleepers) as stage:
+        stage.deadline += sleepers / FEWEST_STARTED
         if sleepers:
-            _put_to_sleep(stage, sleepers)
+            _put_to_sleep(stage)
             stage.fill(0)
             stage.start()
             stage.until(sleepers)
@@ -95,9 +98,9 @@ def sleeping(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, f
     """
     with ground.stage(entry, sleepers=value) as stage:
         stage.fill(1)
-        _put_to_sleep(stage, 0)
+        _put_to_sleep(stage, share=0)
         before = at_rest(stage, 1.0)["rest_mb"]
-        _put_to_sleep(stage, value)
+        _put_to_sleep(stage)
         stage.until(value + 1)
         time.sleep(SETTLING)
         resident = processes.resident_megabytes(stage.family)
@@ -107,8 +110,13 @@ def sleeping(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, f
         left = time.monotonic() - told
         store = stage.store
         assert isinstance(store, RabbitMQStore)
-        if not processes.until(lambda: store.reported(SLEEP_QUEUE) == value, stage.deadline, interval=0.1):
-            raise RoundFailed(f"only {store.reported(SLEEP_QUEUE)} of {value} jobs came back into their queue")
+        queues = [_queue_of(name) for name in stage.told.sleeping_jobs]
+
+        def back() -> int:
+            return sum(store.reported(queue) for queue in queues)
+
+        if not processes.until(lambda: back() == value, stage.deadline, interval=0.1):
+            raise RoundFailed(f"only {back()} of {value} jobs came back into their queue")
         return {
             "resident_mb": resident,
             "kb_per_job": (resident - before) * 1024 / value,
@@ -135,8 +143,15 @@ def rest(ground: Ground, entry: Entry, has_redis: bool) -> dict[str, float]:
         return at_rest(stage, RESTING)
 
 
-def _put_to_sleep(stage: Stage, count: int) -> None:
-    stage.store.fill(count, lambda number: stage.enqueue(number, BENCH_JOB="Sleep"), SLEEP_QUEUE)
+def _put_to_sleep(stage: Stage, share: int = 1) -> None:
+    """All that are to sleep; a share of 0 only declares their queues."""
+    for name, count in stage.told.sleeping_jobs.items():
+        enqueue = partial(stage.enqueue, BENCH_JOB=name)
+        stage.store.fill(count * share, enqueue, _queue_of(name))
+
+
+def _queue_of(job_name: str) -> str:
+    return topology.queue_name(topology.routing_pattern("bench", job_name))
 
 
 def _worked_off(stage: Stage, queued: int, counted: int) -> dict[str, float]:

@@ -42,13 +42,14 @@ async def bench(text: str) -> None:
     mark()
 
 
-if TOLD.sleepers:
+async def sleep(text: str) -> None:
+    """Sleep until cancelled."""
+    mark()
+    await trio.sleep_forever()
 
-    @worker.job("Sleep", timeout=0, max_parallel=TOLD.sleepers)
-    async def sleep(text: str) -> None:
-        """Sleep until cancelled."""
-        mark()
-        await trio.sleep_forever()
+
+for name, count in TOLD.sleeping_jobs.items():
+    worker.job(name, timeout=0, max_parallel=count)(sleep)
 
 
 async def enqueue(count: int, text: str, job_name: str = "Bench") -> None:

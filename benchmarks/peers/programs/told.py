@@ -11,6 +11,8 @@ from attrs import asdict, frozen
 __all__ = ["VARIABLE", "Told", "read", "written"]
 
 VARIABLE = "BENCH_TOLD"
+MOST_OF_ONE_JOB = 50_000
+"""Of one consumer AMQP lets nobody hold more than 65,535 messages."""
 
 
 @frozen(kw_only=True)
@@ -30,6 +32,12 @@ class Told:
     storage: str = "worker_data"
     redis_port: int = 0
     """0 for no Redis."""
+
+    @property
+    def sleeping_jobs(self) -> dict[str, int]:
+        """How many sleep of each job that sleeps, by its name; of as few jobs as they need."""
+        starts = range(0, self.sleepers, MOST_OF_ONE_JOB)
+        return {f"Sleep{start}": min(MOST_OF_ONE_JOB, self.sleepers - start) for start in starts}
 
 
 def written(told: Told) -> dict[str, str]:
