@@ -62,8 +62,15 @@ async def test_what_takes_no_time_is_done_before_the_loop_goes_on(monkeypatch: p
     async with open_writer() as writer:
         monkeypatch.setattr(module, "time", Clocks(takes=0.001))
         for number in range(3 * UNATTENDED):
-            writer.submit(lambda number=number: done.append(number), ignored)  # type: ignore[misc]  # a default
+            writer.submit(lambda number=number: done.append(number), ignored, is_large=True)  # type: ignore[misc]  # a default
             assert done[-1:] == [number]
+
+
+async def test_what_is_not_large_is_never_waited_for(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TURN", 1.0)
+    async with open_writer() as writer:
+        assert seconds(lambda: writer.submit(gate.wait, ignored)) < 1.0
+        gate.set()
 
 
 @pytest.mark.parametrize(
@@ -76,8 +83,8 @@ async def test_a_disk_that_takes_its_time_is_not_waited_for(
     monkeypatch.setattr(module, "TURN", 1.0)
     async with open_writer() as writer:
         monkeypatch.setattr(module, "time", Clocks(takes, computes))
-        writer.submit(lambda: None, ignored)
-        stood_still = [seconds(lambda: writer.submit(gate.wait, ignored)) for _ in range(UNATTENDED)]
+        writer.submit(lambda: None, ignored, is_large=True)
+        stood_still = [seconds(lambda: writer.submit(gate.wait, ignored, is_large=True)) for _ in range(UNATTENDED)]
         gate.set()
 
     assert (max(stood_still) >= 1.0) is is_waited_for
@@ -88,9 +95,9 @@ async def test_a_disk_that_hangs_keeps_the_loop_for_a_turn_and_then_for_none(
 ) -> None:
     monkeypatch.setattr(module, "TURN", 0.3)
     async with open_writer() as writer:
-        first = seconds(lambda: writer.submit(gate.wait, ignored))
-        next_ones = [seconds(lambda: writer.submit(gate.wait, ignored)) for _ in range(UNATTENDED)]
-        later = seconds(lambda: writer.submit(gate.wait, ignored))
+        first = seconds(lambda: writer.submit(gate.wait, ignored, is_large=True))
+        next_ones = [seconds(lambda: writer.submit(gate.wait, ignored, is_large=True)) for _ in range(UNATTENDED)]
+        later = seconds(lambda: writer.submit(gate.wait, ignored, is_large=True))
         gate.set()
 
     assert first >= 0.3
@@ -105,9 +112,9 @@ async def test_what_was_handed_over_is_done_on_leaving_whether_waited_for_or_not
     done = list[int]()
     with trio.CancelScope() as scope:
         async with open_writer() as writer:
-            writer.submit(gate.wait, ignored)
+            writer.submit(gate.wait, ignored, is_large=True)
             for number in range(UNATTENDED):
-                writer.submit(lambda number=number: done.append(number), ignored)  # type: ignore[misc]  # a default
+                writer.submit(lambda number=number: done.append(number), ignored, is_large=True)  # type: ignore[misc]  # a default
             assert done == []
             gate.set()
             scope.cancel()

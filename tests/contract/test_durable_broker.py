@@ -281,7 +281,9 @@ async def test_a_rejected_message_is_always_in_one_of_both_queues(tmp_path: Path
         async with in_place() as writer:
 
             class Watched:
-                def submit(self, work: Callable[[], object], done: Callable[..., None]) -> None:
+                def submit(
+                    self, work: Callable[[], object], done: Callable[..., None], *, is_large: bool = False
+                ) -> None:
                     writer.submit(work, done)
                     if (folder / QUEUES_FILE).exists():
                         states.add(tuple(sorted(_stored_in(killed(folder)))))

@@ -19,7 +19,7 @@ from milvaion_trio import Worker
 from milvaion_trio.model.events import ShutdownBegan, WorkerReady
 
 worker = Worker("signals", observers=())
-ready = trio.Event()
+ready, leaving = trio.Event(), trio.Event()
 
 def say(word):
     print(word, flush=True)
@@ -29,6 +29,7 @@ def watch(event):
     if isinstance(event, WorkerReady):
         ready.set()
     elif isinstance(event, ShutdownBegan):
+        leaving.set()
         say("leaving")
 
 @worker.job()
@@ -36,7 +37,8 @@ async def work(data: str) -> None:
     say("running")
     try:
         if data == "short":
-            await trio.sleep(0.5)
+            await leaving.wait()
+            await trio.sleep(0.2)
         elif data == "endless":
             await trio.sleep_forever()
         elif data == "busy":

@@ -27,7 +27,7 @@ class InPlaceWriter:
     _nursery: trio.Nursery
     works: int = field(default=0, init=False)
 
-    def submit(self, work: Work, done: Done) -> None:
+    def submit(self, work: Work, done: Done, *, is_large: bool = False) -> None:
         self.works += 1
         try:
             value, error = work(), None
@@ -55,7 +55,7 @@ class HeldWriter:
     waiting: deque[tuple[Work, Done]] = field(factory=deque, init=False)
     _nursery: trio.Nursery | None = field(default=None, init=False)
 
-    def submit(self, work: Work, done: Done) -> None:
+    def submit(self, work: Work, done: Done, *, is_large: bool = False) -> None:
         self.waiting.append((work, done))
         if not self.is_held:
             self.let_go()

@@ -105,7 +105,7 @@ class _VirtualWriter:
     _rested: trio.Event = field(factory=trio.Event, init=False)
     scope: trio.CancelScope = field(factory=lambda: trio.CancelScope(shield=True), init=False)
 
-    def submit(self, work: Work, done: Done) -> None:
+    def submit(self, work: Work, done: Done, *, is_large: bool = False) -> None:
         """Do it when what came before is done."""
         if not self._process.is_dead:
             self._work.append((work, done))

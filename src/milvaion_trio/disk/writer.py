@@ -3,7 +3,7 @@
 Separate from the stores, which know no threads, and from their owners, which never wait for it: they hand work over and
 are called back in Trio's thread. A simulation puts a writer of its own in this place, without a thread.
 
-Trio's thread stands still for a moment when it hands work over, unless the disk is slow. Otherwise both want the
+Trio's thread stands still for a moment when it hands large work over, unless the disk is slow. Otherwise both want the
 interpreter at the same time: each time that Trio's thread lets go of it, for every little system call, the other one
 is woken on another core and comes too late. That was two futex calls for each job, and up to a tenth of its CPU.
 """
@@ -32,14 +32,17 @@ TURN: Final = 0.005
 PROMPT: Final = 0.002
 """Seconds that a disk may take to be waited for; a write without fsync needs no time, and with it 0.2 ms here."""
 UNATTENDED: Final = 4
-"""Pieces of work that are not waited for after one for which the disk took longer."""
+"""Pieces of large work that are not waited for after one for which the disk took longer."""
 
 
 class Writer(Protocol):
     """Does work in order, one after the other."""
 
-    def submit(self, work: Work, done: Done) -> None:
-        """Do the work later, then call `done` in Trio's thread with what it returned, or with what it raised."""
+    def submit(self, work: Work, done: Done, *, is_large: bool = False) -> None:
+        """Do the work later, then call `done` in Trio's thread with what it returned, or with what it raised.
+
+        `is_large`: it computes for a while, so it may pay to stand still until it is done.
+        """
 
 
 class _Attended:
@@ -76,19 +79,17 @@ class _Thread:
         factory=queue.SimpleQueue, init=False
     )
     _unattended: int = field(default=0, init=False)
-    """How many pieces of work are not waited for."""
+    """How many pieces of large work are not waited for."""
     ended: trio.Event = field(factory=trio.Event, init=False)
 
-    def submit(self, work: Work, done: Done) -> None:
-        """Hand it over, and wait a moment. It may be done when this returns; `done` is called later in any case."""
-        if self._unattended:
-            self._unattended -= 1
-            self._work.put((work, done, None))
-            return
-        attended = _Attended()
+    def submit(self, work: Work, done: Done, *, is_large: bool = False) -> None:
+        """Hand it over. Large work may be done when this returns; `done` is called later in any case."""
+        attended = _Attended() if is_large and not self._unattended else None
         self._work.put((work, done, attended))
-        if not attended.until_over():
+        if attended is not None and not attended.until_over():
             self._unattended = UNATTENDED
+        elif attended is None and is_large:
+            self._unattended -= 1
 
     def leave(self) -> None:
         """End when everything that was handed over is done."""

@@ -25,8 +25,8 @@ class Batch:
     tried: trio.Event = field(factory=trio.Event)
     """Set when it was written or could not be."""
 
-    def __bool__(self) -> bool:
-        return bool(self.rows or self.marks or self.forgotten)
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.marks) + len(self.forgotten)
 
     def write_to(self, store: Store) -> None:
         """Write what of it still says something; in the writer's thread, which alone has it then."""

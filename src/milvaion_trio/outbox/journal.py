@@ -37,6 +37,9 @@ SLOW: Final = 3.0
 """Seconds in which a disk has to write a batch, which takes milliseconds. One that hangs is noticed in twice that."""
 SOON: Final = 0.05
 """Seconds that something may wait for company: far less than a process needs to be started again."""
+LARGE: Final = 16
+"""Rows, marks and numbers of rows in a batch that the writer stands still for; for fewer it costs more than it gains,
+as with jobs that bring 64 kB of data (benchmarks/peers/growth.py), of which there are one or two in a batch."""
 LEAVE_TIMEOUT: Final = 0.5
 """Seconds to write what is left, on leaving: it comes on top of the budgets of a shutdown, 29 of Kubernetes' 30."""
 
@@ -63,7 +66,7 @@ class Owner(Protocol):
 class Journal:
     """The file as seen from Trio: nothing here waits for the disk but `open` and those who await a batch.
 
-    The writer, who may stand still for a batch, does so for milliseconds and for a disk that answers at once.
+    The writer may stand still for a large batch: for milliseconds, and for a disk that answers at once.
     """
 
     file: OutboxFile
@@ -193,7 +196,9 @@ class Journal:
     def _hand_over(self) -> None:
         if self._writing is None and self.trouble is None and self._gathering:
             self._writing, self._gathering = self._gathering, Batch()
-            self._writer.submit(partial(self._write, self._writing), self._written)
+            self._writer.submit(
+                partial(self._write, self._writing), self._written, is_large=len(self._writing) >= LARGE
+            )
             self._handed_over.set()
 
     def _written(self, is_new: object, error: Exception | None) -> None:
