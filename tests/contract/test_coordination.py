@@ -336,6 +336,10 @@ async def test_a_schedule_is_paused_and_resumed(one: Coordination, other: Coordi
     assert await one.book.resume("nightly", 5000), "failures may have stopped it, though nobody has paused it"
     assert await only_entry(other) == Entry(schedule=NIGHTLY, created=1000, resumed=5000)
 
+    await one.book.pause("nightly")
+    assert await one.book.resume("nightly", 2000), "by a clock that went back"
+    assert await only_entry(other) == Entry(schedule=NIGHTLY, created=1000, resumed=5000)
+
 
 async def test_what_is_not_there_is_not_changed(one: Coordination) -> None:
     assert not await one.book.pause("nightly")

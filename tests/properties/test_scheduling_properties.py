@@ -262,9 +262,11 @@ class SchedulingAgainstTicks(RuleBasedStateMachine):
 
     @rule()
     def resume(self) -> None:
-        self.entry = evolve(self.entry, paused=False, resumed=self.now)
+        """The book keeps the latest moment (`ScheduleBook.resume`)."""
+        latest = self.now if self.entry.resumed is None else max(self.entry.resumed, self.now)
+        self.entry = evolve(self.entry, paused=False, resumed=latest)
         self.naive.paused = False
-        self.naive.resume(self.now)
+        self.naive.resume(latest)
 
     @invariant()
     def they_know_the_same(self) -> None:

@@ -81,6 +81,7 @@ class ScheduleBook(Protocol):
     async def resume(self, schedule_id: str, now: Millis) -> bool:
         """Its ticks run again, also where failures had stopped it; `False` when there is none.
 
+        Of several the latest moment is kept: by a clock that went back, no resume takes back an earlier one.
         If cancelled, it may be done.
         """
 

@@ -139,7 +139,11 @@ return 1
 RESUME: Final = Script(f"""{_GROW}
 local schedule, revision = unpack(KEYS)
 if redis.call('EXISTS', schedule) == 0 then return 0 end
-redis.call('HSET', schedule, 'paused', 0, 'resumed', ARGV[1])
+local before = redis.call('HGET', schedule, 'resumed')
+redis.call('HSET', schedule, 'paused', 0)
+if not before or tonumber(before) == nil or tonumber(ARGV[1]) > tonumber(before) then
+    redis.call('HSET', schedule, 'resumed', ARGV[1])
+end
 grow(revision)
 return 1
 """)

@@ -129,7 +129,8 @@ class Store:
 
     def resume(self, schedule_id: str, moment: Millis) -> bool:
         """See `ScheduleBook.resume`."""
-        return self._edit("UPDATE schedule SET paused = 0, resumed = ? WHERE id = ?", moment, schedule_id)
+        change = "UPDATE schedule SET paused = 0, resumed = max(coalesce(resumed, ?1), ?1) WHERE id = ?2"
+        return self._edit(change, moment, schedule_id)
 
     def read(self) -> tuple[int, Sequence[Entry]]:
         """See `ScheduleBook.read`."""
