@@ -11,12 +11,10 @@ from typing import Final
 from benchmarks.peers import processes
 from benchmarks.peers.figures import steady_rate
 from benchmarks.peers.latency import SETTLING, at_rest
-from benchmarks.peers.roster import Entry
+from benchmarks.peers.roster import Entry, queue_of
 from benchmarks.peers.stage import Ground, RoundFailed, Stage
 from benchmarks.peers.stores import RabbitMQStore
 from benchmarks.peers.throughput import between
-
-from milvaion_trio.model import topology
 
 __all__ = ["SERIES", "rest"]
 
@@ -110,7 +108,7 @@ def sleeping(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, f
         left = time.monotonic() - told
         store = stage.store
         assert isinstance(store, RabbitMQStore)
-        queues = [_queue_of(name) for name in stage.told.sleeping_jobs]
+        queues = [queue_of(name) for name in stage.told.sleeping_jobs]
 
         def back() -> int:
             return sum(store.reported(queue) for queue in queues)
@@ -147,11 +145,7 @@ def _put_to_sleep(stage: Stage, share: int = 1) -> None:
     """All that are to sleep; a share of 0 only declares their queues."""
     for name, count in stage.told.sleeping_jobs.items():
         enqueue = partial(stage.enqueue, BENCH_JOB=name)
-        stage.store.fill(count * share, enqueue, _queue_of(name))
-
-
-def _queue_of(job_name: str) -> str:
-    return topology.queue_name(topology.routing_pattern("bench", job_name))
+        stage.store.fill(count * share, enqueue, queue_of(name))
 
 
 def _worked_off(stage: Stage, queued: int, counted: int) -> dict[str, float]:

@@ -11,12 +11,16 @@ from attrs import evolve, field, frozen
 
 from milvaion_trio.model import topology
 
-__all__ = ["DRIVERS", "ECHO", "SOCKETS", "Entry", "roster"]
+__all__ = ["DRIVERS", "ECHO", "SOCKETS", "Entry", "queue_of", "roster"]
 
 PROGRAMS: Final = "benchmarks.peers.programs"
 DRIVERS: Final = ("amqp", "aio-pika")
 """Of ours, the default first."""
-JOB_QUEUE: Final = topology.queue_name(topology.routing_pattern("bench", "Bench"))
+
+
+def queue_of(job_name: str) -> str:
+    """The queue of a job of ours."""
+    return topology.queue_name(topology.routing_pattern("bench", job_name))
 
 
 @frozen(kw_only=True)
@@ -85,8 +89,9 @@ SOCKETS: Final = (_reporting_socket("classic"), _reporting_socket("quorum"))
 def roster(drivers: Sequence[str] = DRIVERS) -> tuple[Entry, ...]:
     """All rows, ours with these drivers, in the order of the table."""
     rows = (*(entry for driver in drivers for entry in _ours(driver)), *SOCKETS, NAIVE, *PEERS)
-    on_one_core = {entry.name: _on_one_core(entry) for entry in rows if entry.name in ON_ONE_CORE}
-    return tuple(row for entry in rows for row in (entry, on_one_core.get(entry.name)) if row is not None)
+    return tuple(
+        row for entry in rows for row in ([entry, _on_one_core(entry)] if entry.name in ON_ONE_CORE else [entry])
+    )
 
 
 ON_ONE_CORE: Final = ("ours-reported-amqp", "ours-unreported-amqp", "dramatiq")
@@ -118,7 +123,7 @@ def _ours(driver: str) -> tuple[Entry, ...]:
                     if is_reported
                     else "statuses; outbox on disk, acknowledged last",
                     processes=processes,
-                    queue=JOB_QUEUE,
+                    queue=queue_of("Bench"),
                     queue_type="quorum" if queue_type == "quorum" else "classic",
                     share=1.0 if driver == "amqp" else 0.5,
                     has_latency=(queue_type, processes) == ("classic", 1),

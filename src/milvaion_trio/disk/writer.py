@@ -84,12 +84,14 @@ class _Thread:
 
     def submit(self, work: Work, done: Done, *, is_large: bool = False) -> None:
         """Hand it over. Large work may be done when this returns; `done` is called later in any case."""
-        attended = _Attended() if is_large and not self._unattended else None
+        attended = None
+        if is_large and self._unattended:
+            self._unattended -= 1
+        elif is_large:
+            attended = _Attended()
         self._work.put((work, done, attended))
         if attended is not None and not attended.until_over():
             self._unattended = UNATTENDED
-        elif attended is None and is_large:
-            self._unattended -= 1
 
     def leave(self) -> None:
         """End when everything that was handed over is done."""

@@ -98,7 +98,7 @@ def table(values: Mapping[str, HeaderValue], depth: int = 0) -> bytes:
     """
     parts = []
     for name, value in values.items():
-        parts.append(_name(name))
+        parts.append(_known_text(name))
         parts.append(_field(value, depth))
     return _counted(b"".join(parts))
 
@@ -110,8 +110,8 @@ def _method_frame(channel: int, exchange: str, routing_key: str) -> bytes:
 
 
 @lru_cache(NAMES_KEPT, typed=True)
-def _name(name: object) -> bytes:
-    return short_text(name if isinstance(name, str) else str(name))
+def _known_text(text: object) -> bytes:
+    return short_text(text if isinstance(text, str) else str(text))
 
 
 def _header(message: Message, limit: int) -> bytes:
@@ -131,7 +131,7 @@ def _header_of(message: Message, headers: Mapping[str, HeaderValue]) -> bytes:
     parts = [b""]  # flags and length, which come first, are known last
     if message.content_type is not None:
         flags |= 0x8000
-        parts.append(_name(message.content_type))
+        parts.append(_known_text(message.content_type))
     if headers:
         flags |= 0x2000
         parts.append(table(headers))

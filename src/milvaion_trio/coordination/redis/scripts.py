@@ -139,10 +139,10 @@ return 1
 RESUME: Final = Script(f"""{_GROW}
 local schedule, revision = unpack(KEYS)
 if redis.call('EXISTS', schedule) == 0 then return 0 end
-local before = redis.call('HGET', schedule, 'resumed')
 redis.call('HSET', schedule, 'paused', 0)
-if not before or tonumber(before) == nil or tonumber(ARGV[1]) > tonumber(before) then
-    redis.call('HSET', schedule, 'resumed', ARGV[1])
+local before = tonumber(redis.call('HGET', schedule, 'resumed'))
+if not before or tonumber(ARGV[1]) > before then
+  redis.call('HSET', schedule, 'resumed', ARGV[1])
 end
 grow(revision)
 return 1
