@@ -73,12 +73,11 @@ class Courier:
     async def newest_settled(self, occurrence_id: OccurrenceId) -> None:
         """Return when no row of the occurrence's newest stage is left; raises `ReportsLost`.
 
-        If cancelled, nothing changes.
+        At once where there is none, without a pass of the scheduler: for a job that nobody is told of it would be a
+        sixth of the worker's CPU (151 against 126 us). If cancelled, nothing changes.
         """
         stage = self._backlog.stage(occurrence_id)
-        if stage is None:
-            await trio.lowlevel.checkpoint()
-        else:
+        if stage is not None:
             await stage.settled()
 
     async def settled(self, occurrence_id: OccurrenceId) -> None:
