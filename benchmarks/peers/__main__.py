@@ -156,6 +156,7 @@ def _rows(entries: Sequence[Entry], throughputs: Plays, latencies: Plays) -> tup
             leaves_out=entry.leaves_out,
             is_peer=bool(entry.peer),
             is_reported=entry.is_reported,
+            keeps_states=entry.keeps_states,
             processes=entry.processes,
             is_on_one_core=entry.is_on_one_core,
             throughput=figures(throughputs.rounds.get((entry.name, 0), [])),

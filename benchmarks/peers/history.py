@@ -30,6 +30,7 @@ class Row:
     leaves_out: str
     is_peer: bool
     is_reported: bool = False
+    keeps_states: bool = False
     processes: int = 1
     is_on_one_core: bool = False
     throughput: Mapping[str, Figure] = field(factory=dict)

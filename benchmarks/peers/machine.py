@@ -51,7 +51,7 @@ def versions(rabbitmq: RabbitMQServer, redis: RedisServer) -> Mapping[str, str]:
         **{name: version(name) for name in OURS},
         "rabbitmq": rabbitmq.control("version").strip(),
         "erlang": rabbitmq.control("eval", "erlang:system_info(otp_release).").strip().strip('"'),
-        "redis": next((line.partition(":")[2] for line in lines if line.startswith("redis_version:")), "?"),
+        "redis-server": next((line.partition(":")[2] for line in lines if line.startswith("redis_version:")), "?"),
     }
     for requirements in REQUIREMENTS.values():
         for requirement in requirements:

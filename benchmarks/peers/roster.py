@@ -53,6 +53,8 @@ class Entry:
     driver: str = ""
     is_reported: bool = False
     """Whether two reports are to be in `reports` for each job."""
+    keeps_states: bool = False
+    """Whether it keeps in Redis how each job ended, which is what a peer has for statuses."""
     reports: str = ""
     """The queue in which they are counted."""
     environment: Mapping[str, str] = field(factory=dict)
@@ -192,13 +194,31 @@ def _taskiq(processes: int) -> Entry:
     )
 
 
+def _keeping_states(entry: Entry, *left_out: str) -> Entry:
+    return evolve(
+        entry,
+        name=f"{entry.name}-states",
+        title=f"{entry.title}, states in Redis",
+        leaves_out=", ".join((*left_out, "a disk for its states; acknowledged late")),
+        keeps_states=True,
+        has_latency=False,
+    )
+
+
+_PREFORK: Final = _celery("celery", "Celery, prefork", "-c", "1", share=0.5)
+_THREADS: Final = _celery("celery-threads", "Celery, 8 threads", "-P", "threads", "-c", "8", multiplier=12, share=0.5)
+
 PEERS: Final = (
-    _celery("celery", "Celery, prefork", "-c", "1", share=0.5),
-    _celery("celery-threads", "Celery, 8 threads", "-P", "threads", "-c", "8", multiplier=12, share=0.5),
+    _PREFORK,
+    _keeping_states(_PREFORK),
+    _THREADS,
+    _keeping_states(_THREADS),
     _celery("celery-2", "Celery, prefork, 2 processes", "-c", "2", processes=2, multiplier=50, share=0.7),
     _dramatiq(1),
+    _keeping_states(_dramatiq(1), "Running"),
     _dramatiq(2),
     _taskiq(1),
+    _keeping_states(_taskiq(1), "Running"),
     _taskiq(2),
     Entry(
         name="faststream",

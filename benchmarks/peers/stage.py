@@ -20,7 +20,7 @@ from benchmarks.peers import processes
 from benchmarks.peers.environments import ROOT, python_of
 from benchmarks.peers.programs.told import Told, written
 from benchmarks.peers.roster import PROGRAMS, Entry
-from benchmarks.peers.stores import RabbitMQStore, RedisStore, Store
+from benchmarks.peers.stores import RabbitMQStore, RedisStore, States, Store
 from tests.support import server_watchdog
 from tests.support.servers import RabbitMQServer, RedisServer
 
@@ -47,6 +47,8 @@ class Stage:
     folder: Path
     deadline: float
     """On the monotonic clock; then the round has failed."""
+    states: States | None = None
+    """Where it keeps how its jobs ended."""
     told: Told = field(factory=Told)
     length: int = 0
     """Characters of the text in each job."""
@@ -96,6 +98,11 @@ class Stage:
     def family(self) -> list[int]:
         """The worker's processes."""
         return processes.family(self.worker.pid) if self.worker is not None else []
+
+    @property
+    def servers(self) -> list[int]:
+        """The processes of the servers that it asks something of."""
+        return [self.store.pid, *([] if self.states is None else [self.states.pid])]
 
     @property
     def count(self) -> int:
@@ -154,6 +161,7 @@ class Stage:
         ours = {
             "PYTHONPATH": str(ROOT),
             "BENCH_URL": self.store.url,
+            "BENCH_STATES": "" if self.states is None else self.states.url,
             "BENCH_MARKS": str(self._marks),
             "BENCH_PORT": str(self.told.port),
             "BENCH_VHOST": self.told.vhost,
@@ -181,12 +189,14 @@ class Ground:
             raise RoundFailed(str(error)) from error
         folder = Path(tempfile.mkdtemp(prefix="mtrio-peers-"))
         store: Store | None = None
+        states: States | None = None
         stage: Stage | None = None
         try:
             store = self._store(entry)
+            states = States(self.redis) if entry.keeps_states else None
             facts = {"port": self.rabbitmq.port, "vhost": store.vhost, "driver": entry.driver or Told().driver}
             facts |= {"is_reported": entry.is_reported, "storage": str(folder / "storage"), **told}
-            stage = Stage(entry, store, python, folder, time.monotonic() + self.patience, Told(**facts))  # type: ignore[arg-type]  # values of Told, by name
+            stage = Stage(entry, store, python, folder, time.monotonic() + self.patience, states, Told(**facts))  # type: ignore[arg-type]  # values of Told, by name
             stage.length = self._length(stage)
             yield stage
         except RoundFailed:
@@ -196,9 +206,10 @@ class Ground:
         finally:
             if stage is not None:
                 stage.end()
-            if store is not None:
-                with suppress(Exception):  # then it stays behind, on a server that is removed anyway
-                    store.close()
+            for opened in (store, states):
+                if opened is not None:
+                    with suppress(Exception):  # then it stays behind, on a server that is removed anyway
+                        opened.close()
             shutil.rmtree(folder, ignore_errors=True)
 
     def _store(self, entry: Entry) -> Store:

@@ -14,7 +14,7 @@ from benchmarks.peers.raw import RawAmqp, RawMessage
 from benchmarks.peers.raw_redis import RawRedis
 from tests.support.servers import HOST, RabbitMQServer, RedisServer
 
-__all__ = ["Enqueue", "RabbitMQStore", "RedisStore", "Store"]
+__all__ = ["Enqueue", "RabbitMQStore", "RedisStore", "States", "Store"]
 
 Enqueue = Callable[[int], None]
 """Has the peer's program enqueue so many jobs."""
@@ -103,6 +103,26 @@ class RabbitMQStore:
                 raise RuntimeError(f"the program enqueued nothing to {queue!r}")
             self._templates[queue] = message
         return self._templates[queue]
+
+
+class States:
+    """The whole server, emptied before, in which a peer keeps how its jobs ended: a key for each of them."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.url = f"redis://{HOST}:{server.port}/0"
+        self.pid = server.pid
+        self._connection = RawRedis(server.port)
+        self._connection.command("FLUSHALL")
+
+    def kept(self) -> int:
+        """How many jobs have one."""
+        count = self._connection.command("DBSIZE")
+        return count if isinstance(count, int) else 0
+
+    def close(self) -> None:
+        """Remove them."""
+        self._connection.command("FLUSHALL")
+        self._connection.close()
 
 
 class RedisStore:

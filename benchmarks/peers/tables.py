@@ -50,13 +50,16 @@ def shown(figure: Figure | None) -> str:
     return f"{_number(figure.median)} ({_number(figure.least)} to {_number(figure.most)})"
 
 
-def best_peer(run: Run, row: Row) -> Row | None:
-    """The peer that did most jobs a second with as many processes on as many cores."""
+def best_peer(run: Run, row: Row, *, keeps_states: bool = False) -> Row | None:
+    """The peer that did most jobs a second with as many processes on as many cores, of all or of those with states."""
     place = row.processes, row.is_on_one_core
     known = [
         peer
         for peer in run.rows
-        if peer.is_peer and (peer.processes, peer.is_on_one_core) == place and RATE in peer.throughput
+        if peer.is_peer
+        and (peer.processes, peer.is_on_one_core) == place
+        and RATE in peer.throughput
+        and (peer.keeps_states or not keeps_states)
     ]
     return max(known, key=lambda row: row.throughput[RATE].median, default=None)
 
@@ -95,8 +98,9 @@ def latency(run: Run) -> str:
 
 
 def ratios(run: Run) -> str:
-    """Our rows against the best peer, which reports nothing, and against the plain worker, which does the same work.
+    """Our rows against the best peer, which reports nothing; those that report against others that do, too.
 
+    These are the best peer that keeps states, and the plain worker, which does the same work.
     In brackets what the ratio is at least and at most when the spreads of both are believed.
     """
     lines = []
@@ -107,6 +111,8 @@ def ratios(run: Run) -> str:
         told = []
         if (best := best_peer(run, row)) is not None:
             told.append(f"{_times(row, best)} the best peer ({best.title})")
+        if row.is_reported and (best := best_peer(run, row, keeps_states=True)) is not None:
+            told.append(f"{_times(row, best)} the best one with states ({best.title})")
         if plain is not None and row.is_reported and row.processes == plain.processes and not row.is_on_one_core:
             told.append(f"{_times(row, plain)} the plain worker")
         if told:
@@ -167,9 +173,16 @@ def _doubts(row: Row) -> Iterator[str]:
         yield f"up to {left.most:,.0f} jobs that had run were in the queue again"
     if killed is not None:
         yield f"did not leave when it was asked to, in {killed.rounds} rounds"
-    statuses, due = row.throughput.get("statuses_per_job"), 2.0 if row.is_reported else 0.0
+    statuses, due = row.throughput.get("statuses_per_job"), _statuses_due(row)
     if statuses is not None and not statuses.least == statuses.most == due:
         yield f"{statuses.least:.2f} to {statuses.most:.2f} statuses for each job instead of {due:.0f}"
+
+
+def _statuses_due(row: Row) -> float:
+    """For each job: Running and the end, or the last state."""
+    if row.is_reported:
+        return 2.0
+    return 1.0 if row.keeps_states else 0.0
 
 
 def _times(row: Row, other: Row) -> str:

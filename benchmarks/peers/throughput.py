@@ -1,4 +1,4 @@
-"""A backlog worked off: jobs per second, and what they cost the worker and the broker, between 10 % and 90 % of it."""
+"""A backlog worked off: jobs per second, and what they cost the worker and the servers, between 10 % and 90 % of it."""
 
 import time
 
@@ -40,6 +40,8 @@ def throughput(ground: Ground, entry: Entry, jobs: int) -> dict[str, float]:
         measured["left_in_queue"] = float(stage.store.left())
         if entry.reports and isinstance(stage.store, RabbitMQStore):
             measured["statuses_per_job"] = stage.store.reported(entry.reports) / jobs
+        if stage.states is not None:
+            measured["statuses_per_job"] = stage.states.kept() / jobs
     return measured
 
 
@@ -62,4 +64,4 @@ def between(stage: Stage, before: int, jobs: int, begin: float = 0.1, end: float
 
 
 def _read(stage: Stage) -> _Reading:
-    return _Reading(stage.count, processes.cpu_seconds(stage.family), processes.cpu_seconds([stage.store.pid]))
+    return _Reading(stage.count, processes.cpu_seconds(stage.family), processes.cpu_seconds(stage.servers))

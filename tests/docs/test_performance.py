@@ -76,6 +76,31 @@ def test_a_ratio_is_as_uncertain_as_both_its_parts() -> None:
     )
 
 
+def test_who_reports_is_compared_with_peers_that_keep_states_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    keeping = [evolve(row(f"kept-{rate}", rate, is_peer=True), keeps_states=True) for rate in (600, 750)]
+    silent = evolve(row("ours-silent", 3000), is_reported=False)
+    monkeypatch.setattr(performance_reference, "read", lambda: [evolve(RUN, rows=(*RUN.rows, silent, *keeping))])
+
+    reported, unreported = performance_reference.ratios_list().strip().splitlines()
+
+    assert "4.00 (3.00 to 5.33) times the best one with states (the kept-750), 6.00" in reported
+    assert "2.00 (1.50 to 2.67) times the best peer (the peer)." in unreported
+    assert "states" not in unreported
+
+
+@pytest.mark.parametrize(("kept", "is_told"), [(1.0, False), (0.5, True)])
+def test_a_peer_that_did_not_keep_its_states_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, kept: float, *, is_told: bool
+) -> None:
+    peer = row("peer", 1500, is_peer=True)
+    counted = {**peer.throughput, "statuses_per_job": Figure(kept, kept, kept, 5)}
+    keeping = evolve(peer, keeps_states=True, throughput=counted)
+    monkeypatch.setattr(performance_reference, "read", lambda: [evolve(RUN, rows=(keeping,))])
+
+    told = "the peer: 0.50 to 0.50 statuses for each job instead of 1"
+    assert (told in performance_reference.remarks_list()) is is_told
+
+
 @pytest.mark.usefixtures("kept")
 def test_no_failure_is_left_out() -> None:
     failures = performance_reference.remarks_list()

@@ -14,7 +14,7 @@ from benchmarks.peers.roster import ECHO, SOCKETS, Entry
 from benchmarks.peers.stage import Ground, RoundFailed
 from benchmarks.peers.throughput import throughput
 from tests.support.processes import is_alive
-from tests.support.servers import rabbitmq, redis
+from tests.support.servers import RedisServer, rabbitmq, redis
 
 HANGS = "import subprocess, sys, time; child = subprocess.Popen(['sleep', '600']); print(child.pid, flush=True); "
 
@@ -43,6 +43,23 @@ def test_the_bare_socket_reports_every_job_twice_and_acknowledges_all(ground: Gr
     measured = throughput(ground, SOCKETS[0], 3_000)
 
     assert (measured["statuses_per_job"], measured["left_in_queue"]) == (2.0, 0)
+
+
+@pytest.mark.parametrize(("written", "counted"), [(3000, 1.0), (1200, 0.4)])
+def test_states_are_counted_and_those_of_other_rounds_are_not(written: int, counted: float) -> None:
+    """On a Redis of its own, as it is emptied."""
+    keeps = (
+        "import os, socket, runpy; port = int(os.environ['BENCH_STATES'].split(':')[2].split('/')[0]);"
+        "redis = socket.create_connection(('127.0.0.1', port));"
+        f"redis.sendall(b''.join(b'SET job:%d done\\r\\n' % n for n in range({written})));"
+        "runpy.run_module('benchmarks.peers.programs.echo', run_name='__main__')"
+    )
+    entry = evolve(broken(keeps), keeps_states=True)
+    with RedisServer() as private:
+        ground = Ground(rabbitmq(), private, patience=30.0)
+        throughput(ground, entry, 3_000)
+
+        assert throughput(ground, entry, 3_000)["statuses_per_job"] == counted
 
 
 def test_a_worker_that_ends_is_no_round_and_says_why(ground: Ground) -> None:

@@ -1,14 +1,15 @@
-"""Celery: acknowledged late, results ignored, no remote control traffic beyond its defaults."""
+"""Celery: acknowledged late, no remote control traffic beyond its defaults; states in Redis or nowhere."""
 
 import os
 
-from benchmarks.peers.programs.marking import URL, count_and_text, mark
+from benchmarks.peers.programs.marking import STATES, URL, count_and_text, mark
 from celery import Celery
 
-app = Celery("bench", broker=URL)
+app = Celery("bench", broker=URL, backend=STATES or None)
 app.conf.update(
     task_acks_late=True,
-    task_ignore_result=True,
+    task_ignore_result=not STATES,
+    task_track_started=bool(STATES),
     task_default_queue="bench",
     worker_prefetch_multiplier=int(os.environ.get("BENCH_MULTIPLIER", "100")),
     broker_connection_retry_on_startup=True,

@@ -1,11 +1,15 @@
-"""Taskiq on aio-pika: acknowledged after the run, results not kept."""
+"""Taskiq on aio-pika: acknowledged after the run; results in Redis or nowhere."""
 
 import asyncio
 
-from benchmarks.peers.programs.marking import URL, count_and_text, mark
+from benchmarks.peers.programs.marking import STATES, URL, count_and_text, mark
 from taskiq_aio_pika import AioPikaBroker, Queue
 
 broker = AioPikaBroker(URL, qos=100, task_queues=[Queue(name="bench")])
+if STATES:  # else nobody has to load this
+    from taskiq_redis import RedisAsyncResultBackend
+
+    broker = broker.with_result_backend(RedisAsyncResultBackend(STATES))
 
 
 async def work(text: str) -> None:
