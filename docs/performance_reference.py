@@ -25,6 +25,7 @@ AFTER = {
     "jobs in the queue": "The beginning of a backlog, at most its first 10,000 jobs.",
     "runs at a time": "No-op jobs with a larger `max_parallel`, and so more messages that wait for confirms.",
     "ms until Running": "No-op jobs, of which only the end is told if they end within `running_after`.",
+    "processes": "Jobs that compute for 5 ms each, counted once all processes run them.",
     "sleeping jobs": "All of them running; then the worker is told to leave at once.",
 }
 """What a series is, by its name."""

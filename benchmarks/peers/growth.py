@@ -1,4 +1,4 @@
-"""What becomes of the cost of a job as something grows: jobs in flight, their data, the backlog. Our worker alone.
+"""What becomes of the cost of a job as something grows: jobs in flight, data, backlog, processes. Our worker alone.
 
 Each point is a worker of its own, and the points of a series are played in turn, round by round.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from attrs import evolve
 from benchmarks.peers import processes
 from benchmarks.peers.figures import steady_rate
 from benchmarks.peers.latency import SETTLING, at_rest
@@ -21,7 +22,8 @@ __all__ = ["SERIES", "rest"]
 BESIDE: Final = 100
 """Jobs in flight of those that are counted."""
 LIVE: Final = (0.4, 0.9)
-"""What is counted of jobs that are enqueued while the worker runs: they all lie there when the first two fifths ran."""
+"""What is counted where the beginning does not count: jobs that are enqueued while the worker runs all lie there when
+the first two fifths ran, and all processes of a worker run."""
 MOST_COUNTED: Final = 10_000
 """Of a backlog."""
 FEWEST_STARTED: Final = 1_000
@@ -35,6 +37,12 @@ BACKLOGS: Final = (1_000, 10_000, 100_000)
 AT_ONCE: Final = (100, 200, 400, 800)
 HELD_BACK: Final = (0, 50)
 SLEEPERS: Final = (10_000,)
+PROCESSES: Final = (1, 2)
+COMPUTING: Final = 0.005
+"""Seconds of CPU of each job, where more processes are to help: the broker is then not what limits them."""
+FEWEST_COMPUTED: Final = 50
+"""Of these jobs a second that are waited for."""
+MOST_COMPUTED: Final = 2_000
 RESTING: Final = 10.0
 
 Round = Callable[[Ground, Entry, int, int], dict[str, float]]
@@ -88,6 +96,19 @@ def held_back(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, 
         return _worked_off(stage, jobs, jobs)
 
 
+def several_processes(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, float]:
+    """So many processes of a worker whose jobs compute. Raises `RoundFailed`."""
+    jobs = min(jobs, MOST_COMPUTED)
+    entry = evolve(entry, worker=(*entry.worker, "--processes", str(value)))
+    with ground.stage(entry, computing=COMPUTING) as stage:
+        stage.deadline += jobs / FEWEST_COMPUTED
+        stage.fill(jobs)
+        stage.start()
+        measured = between(stage, 0, jobs, *LIVE)
+        measured["jobs_per_second"] = steady_rate(stage.marks()[:jobs], *LIVE)
+        return measured
+
+
 def sleeping(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, float]:
     """So many jobs that sleep: memory of each, and seconds until a worker that was told to leave has left.
 
@@ -129,6 +150,7 @@ SERIES: Final[Mapping[str, tuple[Round, Sequence[int]]]] = {
     "jobs in the queue": (backlog, BACKLOGS),
     "runs at a time": (at_once, AT_ONCE),
     "ms until Running": (held_back, HELD_BACK),
+    "processes": (several_processes, PROCESSES),
     "sleeping jobs": (sleeping, SLEEPERS),
 }
 """What grows, how a point is played, and the points."""

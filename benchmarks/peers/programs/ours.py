@@ -1,6 +1,7 @@
 """milvaion-trio, as its own command runs it: outbox on disk, two connections, acknowledged last."""
 
 import os
+import time
 from functools import partial
 
 import trio
@@ -38,8 +39,12 @@ worker = Worker(
 
 @worker.job("Bench")
 async def bench(text: str) -> None:
-    """Do nothing."""
+    """Compute for as long as told, which is not at all in most rounds."""
     mark()
+    if TOLD.computing:
+        over = time.thread_time() + TOLD.computing
+        while time.thread_time() < over:
+            pass
 
 
 async def sleep(text: str) -> None:

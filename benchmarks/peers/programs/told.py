@@ -27,6 +27,8 @@ class Told:
     in_flight: int = 100
     running_after: float = 0.0
     """Of the settings of the same name, seconds."""
+    computing: float = 0.0
+    """Seconds of CPU that each job takes."""
     sleepers: int = 0
     """Jobs that sleep beside those that are counted."""
     storage: str = "worker_data"
