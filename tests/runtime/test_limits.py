@@ -1,10 +1,13 @@
 """How many jobs run at once: per job and per worker, never more, in the order they came."""
 
+import pytest
 import trio
 from attrs import define, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from milvaion_trio import Worker, WorkerSettings
+from milvaion_trio import JobContext, Worker, WorkerSettings
+from milvaion_trio.broker.embedded import EmbeddedBroker
+from milvaion_trio.model import topology
 from milvaion_trio.runtime.dispatch import SLOT_PATIENCE
 from milvaion_trio.testing import under_test
 
@@ -131,6 +134,44 @@ async def test_a_delivery_without_a_slot_goes_back_after_30_seconds(autojump_clo
         assert kit.queue(short).consumers == 1
         assert kit.occurrence(waiting).result == "short finished without a return value"
         assert trio.current_time() == 101
+
+
+@pytest.mark.parametrize("is_redelivered", [False, True])
+async def test_what_went_back_without_a_slot_runs_as_often_as_it_came(
+    autojump_clock: MockClock, *, is_redelivered: bool
+) -> None:
+    """That it goes back from here says nothing; that another worker had it before says what it said."""
+    runs: list[int] = []
+    broker, settings = EmbeddedBroker(), WorkerSettings(worker_id="tests", max_parallel_jobs=1)
+
+    def worker() -> Worker:
+        made = Worker(settings=settings, observers=())
+
+        @made.job("long")
+        async def long() -> None:
+            await trio.sleep(2 * SLOT_PATIENCE)
+
+        @made.job("short")
+        async def short(ctx: JobContext) -> None:
+            runs.append(ctx.run_number)
+
+        return made
+
+    async with under_test(worker(), broker=broker) as kit:
+        kit.stop()
+        await kit.stopped()
+        kit.enqueue("long")
+        kit.enqueue("short")
+    if is_redelivered:  # a worker takes it and dies
+        queue = topology.queue_name(topology.routing_pattern("tests", "short"))
+        async with broker.consuming() as consumer, consumer.consume(queue, prefetch=1) as deliveries:
+            await deliveries.receive()
+    async with under_test(worker(), broker=broker) as kit:  # the job that was added first has the slot
+        await trio.sleep(SLOT_PATIENCE - 1)
+        assert (kit.queue("short").unacked, runs) == (1, [])
+        await kit.run_until_idle()
+
+    assert runs == [2 if is_redelivered else 1]
 
 
 async def test_a_paused_queue_is_consumed_as_soon_as_there_is_a_slot(autojump_clock: MockClock) -> None:

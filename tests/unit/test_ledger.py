@@ -241,27 +241,6 @@ def test_what_came_as_a_redelivery_and_went_back_unstarted_may_have_been_started
     assert [ledger.redelivered(FIRST), ledger.redelivered(FIRST)] == [1, 2]
 
 
-def test_a_start_that_was_counted_and_did_not_come_about_counts_once() -> None:
-    """It is counted when its attempt begins, which may then wait for a lease, and go back."""
-    ledger = Ledger[Handle]()
-    ledger.redelivered(FIRST)
-    ledger.begun_in_vain(FIRST)
-
-    assert [ledger.redelivered(FIRST), ledger.redelivered(FIRST)] == [1, 2]
-
-    ledger.begun_in_vain(FIRST)
-    assert ledger.redelivered(FIRST) == 2
-
-
-def test_what_was_given_back_before_it_was_started_the_first_time_was_begun_in_vain_no_less() -> None:
-    ledger = Ledger[Handle]()
-    ledger.returned_unstarted(FIRST, redelivered=False)
-    ledger.redelivered(FIRST)
-    ledger.begun_in_vain(FIRST)
-
-    assert ledger.redelivered(FIRST) == 0
-
-
 def test_a_start_before_it_went_back_unstarted_is_still_counted() -> None:
     ledger = Ledger[Handle]()
     ledger.redelivered(FIRST)

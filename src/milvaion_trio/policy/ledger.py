@@ -136,13 +136,6 @@ class Ledger(Generic[R]):
         if len(self._unstarted) > ATTEMPTS_REMEMBERED:
             self._unstarted.popitem(last=False)
 
-    def begun_in_vain(self, attempt: AttemptKey) -> None:
-        """As `returned_unstarted`, of an attempt whose start was counted already: it is counted no more."""
-        count = self._redelivered.pop(attempt, 0)
-        if count > 1:
-            self._redelivered[attempt] = count - 1
-        self.returned_unstarted(attempt, redelivered=count > 0)
-
     def was_returned_unstarted(self, attempt: AttemptKey) -> bool:
         """Whether this process gave it back without having run it, and has not met it again since."""
         return attempt in self._unstarted
@@ -151,7 +144,8 @@ class Ledger(Generic[R]):
         """Count a start of this attempt from a redelivered message; the first such is its second start, at least.
 
         Starts from fresh messages need no counting, and they are nearly all. 0 for one that this process itself gave
-        back unstarted, if it was fresh; what another process gave back so cannot be told from one that ran.
+        back unstarted, if it was fresh. What went back so elsewhere, or with its link, or before anybody had looked at
+        it, cannot be told from one that ran; and what went back from here and began elsewhere meanwhile is not known.
         """
         if self._unstarted.pop(attempt, None) is False:
             return 0

@@ -15,7 +15,7 @@ from attrs import define, field
 from milvaion_trio.model import headers
 from milvaion_trio.model.errors import LinkLost
 from milvaion_trio.policy import lifecycle
-from milvaion_trio.ports import Consumer, Deliveries, Delivery
+from milvaion_trio.ports import Consumer, Delivery
 from milvaion_trio.runtime.consuming import consumed_again
 from milvaion_trio.runtime.consumptions import Consumption, Consumptions
 from milvaion_trio.runtime.declaration import topology_of
@@ -89,7 +89,6 @@ class Dispatcher:
                     task_status = trio.TASK_STATUS_IGNORED
                     await self.readiness.wait_without(OUTBOX)
                 consumer = await consuming.get(other_than=lost)
-                left_over: list[Delivery] = []
                 try:
                     # What is wrong with a queue stops the start; later it stops nothing but this intake.
                     consume = consumer.consume if not has_started else partial(consumed_again, consumer, needed=needed)
@@ -101,14 +100,10 @@ class Dispatcher:
                         with self.consumptions.noted(registered.queue, slots.total, deliveries) as consumption:
                             with self.readiness.only_without(OUTBOX):
                                 await self._take(consumption, slots, jobs)
-                        left_over = self._left_over(deliveries)
                 except LinkLost:
                     lost = consumer
                     self.readiness.report(_part(registered), "it is not consumed")
                     continue
-                finally:
-                    for delivery in left_over:  # not before the broker has stopped: it would hand them out here again
-                        delivery.requeue()
                 # A delivery waited in vain, or the outbox is in trouble: consume nothing until there is room, so that
                 # other workers get the messages.
                 await take_both(slots, self.worker_slots)
@@ -186,16 +181,6 @@ class Dispatcher:
     def _give_back(self, admission: lifecycle.Run, delivery: Delivery) -> None:
         self.runs.ledger.returned_unstarted(admission.attempt, redelivered=delivery.redelivered)
         delivery.requeue()
-
-    def _left_over(self, deliveries: Deliveries) -> list[Delivery]:
-        """What came and nobody looked at. It is remembered as unstarted, as it may come again to this process."""
-        left: list[Delivery] = []
-        while (delivery := deliveries.receive_nowait()) is not None:
-            left.append(delivery)
-            if (occurrence_id := headers.occurrence_id(delivery.message)) is not None:
-                attempt = headers.attempt_key(delivery.message, occurrence_id)
-                self.runs.ledger.returned_unstarted(attempt, redelivered=delivery.redelivered)
-        return left
 
     def _admit(self, delivery: Delivery) -> lifecycle.Admission:
         try:

@@ -307,8 +307,7 @@ class Runs:
         return True
 
     def hand_back(self, run: Run, why: str) -> None:
-        """Its message goes back to its queue, and says nothing to whoever gets it."""
-        self.ledger.begun_in_vain(run.attempt)
+        """Its message goes back to its queue; whoever gets it cannot tell that its code did not begin."""
         self._return(run, why)
 
     async def settle_unbegun(self, run: Run, settle: Callable[[], Awaitable[None]]) -> None:
