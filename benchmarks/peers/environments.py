@@ -12,19 +12,19 @@ __all__ = ["REQUIREMENTS", "ROOT", "python_of"]
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build" / "peers"
 
-REDIS: Final = "redis[hiredis]==8.1.0"
+REDIS: Final = ("redis==8.1.0", "hiredis==3.5.0")
 """For those that keep in Redis how their jobs ended."""
 
 REQUIREMENTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "celery": ("celery==5.7.0", "kombu==5.7.0", "amqp==5.4.2", REDIS),
-    "dramatiq": ("dramatiq[rabbitmq]==2.2.1", "pika==1.4.4", REDIS),
+    "celery": ("celery==5.7.0", "kombu==5.7.0", "amqp==5.4.2", *REDIS),
+    "dramatiq": ("dramatiq[rabbitmq]==2.2.1", "pika==1.4.4", *REDIS),
     "taskiq": (
         "taskiq[uv]==0.13.0",
         "taskiq-aio-pika==0.6.1",
         "taskiq-redis==1.2.4",
         "aio-pika==10.2.1",
         "uvloop==0.23.0",
-        REDIS,
+        *REDIS,
     ),
     "faststream": ("faststream[rabbit,cli]==0.7.8", "aio-pika==10.2.1", "uvloop==0.23.0"),
     "saq": ("saq[redis]==0.26.4", "typing-extensions==4.16.0"),

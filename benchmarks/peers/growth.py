@@ -117,7 +117,7 @@ def sleeping(ground: Ground, entry: Entry, value: int, jobs: int) -> dict[str, f
     """
     with ground.stage(entry, sleepers=value) as stage:
         stage.fill(1)
-        _put_to_sleep(stage, share=0)
+        _declare_sleepers(stage)
         before = at_rest(stage, 1.0)["rest_mb"]
         _put_to_sleep(stage)
         stage.until(value + 1)
@@ -163,11 +163,19 @@ def rest(ground: Ground, entry: Entry, has_redis: bool) -> dict[str, float]:
         return at_rest(stage, RESTING)
 
 
-def _put_to_sleep(stage: Stage, share: int = 1) -> None:
-    """All that are to sleep; a share of 0 only declares their queues."""
+def _put_to_sleep(stage: Stage) -> None:
     for name, count in stage.told.sleeping_jobs.items():
-        enqueue = partial(stage.enqueue, BENCH_JOB=name)
-        stage.store.fill(count * share, enqueue, queue_of(name))
+        _enqueue_sleepers(stage, name, count)
+
+
+def _declare_sleepers(stage: Stage) -> None:
+    for name in stage.told.sleeping_jobs:
+        _enqueue_sleepers(stage, name, 0)
+
+
+def _enqueue_sleepers(stage: Stage, name: str, count: int) -> None:
+    """So many jobs of that name, whose queue is declared in any case."""
+    stage.store.fill(count, partial(stage.enqueue, BENCH_JOB=name), queue_of(name))
 
 
 def _worked_off(stage: Stage, queued: int, counted: int) -> dict[str, float]:

@@ -24,6 +24,7 @@ from milvaion_trio.model.schedule import (
     RunEnd,
     Schedule,
 )
+from milvaion_trio.policy.scheduling import is_disabled
 from milvaion_trio.ports.coordination import LEADER, Coordination, Token
 
 A = OccurrenceId("019d4d8e-91f0-7a3b-b2c6-0d5e4f7a8193")
@@ -337,8 +338,22 @@ async def test_a_schedule_is_paused_and_resumed(one: Coordination, other: Coordi
     assert await only_entry(other) == Entry(schedule=NIGHTLY, created=1000, resumed=5000)
 
     await one.book.pause("nightly")
-    assert await one.book.resume("nightly", 2000), "by a clock that went back"
-    assert await only_entry(other) == Entry(schedule=NIGHTLY, created=1000, resumed=5000)
+    assert await one.book.resume("nightly", 2000), "the last one was by a clock that was ahead"
+    assert await only_entry(other) == Entry(schedule=NIGHTLY, created=1000, resumed=2000)
+
+
+@pytest.mark.parametrize(("disabled", "resumed"), [(1_700_000_007_000, 1_700_000_007_001), (2999, 3000), (None, 3000)])
+async def test_a_schedule_that_was_resumed_is_not_still_stopped(
+    one: Coordination, other: Coordination, disabled: int | None, resumed: int
+) -> None:
+    """Also by a clock that is behind the one by which failures stopped it."""
+    await one.book.put(NIGHTLY, 1000)
+    await one.book.advance(await lead(one), {"nightly": evolve(FAR, disabled=disabled, disabled_why="")}, ())
+
+    assert await other.book.resume("nightly", 3000)
+
+    entry = await only_entry(one)
+    assert (entry.resumed, is_disabled(entry)) == (resumed, False)
 
 
 async def test_what_is_not_there_is_not_changed(one: Coordination) -> None:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import trio
+from tests.support.disks import HeldWriter
 from tests.support.reports import FINAL, LOG, A, attempt, report
 from tests.support.stored import conclude, left_by_a_kill, opened, rows_of, written
 from trio.testing import wait_all_tasks_blocked
 
 from milvaion_trio.outbox.disk import DiskOutbox
-from milvaion_trio.outbox.journal import SOON
+from milvaion_trio.outbox.journal import LARGE, SOON
 
 
 def traced(outbox: DiskOutbox) -> list[str]:
@@ -42,6 +43,19 @@ async def test_a_conclusion_and_its_reports_are_one_transaction(path: Path) -> N
 
     assert sum(statement.startswith("INSERT OR REPLACE INTO report") for statement in first) == 2
     assert any(statement.startswith("INSERT INTO mark") and A in statement for statement in first)
+
+
+@pytest.mark.parametrize("entries", [LARGE - 1, LARGE])
+async def test_a_batch_is_large_from_so_many_entries_on(path: Path, entries: int) -> None:
+    """Trio's thread stands still for it then. Each is a mark, the last word on an attempt."""
+    writer = HeldWriter()
+    async with opened(path, writer=writer.open) as outbox:
+        writer.large.clear()
+        for number in range(entries):
+            outbox.returned(attempt(retry_count=number))
+        await wait_all_tasks_blocked()
+
+    assert writer.large[0] is (entries == LARGE)
 
 
 async def test_ends_that_report_nothing_are_written_together_a_moment_later(path: Path) -> None:

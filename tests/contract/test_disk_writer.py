@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from milvaion_trio.disk import writer as module
-from milvaion_trio.disk.writer import UNATTENDED, Done, open_writer
+from milvaion_trio.disk.writer import UNATTENDED, Done, Writer, open_writer
 
 
 def ignored(_: object, __: Exception | None) -> None:
@@ -74,12 +74,12 @@ async def test_what_is_not_large_is_never_waited_for(gate: threading.Event, monk
 
 
 @pytest.mark.parametrize(
-    ("takes", "computes", "is_waited_for"), [(0.1, 0.0, False), (0.1, 0.0975, False), (0.1, 0.099, True)]
+    ("takes", "computes", "is_waited_for"), [(0.004, 0.0, False), (0.004, 0.0015, False), (0.004, 0.0025, True)]
 )
 async def test_a_disk_that_takes_its_time_is_not_waited_for(
     takes: float, computes: float, is_waited_for: bool, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All that counts is what the disk takes: a large batch is computed for longer than a slow disk needs."""
+    """All that counts is what the disk takes: what is computed is what to stand still is for."""
     monkeypatch.setattr(module, "TURN", 1.0)
     async with open_writer() as writer:
         monkeypatch.setattr(module, "time", Clocks(takes, computes))
@@ -107,6 +107,33 @@ async def test_a_disk_that_hangs_keeps_the_loop_for_a_turn_and_then_for_none(
     assert later >= 0.3
 
 
+async def test_the_longer_a_disk_is_slow_the_less_often_it_is_waited_for(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quick answer begins it anew."""
+    monkeypatch.setattr(module, "TURN", 0.2)
+    monkeypatch.setattr(module, "MOST_UNATTENDED", 2 * UNATTENDED)
+    async with open_writer() as writer:
+
+        def unattended_between() -> int:
+            """Up to the next that is waited for, and after one that was."""
+            attempts = iter(range(10 * UNATTENDED))
+            return next(number for number in attempts if stands_still())
+
+        def stands_still() -> bool:
+            return seconds(lambda: writer.submit(gate.wait, ignored, is_large=True)) >= 0.2
+
+        assert [unattended_between() for _ in range(4)] == [0, UNATTENDED, 2 * UNATTENDED, 2 * UNATTENDED]
+
+        gate.set()
+        await done_by(writer)
+        for _ in range(2 * UNATTENDED + 1):  # the last of them is waited for, and quick
+            writer.submit(lambda: None, ignored, is_large=True)
+        gate.clear()
+        assert [unattended_between() for _ in range(2)] == [0, UNATTENDED]
+        gate.set()
+
+
 async def test_what_was_handed_over_is_done_on_leaving_whether_waited_for_or_not(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +149,13 @@ async def test_what_was_handed_over_is_done_on_leaving_whether_waited_for_or_not
             scope.cancel()
 
     assert done == list(range(UNATTENDED))
+
+
+async def done_by(writer: Writer) -> None:
+    """Return when all is done that was handed over."""
+    done = trio.Event()
+    writer.submit(lambda: None, lambda _, __: done.set())
+    await done.wait()
 
 
 def seconds(act: Callable[[], None]) -> float:

@@ -262,11 +262,12 @@ class SchedulingAgainstTicks(RuleBasedStateMachine):
 
     @rule()
     def resume(self) -> None:
-        """The book keeps the latest moment (`ScheduleBook.resume`)."""
-        latest = self.now if self.entry.resumed is None else max(self.entry.resumed, self.now)
-        self.entry = evolve(self.entry, paused=False, resumed=latest)
+        """Later than what stopped it, whatever the clock says (`ScheduleBook.resume`)."""
+        disabled = self.entry.progress.disabled
+        moment = self.now if disabled is None else max(self.now, disabled + 1)
+        self.entry = evolve(self.entry, paused=False, resumed=moment)
         self.naive.paused = False
-        self.naive.resume(latest)
+        self.naive.resume(moment)
 
     @invariant()
     def they_know_the_same(self) -> None:

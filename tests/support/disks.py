@@ -53,10 +53,13 @@ class HeldWriter:
 
     is_held: bool = False
     waiting: deque[tuple[Work, Done]] = field(factory=deque, init=False)
+    large: list[bool] = field(factory=list, init=False)
+    """Of all that was handed over, whether it was said to be."""
     _nursery: trio.Nursery | None = field(default=None, init=False)
 
     def submit(self, work: Work, done: Done, *, is_large: bool = False) -> None:
         self.waiting.append((work, done))
+        self.large.append(is_large)
         if not self.is_held:
             self.let_go()
 

@@ -10,6 +10,7 @@ from benchmarks.peers import tables
 from benchmarks.peers.figures import Figure
 from benchmarks.peers.history import HISTORY, Point, Row, Run, append, read
 from benchmarks.peers.machine import cpu_model, without_places
+from benchmarks.peers.programs.told import Told
 from benchmarks.peers.roster import PEERS, roster
 
 RATE = "jobs_per_second"
@@ -156,3 +157,11 @@ def test_nothing_is_told_of_rounds_that_went_well() -> None:
     well = evolve(RUN.rows[0], is_reported=True, throughput={**RUN.rows[0].throughput, **figures})
 
     assert tables.remarks(evolve(RUN, rows=(well,))) == ""
+
+
+@pytest.mark.parametrize(
+    ("sleepers", "counts"), [(0, []), (9_900, [9_900]), (50_000, [50_000]), (99_900, [50_000, 49_900])]
+)
+def test_sleepers_are_of_as_many_jobs_as_their_consumers_can_hold(sleepers: int, counts: list[int]) -> None:
+    """One can hold 65,535 messages."""
+    assert list(Told(sleepers=sleepers).sleeping_jobs.values()) == counts

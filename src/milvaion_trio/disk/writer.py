@@ -1,4 +1,4 @@
-"""One thread that does what a file asks for, in order, so that no disk ever stops the jobs.
+"""One thread that does what a file asks for, in order, so that no disk stops the jobs for longer than a turn.
 
 Separate from the stores, which know no threads, and from their owners, which never wait for it: they hand work over and
 are called back in Trio's thread. A simulation puts a writer of its own in this place, without a thread.
@@ -32,7 +32,9 @@ TURN: Final = 0.005
 PROMPT: Final = 0.002
 """Seconds that a disk may take to be waited for; a write without fsync needs no time, and with it 0.2 ms here."""
 UNATTENDED: Final = 4
-"""Pieces of large work that are not waited for after one for which the disk took longer."""
+"""Pieces of large work that are not waited for after one for which that was in vain; after each more, twice as many."""
+MOST_UNATTENDED: Final = 1_024
+"""Of them: half a minute of full load, in which a disk that is slow costs a turn."""
 
 
 class Writer(Protocol):
@@ -62,7 +64,7 @@ class _Attended:
         self._waited = time.thread_time() - time.perf_counter()
 
     def end(self) -> None:
-        """In the thread: it is over. All the time in which nothing was computed was the disk's."""
+        """In the thread: it is over. The time in which nothing was computed was the disk's, or another thread's."""
         self._waited += time.perf_counter() - time.thread_time()
         self._is_going_on.release()
 
@@ -80,6 +82,8 @@ class _Thread:
     )
     _unattended: int = field(default=0, init=False)
     """How many pieces of large work are not waited for."""
+    _next_unattended: int = field(default=UNATTENDED, init=False)
+    """How many it will be, should it be in vain again."""
     ended: trio.Event = field(factory=trio.Event, init=False)
 
     def submit(self, work: Work, done: Done, *, is_large: bool = False) -> None:
@@ -90,8 +94,13 @@ class _Thread:
         elif is_large:
             attended = _Attended()
         self._work.put((work, done, attended))
-        if attended is not None and not attended.until_over():
-            self._unattended = UNATTENDED
+        if attended is None:
+            return
+        if attended.until_over():
+            self._next_unattended = UNATTENDED
+        else:
+            self._unattended = self._next_unattended
+            self._next_unattended = min(2 * self._next_unattended, MOST_UNATTENDED)
 
     def leave(self) -> None:
         """End when everything that was handed over is done."""

@@ -38,8 +38,8 @@ SLOW: Final = 3.0
 SOON: Final = 0.05
 """Seconds that something may wait for company: far less than a process needs to be started again."""
 LARGE: Final = 16
-"""Rows, marks and numbers of rows in a batch that the writer stands still for; for fewer it costs more than it gains,
-as with jobs that bring 64 kB of data (benchmarks/peers/growth.py), of which there are one or two in a batch."""
+"""Rows, marks and numbers of rows in a batch that Trio's thread stands still for. For fewer it costs more than it
+gains, as with jobs that bring 64 kB of data (benchmarks/peers/growth.py), of which there are one or two in a batch."""
 LEAVE_TIMEOUT: Final = 0.5
 """Seconds to write what is left, on leaving: it comes on top of the budgets of a shutdown, 29 of Kubernetes' 30."""
 
@@ -64,9 +64,9 @@ class Owner(Protocol):
 
 @define(eq=False)
 class Journal:
-    """The file as seen from Trio: nothing here waits for the disk but `open` and those who await a batch.
+    """The file as seen from Trio: no task waits for the disk but `open` and those who await a batch.
 
-    The writer may stand still for a large batch: for milliseconds, and for a disk that answers at once.
+    Trio's thread stands still for a large batch, for milliseconds at most, and the less often the slower the disk.
     """
 
     file: OutboxFile

@@ -81,7 +81,8 @@ class ScheduleBook(Protocol):
     async def resume(self, schedule_id: str, now: Millis) -> bool:
         """Its ticks run again, also where failures had stopped it; `False` when there is none.
 
-        Of several the latest moment is kept: by a clock that went back, no resume takes back an earlier one.
+        Where failures stopped it later than `now`, by a clock that is ahead or went back since, it counts from right
+        behind that: a schedule that was resumed is never still stopped.
         If cancelled, it may be done.
         """
 

@@ -272,7 +272,7 @@ class Outbox(Protocol):
         """Write the rows and the mark "this attempt is concluded" as one, and return when all of it is confirmed.
 
         All of it: these rows and every earlier row of the occurrence. Only then may the delivery be acked.
-        Where there is none, it returns without a checkpoint.
+        Where no row of the occurrence is pending, it returns without a checkpoint.
         Raises `ReportsLost` when rows were lost with their file: the attempt is not concluded and has to run again.
         If cancelled, the rows stay and will be sent; only the waiting ends.
         """

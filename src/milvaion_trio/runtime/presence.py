@@ -137,7 +137,10 @@ class JobHeartbeats:
     interval: float
     """Seconds; 0 or below sends none."""
     _due: dict[Run, float] = field(factory=dict, init=False)
-    """In order of the due times. Its first key may lie behind many deleted ones, but it is asked for only when due."""
+    """In order of the due times, to within a pass of the scheduler.
+
+    Its first key may lie behind many deleted ones, but it is asked for only when due.
+    """
     _first: trio.Event = field(factory=trio.Event, init=False)
 
     def watch(self, run: Run) -> None:

@@ -140,10 +140,11 @@ RESUME: Final = Script(f"""{_GROW}
 local schedule, revision = unpack(KEYS)
 if redis.call('EXISTS', schedule) == 0 then return 0 end
 redis.call('HSET', schedule, 'paused', 0)
-local before = tonumber(redis.call('HGET', schedule, 'resumed'))
-if not before or tonumber(ARGV[1]) > before then
-  redis.call('HSET', schedule, 'resumed', ARGV[1])
-end
+local is_read, progress = pcall(cjson.decode, redis.call('HGET', schedule, 'progress'))
+local disabled = is_read and type(progress) == 'table' and tonumber(progress.disabled)
+local moment = tonumber(ARGV[1])
+if disabled and disabled >= moment then moment = disabled + 1 end
+redis.call('HSET', schedule, 'resumed', string.format('%d', moment))
 grow(revision)
 return 1
 """)

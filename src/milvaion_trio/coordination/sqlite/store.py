@@ -129,7 +129,8 @@ class Store:
 
     def resume(self, schedule_id: str, moment: Millis) -> bool:
         """See `ScheduleBook.resume`."""
-        change = "UPDATE schedule SET paused = 0, resumed = max(coalesce(resumed, ?1), ?1) WHERE id = ?2"
+        disabled = "CASE WHEN json_valid(progress) THEN json_extract(progress, '$.disabled') END"
+        change = f"UPDATE schedule SET paused = 0, resumed = max(?1, coalesce({disabled} + 1, ?1)) WHERE id = ?2"
         return self._edit(change, moment, schedule_id)
 
     def read(self) -> tuple[int, Sequence[Entry]]:
