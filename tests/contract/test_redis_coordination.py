@@ -123,6 +123,17 @@ async def test_tokens_grow_on_a_server_that_missed_the_last_of_them(one: RedisCo
     assert not await one.advance(old, {}, ())
 
 
+@pytest.mark.parametrize("progress", ["{", "7", '{"disabled":"soon"}'])
+async def test_a_schedule_with_a_progress_that_cannot_be_read_can_be_resumed(
+    one: RedisCoordination, prefix: str, progress: str
+) -> None:
+    await one.put(SCHEDULE, 1)
+    await command(shared_redis(), f"HSET {prefix}schedule:{SCHEDULE.id} progress {progress}")
+
+    assert await one.resume(SCHEDULE.id, 3000)
+    assert b"3000" in await command(shared_redis(), f"HGET {prefix}schedule:{SCHEDULE.id} resumed")
+
+
 async def test_tokens_grow_where_the_servers_clock_does_not(one: RedisCoordination, prefix: str) -> None:
     future = 9_007_199_254_740_000  # near what a number of Lua can be
     await command(shared_redis(), f"SET {prefix}token {future}")

@@ -1,6 +1,7 @@
 """Coordination in a file, beyond what every keeper promises: processes that share it, files that are not as they should
 be, and what stays when nobody has it open."""
 
+import contextlib
 import sqlite3
 import threading
 from pathlib import Path
@@ -53,6 +54,18 @@ async def test_everything_is_there_after_a_restart_and_tokens_grow(place: Path) 
         clock.now -= 100
 
     assert tokens == sorted(set(tokens), key=str)
+
+
+@pytest.mark.parametrize("progress", ["{", "7", '{"disabled":"soon"}'])
+async def test_a_schedule_with_a_progress_that_cannot_be_read_can_be_resumed(place: Path, progress: str) -> None:
+    one = SqliteCoordination(place, OwnClock())
+    async with one.open():
+        await one.put(SCHEDULE, 1)
+        with contextlib.closing(sqlite3.connect(place, isolation_level=None)) as db:
+            db.execute("UPDATE schedule SET progress = ?", (progress,))
+
+            assert await one.resume(SCHEDULE.id, 3000)
+            assert db.execute("SELECT resumed FROM schedule").fetchall() == [(3000,)]
 
 
 async def test_tokens_grow_where_the_file_was_lost(place: Path) -> None:
