@@ -109,10 +109,13 @@ def test_an_attempt_that_comes_after_the_one_that_runs_here_is_not_adopted(later
     assert isinstance(decide(later, running=(STAMPED,)), Run)
 
 
-def test_a_message_that_went_back_without_a_run_is_new_though_its_unstamped_key_is_concluded() -> None:
-    """It may be the copy of a workflow's next dispatch; its redelivered mark says nothing then."""
+@pytest.mark.parametrize(("had_been_redelivered", "answer"), [(False, Run), (True, AlreadyConcluded)])
+def test_a_message_that_went_back_without_a_run_is_new_though_its_unstamped_key_is_concluded(
+    answer: type[object], *, had_been_redelivered: bool
+) -> None:
+    """It may be the copy of a workflow's next dispatch; its redelivered mark says nothing, unless it came with it."""
     ledger = Ledger[str]()
-    ledger.returned_unstarted(UNSTAMPED, redelivered=False)
+    ledger.returned_unstarted(UNSTAMPED, redelivered=had_been_redelivered)
 
     admission = admit(
         dotnet_copy(),
@@ -124,7 +127,7 @@ def test_a_message_that_went_back_without_a_run_is_new_though_its_unstamped_key_
         known_names=(),
     )
 
-    assert isinstance(admission, Run)
+    assert isinstance(admission, answer)
 
 
 @pytest.mark.parametrize("redelivered", [False, True])

@@ -137,8 +137,8 @@ class Ledger(Generic[R]):
             self._unstarted.popitem(last=False)
 
     def was_returned_unstarted(self, attempt: AttemptKey) -> bool:
-        """Whether this process gave it back without having run it, and has not met it again since."""
-        return attempt in self._unstarted
+        """Whether it was fresh when this process gave it back without having run it, and has not begun here since."""
+        return self._unstarted.get(attempt) is False
 
     def redelivered(self, attempt: AttemptKey) -> int:
         """Count a start of this attempt from a redelivered message; the first such is its second start, at least.
