@@ -16,12 +16,14 @@ from docs.drawings.nursery_tree import nursery_tree, shutdown_order
 from docs.drawings.occurrence_states import occurrence_states, steps_table
 from docs.drawings.throughput import throughput
 from docs.performance_reference import (
+    comparison_table,
     facts,
     growth_tables,
     latency_table,
     ratios_list,
     remarks_list,
     resting_table,
+    summary_table,
     throughput_table,
 )
 from docs.schedule_reference import options_table
@@ -60,6 +62,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "performance growth": growth_tables,
     "performance rest": resting_table,
     "performance remarks": remarks_list,
+    "performance summary": summary_table,
+    "performance comparison": comparison_table,
     **command_parts(),
 }
 """What is written into pages, by the name that stands there."""
@@ -79,7 +83,7 @@ def _renew(path: Path, content: str) -> None:
 
 
 if __name__ == "__main__":
-    for page in (DOCS.parent / "RELIABILITY.md", *sorted(DOCS.rglob("*.md"))):
+    for page in (DOCS.parent / "README.md", DOCS.parent / "RELIABILITY.md", *sorted(DOCS.rglob("*.md"))):
         _renew(page, renewed(page.read_text(encoding="utf-8")))
     for name, draw in DRAWINGS.items():
         _renew(DOCS / "_static" / name, draw())

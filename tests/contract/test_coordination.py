@@ -338,8 +338,10 @@ async def test_a_schedule_is_paused_and_resumed(one: Coordination, other: Coordi
     assert await only_entry(other) == Entry(schedule=NIGHTLY, created=1000, resumed=5000)
 
     await one.book.pause("nightly")
+    revision, _ = await other.book.read()
     assert await one.book.resume("nightly", 2000), "the last one was by a clock that was ahead"
     assert await only_entry(other) == Entry(schedule=NIGHTLY, created=1000, resumed=2000)
+    assert (await other.book.read())[0] > revision, "else no leader would look at it"
 
 
 @pytest.mark.parametrize(("disabled", "resumed"), [(1_700_000_007_000, 1_700_000_007_001), (2999, 3000), (None, 3000)])

@@ -7,7 +7,7 @@ import trio
 from tests.support.disks import HeldWriter
 from tests.support.reports import FINAL, LOG, A, attempt, report
 from tests.support.stored import conclude, left_by_a_kill, opened, rows_of, written
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from milvaion_trio.outbox.disk import DiskOutbox
 from milvaion_trio.outbox.journal import LARGE, SOON
@@ -45,17 +45,38 @@ async def test_a_conclusion_and_its_reports_are_one_transaction(path: Path) -> N
     assert any(statement.startswith("INSERT INTO mark") and A in statement for statement in first)
 
 
-@pytest.mark.parametrize("entries", [LARGE - 1, LARGE])
-async def test_a_batch_is_large_from_so_many_entries_on(path: Path, entries: int) -> None:
-    """Trio's thread stands still for it then. Each is a mark, the last word on an attempt."""
+@pytest.mark.parametrize("kind", ["marks", "rows", "numbers"])
+@pytest.mark.parametrize(("entries", "is_large"), [(2, False), (15, False), (16, True)])
+async def test_a_batch_is_large_from_16_entries_on(path: Path, kind: str, entries: int, *, is_large: bool) -> None:
+    """Trio's thread stands still for it then."""
     writer = HeldWriter()
     async with opened(path, writer=writer.open) as outbox:
         writer.large.clear()
+        if kind == "numbers":
+            outbox._journal.remove(range(entries))
         for number in range(entries):
-            outbox.returned(attempt(retry_count=number))
+            if kind == "marks":
+                outbox.returned(attempt(retry_count=number))
+            elif kind == "rows":
+                outbox.add(report(LOG, f"log {number}", None))
         await wait_all_tasks_blocked()
 
-    assert writer.large[0] is (entries == LARGE)
+    assert writer.large[0] is is_large
+
+
+async def test_no_other_work_is_large(path: Path, autojump_clock: MockClock) -> None:
+    """Not what is read, and not what is written to a disk that is in trouble."""
+    writer = HeldWriter()
+    async with opened(path, writer=writer.open) as outbox:
+        journal = outbox._journal
+        writer.large.clear()
+        journal.read(0, 5, lambda _: None)  # nothing is there, which is trouble
+        journal.remove(range(LARGE))
+        await trio.sleep(10)
+        assert journal.trouble is None
+
+    assert len(writer.large) > 2
+    assert not any(writer.large)
 
 
 async def test_ends_that_report_nothing_are_written_together_a_moment_later(path: Path) -> None:

@@ -1,9 +1,9 @@
 """The thread that writes: in order, told in Trio's thread, and how long that one stands still for it."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import cycle
 
 import pytest
 import trio
@@ -25,11 +25,21 @@ def gate() -> Iterator[threading.Event]:
 
 
 class Clocks:
-    """In place of `time`: each piece of work takes so long, and computes for so long."""
+    """In place of `time`: it goes on with the work alone; other threads than the disk's have computed for long."""
 
     def __init__(self, takes: float, computes: float = 0.0) -> None:
-        self.perf_counter = cycle((0.0, takes)).__next__
-        self.thread_time = cycle((0.0, computes)).__next__
+        self._takes, self._computes = takes, computes
+        self._works = 0
+
+    def work(self) -> None:
+        """Take so long, and compute for so long."""
+        self._works += 1
+
+    def perf_counter(self) -> float:
+        return self._works * self._takes
+
+    def thread_time(self) -> float:
+        return self._works * self._computes if threading.current_thread().name == "disk" else 1000.0
 
 
 async def test_work_is_done_in_order_and_told_in_trios_thread() -> None:
@@ -60,9 +70,9 @@ async def test_what_takes_no_time_is_done_before_the_loop_goes_on(monkeypatch: p
     done = list[int]()
 
     async with open_writer() as writer:
-        monkeypatch.setattr(module, "time", Clocks(takes=0.001))
+        monkeypatch.setattr(module, "time", clocks := Clocks(takes=0.001))
         for number in range(3 * UNATTENDED):
-            writer.submit(lambda number=number: done.append(number), ignored, is_large=True)  # type: ignore[misc]  # a default
+            writer.submit(lambda number=number: done.append(number) or clocks.work(), ignored, is_large=True)  # type: ignore[misc,func-returns-value]  # a default
             assert done[-1:] == [number]
 
 
@@ -82,8 +92,8 @@ async def test_a_disk_that_takes_its_time_is_not_waited_for(
     """All that counts is what the disk takes: what is computed is what to stand still is for."""
     monkeypatch.setattr(module, "TURN", 1.0)
     async with open_writer() as writer:
-        monkeypatch.setattr(module, "time", Clocks(takes, computes))
-        writer.submit(lambda: None, ignored, is_large=True)
+        monkeypatch.setattr(module, "time", clocks := Clocks(takes, computes))
+        writer.submit(clocks.work, ignored, is_large=True)
         stood_still = [seconds(lambda: writer.submit(gate.wait, ignored, is_large=True)) for _ in range(UNATTENDED)]
         gate.set()
 
@@ -105,6 +115,38 @@ async def test_a_disk_that_hangs_keeps_the_loop_for_a_turn_and_then_for_none(
     assert first >= 0.3
     assert max(next_ones) < 0.3
     assert later >= 0.3
+
+
+async def test_an_error_is_not_waited_for_any_longer_than_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TURN", 20.0)
+
+    def fails() -> None:
+        raise OSError("disk full")
+
+    async with open_writer() as writer:
+        assert seconds(lambda: writer.submit(fails, ignored, is_large=True)) < 20.0
+
+
+async def test_work_is_told_before_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the two would want the interpreter at the same time after all."""
+    monkeypatch.setattr(module, "TURN", 20.0)
+    told = list[str]()
+
+    tell = module._Thread._tell
+
+    def slowly(thread: module._Thread, call: Callable[[], None]) -> None:
+        time.sleep(0.1)
+        told.append("it is done")
+        tell(thread, call)
+
+    monkeypatch.setattr(module._Thread, "_tell", slowly)
+    async with open_writer() as writer:
+        writer.submit(lambda: None, ignored, is_large=True)
+        assert told == ["it is done"]
+
+
+def test_a_turn_is_what_the_interpreter_gives_to_any_thread() -> None:
+    assert sys.getswitchinterval() == module.TURN
 
 
 async def test_the_longer_a_disk_is_slow_the_less_often_it_is_waited_for(

@@ -116,6 +116,32 @@ def test_every_series_is_explained() -> None:
     assert [text for series, text in AFTER.items() if f"{text}\n\n| {series} |" not in tables] == []
 
 
+def test_a_few_figures_say_who_is_compared_with_whom(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row(name, rate) for name, rate in (("ours-reported-amqp", 3000), ("ours-unreported-amqp-quorum", 9000))]
+    kept = evolve(row("kept", 1000, is_peer=True), keeps_states=True)
+    costs = {"worker_cpu_us": Figure(150, 140, 160, 5)}
+    measured = [evolve(each, throughput={**each.throughput, **costs}) for each in (*rows, *RUN.rows, kept)]
+    monkeypatch.setattr(performance_reference, "read", lambda: [evolve(RUN, rows=tuple(measured))])
+
+    summary = performance_reference.summary_table()
+    comparison = performance_reference.comparison_table()
+
+    for words in (
+        "outbox on disk, acked last | 3,000 (2,700 to 3,600) at 150 (140 to 160) us of CPU; not measured on quorum",
+        '`reporting.mode = "none"`) | not measured; 9,000 (8,100 to 10,800) at 150 (140 to 160) us of CPU on quorum',
+        "which reports nothing: the peer | 1,500 (1,350 to 1,800)",
+        "keeps states: the kept | 1,000 (900 to 1,200)",
+        "| 1.00 (1.00 to 1.00) ms reported, ? ms unreported; a bare socket takes ? ms |",
+        "| 34.0 MB,",
+    ):
+        assert words in summary
+    assert comparison.strip().splitlines()[2:] == [
+        "| **the ours-reported-amqp** | **3,000** | **150** |",
+        "| the peer | 1,500 | 150 |",
+        "| the kept | 1,000 | 150 |",
+    ]
+
+
 @pytest.mark.usefixtures("kept")
 def test_bars_are_as_long_as_their_rates_and_ordered_by_them() -> None:
     svg = ElementTree.fromstring(throughput())
@@ -140,4 +166,5 @@ def test_without_a_run_the_page_says_how_to_make_one(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(performance_reference, "read", list)
 
     assert performance_reference.throughput_table() == performance_reference.facts() == NOTHING
+    assert performance_reference.summary_table() == performance_reference.comparison_table() == NOTHING
     assert NOTHING in throughput()

@@ -51,12 +51,14 @@ def test_states_are_counted_and_those_of_other_rounds_are_not(written: int, coun
     keeps = (
         "import os, socket, runpy; port = int(os.environ['BENCH_STATES'].split(':')[2].split('/')[0]);"
         "redis = socket.create_connection(('127.0.0.1', port));"
-        f"redis.sendall(b''.join(b'SET job:%d done\\r\\n' % n for n in range({written})));"
+        f"redis.sendall(b''.join(b'SET job:%d:%d done\\r\\n' % (os.getpid(), n) for n in range({written})));"
         "runpy.run_module('benchmarks.peers.programs.echo', run_name='__main__')"
     )
     entry = evolve(broken(keeps), keeps_states=True)
     with RedisServer() as private:
         ground = Ground(rabbitmq(), private, patience=30.0)
+        with ground.stage(entry) as stage:
+            assert stage.servers == [rabbitmq().pid, private.pid]
         throughput(ground, entry, 3_000)
 
         assert throughput(ground, entry, 3_000)["statuses_per_job"] == counted

@@ -5,13 +5,14 @@ import struct
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import Enum
 
 import pytest
 from tests.support.amqp_codec import Field, Headers, Reader, header_payload, read_header_payload, short_text
 
 from milvaion_trio.broker.aiopika.frames import Frames
 from milvaion_trio.broker.amqp import decoding
-from milvaion_trio.broker.amqp.encoding import ack_frame, fits, nack_frame, publish_frames
+from milvaion_trio.broker.amqp.encoding import ack_frame, fits, nack_frame, publish_frames, table
 from milvaion_trio.broker.amqp.events import (
     BlockedEvent,
     CancelledEvent,
@@ -111,6 +112,14 @@ def test_any_header_value_can_be_written(value: HeaderValue, expected: Field) ->
     NaN and infinities become nothing, since RabbitMQ drops the connection over them (RELIABILITY.md 5.2).
     """
     assert written(value) == expected
+
+
+class Name(str, Enum):  # noqa: UP042  # whose str() is another text
+    X = "x"
+
+
+def test_a_name_is_written_as_the_text_it_is() -> None:
+    assert table({Name.X: None}) == table({"x": None})
 
 
 def test_tables_too_deep_to_read_are_not_written() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from benchmarks.peers import tables
+from benchmarks.peers.__main__ import Plays, _rows
 from benchmarks.peers.figures import Figure
 from benchmarks.peers.history import HISTORY, Point, Row, Run, append, read
 from benchmarks.peers.machine import cpu_model, without_places
@@ -165,3 +166,57 @@ def test_nothing_is_told_of_rounds_that_went_well() -> None:
 def test_sleepers_are_of_as_many_jobs_as_their_consumers_can_hold(sleepers: int, counts: list[int]) -> None:
     """One can hold 65,535 messages."""
     assert list(Told(sleepers=sleepers).sleeping_jobs.values()) == counts
+
+
+def test_a_row_is_what_its_title_says() -> None:
+    rows = roster()
+
+    assert [row.name for row in rows if row.title.endswith(", on one core") is not row.is_on_one_core] == []
+    assert [row.name for row in rows if (", states in Redis" in row.title) is not row.keeps_states] == []
+    assert [row.name for row in rows if row.has_latency and (row.is_on_one_core or row.keeps_states)] == []
+    assert {row.keeps_states for row in rows if row.peer == "dramatiq"} == {True, False}
+
+
+def test_each_row_on_one_core_has_a_twin_with_all_and_a_peer_beside_it() -> None:
+    rows = {row.name: row for row in roster()}
+    on_one = [row for row in rows.values() if row.is_on_one_core]
+
+    assert [row.name for row in on_one if row.name.removesuffix("-core") not in rows] == []
+    assert {bool(row.peer) for row in on_one} == {True, False}
+
+
+def test_what_rows_are_compared_by_is_kept() -> None:
+    plays = Plays(failures={(entry.name, 0): ["the worker ended"] for entry in roster()})
+    kept = {row.name: row for row in _rows(roster(), plays, plays)}
+
+    for entry in roster():
+        row = kept[entry.name]
+        assert (row.is_peer, row.is_reported, row.keeps_states, row.processes, row.is_on_one_core) == (
+            bool(entry.peer),
+            entry.is_reported,
+            entry.keeps_states,
+            entry.processes,
+            entry.is_on_one_core,
+        )
+
+
+def test_a_peer_that_keeps_states_may_be_the_best_of_all() -> None:
+    quick, lucky = row("kept", 9000, is_peer=True), row("lucky", 1, is_peer=True)
+    lucky = evolve(lucky, throughput={"jobs_per_second": Figure(100, 1, 99_999, 5)})
+    run = evolve(RUN, rows=(*RUN.rows, evolve(quick, keeps_states=True), lucky))
+
+    assert tables.against_best_peer(run, evolve(RUN.rows[0], is_reported=True)) == pytest.approx(1 / 3)
+
+
+def test_one_core_is_not_compared_with_a_plain_worker_that_has_two() -> None:
+    ours = evolve(row("ours-x", 100, is_peer=False, is_on_one_core=True), is_reported=True)
+
+    assert "plain worker" not in tables.ratios(evolve(RUN, rows=(*RUN.rows, ours, row("naive", 50, is_peer=False))))
+
+
+@pytest.mark.parametrize(("counted", "is_told"), [(0.0, False), (2.0, True)])
+def test_who_reports_nothing_owes_nothing(counted: float, *, is_told: bool) -> None:
+    figures = {**RUN.rows[0].throughput, "statuses_per_job": Figure(counted, counted, counted, 5)}
+    run = evolve(RUN, rows=(evolve(RUN.rows[0], throughput=figures),))
+
+    assert ("statuses for each job instead of 0" in tables.remarks(run)) is is_told

@@ -249,6 +249,26 @@ def test_a_start_before_it_went_back_unstarted_is_still_counted() -> None:
     assert ledger.redelivered(FIRST) == 2
 
 
+@pytest.mark.parametrize("redelivered", [False, True])
+def test_what_has_begun_since_it_went_back_is_not_known_as_unstarted(*, redelivered: bool) -> None:
+    ledger = Ledger[Handle]()
+    ledger.returned_unstarted(FIRST, redelivered=redelivered)
+    ledger.redelivered(FIRST)
+    ledger.returned_unstarted(FIRST, redelivered=False)
+
+    assert ledger.was_returned_unstarted(FIRST)
+
+
+def test_the_newest_10_000_that_went_back_are_remembered() -> None:
+    ledger = Ledger[Handle]()
+    ledger.returned_unstarted(FIRST, redelivered=False)
+    for number in range(ATTEMPTS_REMEMBERED):
+        ledger.returned_unstarted(AttemptKey(A, "2000", number, 0), redelivered=False)
+
+    assert not ledger.was_returned_unstarted(FIRST)
+    assert ledger.was_returned_unstarted(AttemptKey(A, "2000", ATTEMPTS_REMEMBERED - 1, 0))
+
+
 def test_the_redeliveries_of_the_newest_10_000_attempts_are_remembered() -> None:
     ledger = Ledger[Handle]()
     ledger.redelivered(FIRST)

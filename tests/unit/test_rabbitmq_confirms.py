@@ -74,6 +74,27 @@ def test_of_equal_messages_the_first_that_waits_was_returned() -> None:
     assert batch.answers == [CONFIRMED, UNROUTABLE, UNROUTABLE, CONFIRMED]
 
 
+def test_what_was_returned_is_told_by_its_exchange_too() -> None:
+    world = World()
+    batch = world.batch(Publication(MESSAGE, "a", "x"), Publication(MESSAGE, "a", "y"))
+
+    world.returned(Publication(MESSAGE, "a", "y"))
+    world.confirms.confirmed(2, multiple=True, is_stored=True)
+
+    assert batch.answers == [CONFIRMED, UNROUTABLE]
+
+
+def test_what_has_no_id_is_known_again() -> None:
+    world = World()
+    nameless = Publication(Message(body=b""), "a")
+    batch = world.batch(nameless)
+
+    world.returned(nameless)
+    world.confirms.confirmed(1, multiple=False, is_stored=True)
+
+    assert batch.answers == [UNROUTABLE]
+
+
 def test_an_id_that_was_cut_on_the_way_is_known_again() -> None:
     """A short string has 255 bytes: what comes back is shorter than what was asked for."""
     world = World()
