@@ -28,8 +28,8 @@ CPU = "worker_cpu_us"
 REPORTED, UNREPORTED = "ours-reported-amqp", "ours-unreported-amqp"
 
 AFTER = {
-    "jobs in flight": "A hundred no-op jobs at a time, among sleeping ones that make up the rest; reported. "
-    "Of the heartbeats, one a minute for each that sleeps, the first are not due yet.",
+    "jobs in flight": "A hundred no-op jobs at a time, among sleeping ones that make up the rest; reported, "
+    "and before the first heartbeats of those that sleep are due.",
     "bytes of data": "No-op jobs with that much data; the whole message is a little larger.",
     "jobs in the queue": "The beginning of a backlog, at most its first 10,000 jobs.",
     "runs at a time": "No-op jobs with a larger `max_parallel`, and so more messages that wait for confirms.",
