@@ -16,6 +16,8 @@ from milvaion_trio.model.envelope import HeaderValue, Message
 __all__ = ["Reader", "UnreadableError", "body_size", "message"]
 
 TEXT: Final = ord("S")
+TABLE: Final = ord("F")
+ARRAY: Final = ord("A")
 LENGTH: Final = struct.Struct(">I")
 MAX_DEPTH: Final = 64
 """Deeper tables are read as `None`: they have no meaning here, and reading takes the stack."""
@@ -43,7 +45,7 @@ def message(header: bytes, body: bytes) -> Message:
         if flags & 0x2000:
             headers = reader.table(headers)
         if flags & 0x1000:
-            persistent = reader.integer(1) == 2
+            persistent = reader.octet() == 2
         if flags & 0x0800:  # priority
             reader.skip(1)
         if flags & 0x0400:
@@ -105,6 +107,23 @@ class Reader:
             raise UnreadableError
         return int.from_bytes(self._data[at:end], signed=signed)
 
+    def octet(self) -> int:
+        """A number of one byte."""
+        at = self._at
+        if at >= self._end:
+            raise UnreadableError
+        self._at = at + 1
+        return self._data[at]
+
+    def length(self) -> int:
+        """How long what follows is."""
+        at = self._at
+        self._at = at + 4
+        if at + 4 > self._end:
+            raise UnreadableError
+        length: int = LENGTH.unpack_from(self._data, at)[0]
+        return length
+
     def flags(self) -> int:
         """The first word; each word says in its last bit whether another follows, which means nothing yet."""
         first = word = self.integer(2)
@@ -120,11 +139,15 @@ class Reader:
         self._at = end = at + 1 + self._data[at]
         if end > self._end:
             raise UnreadableError
-        return self._data[at + 1 : end].decode("utf-8", "replace")
+        text = self._data[at + 1 : end]
+        try:
+            return text.decode()
+        except UnicodeDecodeError:
+            return text.decode("utf-8", "replace")
 
     def long_text(self) -> str | bytes:
         """A text of any length; the bytes of it where they are no UTF-8."""
-        data = self.take(self.integer(4))
+        data = self.take(self.length())
         try:
             return data.decode()
         except UnicodeDecodeError:
@@ -138,7 +161,10 @@ class Reader:
             while at < end:
                 name_at = at + 1
                 at = name_at + data[at]
-                name = data[name_at:at].decode("utf-8", "replace")
+                try:
+                    name = data[name_at:at].decode()
+                except UnicodeDecodeError:
+                    name = data[name_at:at].decode("utf-8", "replace")
                 if at >= end:
                     break
                 # Most values are texts, and this is where the time of a delivery goes; `field` reads them as well.
@@ -172,18 +198,18 @@ class Reader:
 
     def field(self, depth: int) -> HeaderValue:
         """The value behind its type letter: all that RabbitMQ knows, and those that others write."""
-        letter = self.take(1)
-        if letter in b"FA" and depth >= MAX_DEPTH:
-            self.skip(self.integer(4))
-            return None
-        if letter == b"F":
-            return self.table({}, depth + 1)
-        if letter == b"A":
-            return self.array(depth + 1)
+        letter = self.octet()
         read = READERS.get(letter)
-        if read is None:
-            raise UnreadableError
-        return read(self)
+        if read is not None:
+            return read(self)
+        if letter in b"FA" and depth >= MAX_DEPTH:
+            self.skip(self.length())
+            return None
+        if letter == TABLE:
+            return self.table({}, depth + 1)
+        if letter == ARRAY:
+            return self.array(depth + 1)
+        raise UnreadableError
 
     def timestamp(self) -> datetime | int:
         """A time, or the seconds where no `datetime` knows it."""
@@ -192,12 +218,12 @@ class Reader:
 
     def decimal(self) -> Decimal:
         """A number with a scale."""
-        scale, number = self.integer(1), self.integer(4)
+        scale, number = self.octet(), self.integer(4)
         return Decimal(number).scaleb(-scale)
 
     def _part(self) -> tuple[int, int]:
         """Begin a part with its length in front: where it ends, and where what it stands in ends."""
-        length = self.integer(4)
+        length = self.length()
         outer, end = self._end, self._at + length
         if end > outer:
             raise UnreadableError
@@ -205,21 +231,21 @@ class Reader:
         return end, outer
 
 
-READERS: Final[dict[bytes, Callable[[Reader], HeaderValue]]] = {
-    b"S": Reader.long_text,
-    b"I": lambda reader: reader.integer(4, signed=True),
-    b"t": lambda reader: reader.integer(1) != 0,
-    b"l": lambda reader: reader.integer(8, signed=True),
-    b"L": lambda reader: reader.integer(8, signed=True),
-    b"b": lambda reader: reader.integer(1, signed=True),
-    b"B": lambda reader: reader.integer(1),
-    b"s": lambda reader: reader.integer(2, signed=True),
-    b"u": lambda reader: reader.integer(2),
-    b"i": lambda reader: reader.integer(4),
-    b"f": lambda reader: struct.unpack(">f", reader.take(4))[0],
-    b"d": lambda reader: struct.unpack(">d", reader.take(8))[0],
-    b"D": Reader.decimal,
-    b"T": Reader.timestamp,
-    b"V": lambda _: None,
-    b"x": lambda reader: bytearray(reader.take(reader.integer(4))),
+READERS: Final[dict[int, Callable[[Reader], HeaderValue]]] = {
+    ord("S"): Reader.long_text,
+    ord("I"): lambda reader: reader.integer(4, signed=True),
+    ord("t"): lambda reader: reader.octet() != 0,
+    ord("l"): lambda reader: reader.integer(8, signed=True),
+    ord("L"): lambda reader: reader.integer(8, signed=True),
+    ord("b"): lambda reader: reader.integer(1, signed=True),
+    ord("B"): lambda reader: reader.integer(1),
+    ord("s"): lambda reader: reader.integer(2, signed=True),
+    ord("u"): lambda reader: reader.integer(2),
+    ord("i"): lambda reader: reader.integer(4),
+    ord("f"): lambda reader: struct.unpack(">f", reader.take(4))[0],
+    ord("d"): lambda reader: struct.unpack(">d", reader.take(8))[0],
+    ord("D"): Reader.decimal,
+    ord("T"): Reader.timestamp,
+    ord("V"): lambda _: None,
+    ord("x"): lambda reader: bytearray(reader.take(reader.length())),
 }
