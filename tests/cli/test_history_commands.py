@@ -5,6 +5,7 @@ import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -472,7 +473,7 @@ def test_the_commands_are_programs(config: Path, store: HistoryStore) -> None:
 
 
 async def test_a_foreign_file_is_told_and_left_alone(config: Path, tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "history.db") as db:
+    with closing(sqlite3.connect(tmp_path / "history.db")) as db, db:
         db.execute("CREATE TABLE theirs (x)")
 
     ended = await told(config, "history")

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ async def test_where_there_is_no_outbox_nothing_waits_and_nothing_is_made(config
 
 async def test_a_foreign_file_is_told_and_left_alone(config: Path, place: Path) -> None:
     place.parent.mkdir()
-    with sqlite3.connect(place) as db:
+    with closing(sqlite3.connect(place)) as db, db:
         db.execute("CREATE TABLE theirs (x)")
 
     shown = await call_command("outbox", "list", "--config", config)

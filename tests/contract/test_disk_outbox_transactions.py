@@ -31,6 +31,9 @@ class FailingConnection:
     def executemany(self, sql: str, *parameters: Any) -> Any:
         return self._do(self.db.executemany, sql, *parameters)
 
+    def close(self) -> None:
+        self.db.close()
+
     def _do(self, call: Any, sql: str, *parameters: Any) -> Any:
         self.statements.append(sql)
         fails = len(self.statements) - 1 == self.at
@@ -110,6 +113,7 @@ async def test_what_an_error_hid_and_was_sent_meanwhile_is_not_sent_again(path: 
         outbox.add(report(LOG, "log", None))
         assert await all_sent(outbox) == ["log"]
         await troubles.over()
+        await written(outbox)
         left = left_by_a_kill(path)
 
     async with opened(left) as outbox:

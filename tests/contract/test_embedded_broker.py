@@ -1,5 +1,6 @@
 """What the embedded broker promises beyond the port: a look inside, bounded queues, faults on demand."""
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -95,6 +96,30 @@ async def test_delayed_messages_are_counted_with_the_next_due_time(
     await wait_all_tasks_blocked()
     assert (connected.delayed, connected.next_due) == (0, None)
     assert connected.queue("jobs").ready == (message(2), message(1))
+
+
+def test_a_delay_goes_on_from_one_run_of_trio_to_the_next(broker: EmbeddedBroker) -> None:
+    """Each run has a clock of its own, which begins anywhere; a host on asyncio serves in several."""
+
+    async def publish() -> None:
+        async with broker.publishing():
+            broker.publish_nowait(to("jobs", 1, delay=60))
+            broker.publish_nowait(to("jobs", 2, delay=0.2))
+
+    async def receive() -> tuple[Message, float]:
+        async with broker.consuming() as consumer, consumer.consume("jobs", prefetch=1) as deliveries:
+            with trio.fail_after(5):
+                delivery = await deliveries.receive()
+            return delivery.message, (broker.next_due or 0.0) - trio.current_time()
+
+    trio.run(publish)
+    between = time.monotonic()
+    time.sleep(0.1)
+    received, left = trio.run(receive)
+
+    assert received == message(2)
+    assert 0.15 < time.monotonic() - between < 5
+    assert 54 < left < 60
 
 
 async def test_delayed_messages_with_equal_times_keep_their_order(

@@ -5,6 +5,7 @@ Separate from the broker because waiting is its only business; on a `MockClock` 
 
 import heapq
 import math
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 
@@ -33,6 +34,12 @@ class Delays:
     """A heap by due time, each with the queue it is for at last; the number keeps equal times in order."""
     _numbers: Iterator[int] = field(factory=count, init=False)
     _keepers: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
+    _run: trio.lowlevel.TrioToken | None = field(default=None, init=False)
+    """Of which run of Trio the due times are."""
+    _seen: float = field(default=0.0, init=False)
+    """When that run was last seen, by its clock."""
+    _seen_here: float = field(default=0.0, init=False)
+    """The same moment by `time.monotonic()`, which goes on between two runs."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -40,6 +47,7 @@ class Delays:
     @property
     def next_due(self) -> float | None:
         """When the next one moves, by `trio.current_time()`; `None` when none waits for its time."""
+        self._now()
         return self._waiting[0][0] if self._waiting else None
 
     def count(self, queue: str) -> int:
@@ -52,7 +60,7 @@ class Delays:
     def add(self, publication: Publication) -> None:
         """Take a publication whose delay starts now."""
         first, delay = self.first_leg(publication)
-        self.wait(trio.current_time() + delay, next(self._numbers), first)
+        self.wait(self._now() + delay, next(self._numbers), first)
 
     def first_leg(self, publication: Publication) -> tuple[Publication, float]:
         """What is put at last of a publication with a delay, and after how many seconds."""
@@ -68,16 +76,28 @@ class Delays:
         target = publication.routing_key
         if target == HOP_QUEUE:
             target = headers.text(publication.message.headers.get(headers.DELAY_TARGET)) or target
+        self._now()
         heapq.heappush(self._waiting, (due, number, publication, target))
         if self._waiting[0][1] == number:
             self.look_again()
 
     def move_due(self) -> None:
         """Put everything that is due."""
-        now = trio.current_time()
+        now = self._now()
         while self._waiting and self._waiting[0][0] <= now:
             _, number, publication, _ = heapq.heappop(self._waiting)
             self._put(number, publication)
+
+    def _now(self) -> float:
+        """Trio's time. Each run of it has a clock of its own, so what waits since an earlier one is counted anew."""
+        run, now, here = trio.lowlevel.current_trio_token(), trio.current_time(), time.monotonic()
+        if run is not self._run:
+            shift = now - (self._seen + here - self._seen_here)
+            # All alike, so it stays a heap.
+            self._waiting = [(due + shift, number, waiting, to) for due, number, waiting, to in self._waiting]
+            self._run = run
+        self._seen, self._seen_here = now, here
+        return now
 
     def _put(self, number: int, publication: Publication) -> None:
         self._vhost.put(publication)

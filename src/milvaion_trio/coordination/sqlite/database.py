@@ -7,6 +7,7 @@ import contextlib
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -77,17 +78,15 @@ class Database:
     place: str
     clock: Callable[[], float]
     _db: sqlite3.Connection | None = field(default=None, init=False)
+    _at_end: Callable[[], object] = field(init=False)
+    """Closes it, once."""
     _place: tuple[int, int] | None = field(default=None, init=False)
 
     def close(self) -> None:
         """Close a file; memory stays as long as this object."""
         if self._db is not None and self.place != MEMORY:
-            self._db.close()
+            self._at_end()
             self._db = None
-
-    def __del__(self) -> None:  # memory is closed nowhere else, and Python 3.13 warns of one that was not
-        if self._db is not None:
-            self._db.close()
 
     @contextlib.contextmanager
     def transaction(self, kind: str = "IMMEDIATE") -> Iterator[tuple[sqlite3.Connection, float]]:
@@ -112,6 +111,9 @@ class Database:
                 db.close()
                 raise
             self._db = db
+            # Memory is closed nowhere else, and Python 3.13 warns of one that was not. No `__del__`: of what goes
+            # together, it may come behind the connection's own.
+            self._at_end = weakref.finalize(self, db.close)
         return self._db
 
     def _is_in_place(self) -> bool:
