@@ -31,7 +31,10 @@ CLEANUP = "scheduled_jobs_queue.report-worker.cleanup.wildcard"
 REPORT = "scheduled_jobs_queue.report-worker.generatereport.wildcard"
 OTHERS = "scheduled_jobs_queue.other-worker.cleanup.wildcard"
 OCCURRENCE = "0f8fad5b-d9cb-469f-a165-70867728950e"
-UNKNOWN = "Milvaion's server does not know this occurrence: milvaion-trio monitor shows it, the dashboard does not.\n"
+UNKNOWN = (
+    "Milvaion's server does not know this occurrence, and how it ends stands in the log of its worker alone. For "
+    "milvaion-trio monitor to show it, the workers must report it: reporting.local_occurrences = true.\n"
+)
 
 
 @pytest.fixture
@@ -90,6 +93,14 @@ async def test_a_job_is_published_as_milvaion_s_dispatcher_does(config: Path, cl
     assert body["jobNameInWorker"] == "CleanupJob"
     assert json.loads(body["jobData"]) == {"days": 30}
     assert set(body) <= set(example)
+
+
+async def test_a_monitor_is_named_where_the_workers_report_to_it(config: Path, client: Client) -> None:
+    reporting = ("--set", "reporting.local_occurrences=true")
+    ended = await call_command("enqueue", "CleanupJob", "--config", config, *reporting)
+
+    told = "Milvaion's server does not know this occurrence: milvaion-trio monitor shows it, the dashboard does not.\n"
+    assert (ended.code, ended.err) == (0, told)
 
 
 async def test_without_config_it_goes_where_the_folder_s_settings_lead_and_says_so(

@@ -43,6 +43,10 @@ PATIENCE = 10.0
 UNKNOWN_THERE = (
     "Milvaion's server does not know this occurrence: milvaion-trio monitor shows it, the dashboard does not."
 )
+UNTOLD = (
+    "Milvaion's server does not know this occurrence, and how it ends stands in the log of its worker alone. For "
+    "milvaion-trio monitor to show it, the workers must report it: reporting.local_occurrences = true."
+)
 AS_IT_IS = "It was published as it stands in the file; Milvaion's server shows it only if it knows the occurrence."
 
 
@@ -121,7 +125,7 @@ class Cluster:
                 occurrence_id = await client.enqueue(request.job, request.data, delay=request.delay)
             except NotPublished as error:
                 raise NotPublished(f"{error}{self._nearest(request.job)}") from error
-            return Done(occurrence_id=occurrence_id, note=UNKNOWN_THERE)
+            return Done(occurrence_id=occurrence_id, note=self._unknown_there)
         if job is None:
             publication = message_file.publication(request)
             await client.publish(publication, None if publication.exchange else publication.routing_key)
@@ -131,7 +135,12 @@ class Cluster:
             to = Destination(worker_id=to.worker_id, job_name=to.job_name, pattern=job.routing_pattern)
         publication = message_file.dispatched(request, job, to, origin="client")
         occurrence_id = await client.publish(publication, topology.queue_name(to.pattern))
-        return Done(occurrence_id=occurrence_id, note=UNKNOWN_THERE)
+        return Done(occurrence_id=occurrence_id, note=self._unknown_there)
+
+    @property
+    def _unknown_there(self) -> str:
+        """Who knows the occurrence, as far as these settings are those of the workers."""
+        return UNKNOWN_THERE if self.settings.reporting.local_occurrences else UNTOLD
 
     def _nearest(self, job: str) -> str:
         """The job of the settings that may have been meant; only they are known here, and not all of them."""
