@@ -307,7 +307,7 @@ async def test_events_tell_the_life_of_a_job(worker: Worker, autojump_clock: Moc
 
     assert told == [
         events.JobStarted("work", occurrence, 1, 1),
-        events.JobRetried("work", occurrence, 1, 60, "retry", "not yet"),
+        events.JobRetried("work", occurrence, 1, 60, "retry", "ValueError: not yet"),
         events.JobStarted("work", occurrence, 2, 1),
         events.JobConcluded("work", occurrence, 2, OccurrenceStatus.COMPLETED, 2, "done"),
     ]

@@ -238,7 +238,7 @@ class Runs:
             self.observers.tell(event)
         elif conclusion.retry is not None:
             retry = conclusion.retry
-            why = conclusion.logs[0].message if conclusion.logs else None
+            why = _what_went_wrong(conclusion.logs[0]) if conclusion.logs else None
             self.observers.tell(
                 events.JobRetried(name, run.occurrence_id, attempt_number, retry.delay, conclusion.event.value, why)
             )
@@ -380,6 +380,11 @@ class Runs:
 
 def _defect(error: Exception) -> Failed:
     return Failed(error_text(error), error_type(error), permanent=True)
+
+
+def _what_went_wrong(line: lifecycle.SystemLog) -> str:
+    kind = (line.exception_type or "").rpartition(".")[2]  # of a KeyError the message alone is no more than a key
+    return f"{kind}: {line.message}" if kind else line.message
 
 
 def _time_limit(from_message: int | None, registered: RegisteredJob) -> float | None:
