@@ -99,8 +99,11 @@ async def test_a_monitor_is_named_where_the_workers_report_to_it(config: Path, c
     reporting = ("--set", "reporting.local_occurrences=true")
     ended = await call_command("enqueue", "CleanupJob", "--config", config, *reporting)
 
+    silent = await call_command("enqueue", "CleanupJob", "--config", config, *reporting, "--set", "reporting.mode=none")
+
     told = "Milvaion's server does not know this occurrence: milvaion-trio monitor shows it, the dashboard does not.\n"
     assert (ended.code, ended.err) == (0, told)
+    assert (silent.code, silent.err) == (0, UNKNOWN)
 
 
 async def test_without_config_it_goes_where_the_folder_s_settings_lead_and_says_so(

@@ -2,7 +2,10 @@
 be, and what stays when nobody has it open."""
 
 import contextlib
+import gc
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -36,6 +39,40 @@ async def lost(place: Path) -> str:
 
 
 # --- what stays -------------------------------------------------------------------------------------------------------
+
+
+def test_memory_is_closed_with_its_owner_also_in_a_circle() -> None:
+    """Python 3.13 warns of a connection that is collected open."""
+
+    class Circle:
+        def __init__(self) -> None:
+            self.mine, self.me = database.Database(database.MEMORY, lambda: 0.0), self
+
+    circle = Circle()
+    with circle.mine.transaction() as (db, _):
+        pass
+
+    del circle
+    gc.collect()
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        db.execute("SELECT 1")
+
+
+def test_it_stays_open_at_the_end_of_the_process() -> None:
+    """A thread may have been left behind in a transaction; closed below it, SQLite may crash."""
+    program = """
+import atexit
+from milvaion_trio.coordination.sqlite import database
+
+atexit.register(lambda: print(db.execute("SELECT 'open'").fetchone()))
+mine = database.Database(database.MEMORY, lambda: 0.0)
+with mine.transaction() as (db, _):
+    pass
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "('open',)\n", "")
 
 
 async def test_everything_is_there_after_a_restart_and_tokens_grow(place: Path) -> None:

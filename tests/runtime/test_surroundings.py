@@ -290,6 +290,20 @@ async def test_an_observer_that_raises_does_not_stop_a_job(
     assert len([record for record in caplog.records if "broken" in record.getMessage()]) == 1
 
 
+async def test_an_error_without_words_is_named_once(worker: Worker, autojump_clock: MockClock) -> None:
+    @worker.job(max_retries=1, base_retry_delay=60)
+    async def work(ctx: JobContext) -> None:
+        if ctx.attempt == 1:
+            raise ValueError
+
+    async with under_test(worker) as kit:
+        kit.enqueue(work)
+        await kit.run_until_idle()
+        told = [event.text for event in kit.events if isinstance(event, events.JobRetried)]
+
+    assert told == ["ValueError"]
+
+
 async def test_events_tell_the_life_of_a_job(worker: Worker, autojump_clock: MockClock) -> None:
     """What logs, metrics and live views are made from."""
 

@@ -140,7 +140,8 @@ class Cluster:
     @property
     def _unknown_there(self) -> str:
         """Who knows the occurrence, as far as these settings are those of the workers."""
-        return UNKNOWN_THERE if self.settings.reporting.local_occurrences else UNTOLD
+        reporting = self.settings.reporting
+        return UNKNOWN_THERE if reporting.local_occurrences and reporting.mode != "none" else UNTOLD
 
     def _nearest(self, job: str) -> str:
         """The job of the settings that may have been meant; only they are known here, and not all of them."""

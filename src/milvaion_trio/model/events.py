@@ -124,7 +124,7 @@ class JobRetried:
     why: str
     """The event of the occurrence: `retry` or `snooze`."""
     text: str | None = None
-    """What went wrong, in one sentence."""
+    """What went wrong: the kind of the error and its message."""
 
 
 @frozen

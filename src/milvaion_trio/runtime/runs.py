@@ -384,7 +384,7 @@ def _defect(error: Exception) -> Failed:
 
 def _what_went_wrong(line: lifecycle.SystemLog) -> str:
     kind = (line.exception_type or "").rpartition(".")[2]  # of a KeyError the message alone is no more than a key
-    return f"{kind}: {line.message}" if kind else line.message
+    return line.message if kind in ("", line.message) else f"{kind}: {line.message}"
 
 
 def _time_limit(from_message: int | None, registered: RegisteredJob) -> float | None:

@@ -31,7 +31,7 @@ _Link = TypeVar("_Link", bound=EmbeddedLink)
 
 @define(eq=False)
 class EmbeddedBroker:
-    """Implements `ports.Broker` for one `trio.run`; everything that shares its queues is given the same one.
+    """Implements `ports.Broker` for one `trio.run` at a time; everything that shares its queues is given the same one.
 
     Of a queue's arguments only the dead-letter ones act; the others are remembered and compared, no more.
 

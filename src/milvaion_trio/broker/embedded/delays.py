@@ -1,6 +1,6 @@
 """Messages that wait for their time, by Trio's clock.
 
-Separate from the broker because waiting is its only business; on a `MockClock` the times are exact.
+Separate from the broker because waiting is its only business; on a `MockClock` the times are exact within one run.
 """
 
 import heapq
@@ -47,8 +47,10 @@ class Delays:
     @property
     def next_due(self) -> float | None:
         """When the next one moves, by `trio.current_time()`; `None` when none waits for its time."""
+        if not self._waiting:
+            return None
         self._now()
-        return self._waiting[0][0] if self._waiting else None
+        return self._waiting[0][0]
 
     def count(self, queue: str) -> int:
         """How many of them are on their way to that queue."""

@@ -110,10 +110,12 @@ class Database:
             except BaseException:
                 db.close()
                 raise
-            self._db = db
             # Memory is closed nowhere else, and Python 3.13 warns of one that was not. No `__del__`: of what goes
-            # together, it may come behind the connection's own.
-            self._at_end = weakref.finalize(self, db.close)
+            # together, it may come behind the connection's own. Not when the process ends: a thread that was left
+            # behind in a transaction would go on with a closed one.
+            self._at_end = finalizer = weakref.finalize(self, db.close)
+            finalizer.atexit = False
+            self._db = db
         return self._db
 
     def _is_in_place(self) -> bool:
