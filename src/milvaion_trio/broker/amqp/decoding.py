@@ -108,7 +108,7 @@ class Reader:
         return int.from_bytes(self._data[at:end], signed=signed)
 
     def octet(self) -> int:
-        """A number of one byte."""
+        """A number of one byte; `integer` reads it as well, in twice the time, and each delivery has some."""
         at = self._at
         if at >= self._end:
             raise UnreadableError
@@ -116,7 +116,7 @@ class Reader:
         return self._data[at]
 
     def length(self) -> int:
-        """How long what follows is."""
+        """How long what follows is; as for `octet`."""
         at = self._at
         self._at = at + 4
         if at + 4 > self._end:
@@ -139,11 +139,7 @@ class Reader:
         self._at = end = at + 1 + self._data[at]
         if end > self._end:
             raise UnreadableError
-        text = self._data[at + 1 : end]
-        try:
-            return text.decode()
-        except UnicodeDecodeError:
-            return text.decode("utf-8", "replace")
+        return self._data[at + 1 : end].decode("utf-8", "replace")
 
     def long_text(self) -> str | bytes:
         """A text of any length; the bytes of it where they are no UTF-8."""
@@ -161,10 +157,7 @@ class Reader:
             while at < end:
                 name_at = at + 1
                 at = name_at + data[at]
-                try:
-                    name = data[name_at:at].decode()
-                except UnicodeDecodeError:
-                    name = data[name_at:at].decode("utf-8", "replace")
+                name = data[name_at:at].decode("utf-8", "replace")
                 if at >= end:
                     break
                 # Most values are texts, and this is where the time of a delivery goes; `field` reads them as well.
