@@ -12,12 +12,13 @@ from tests.support.servers import HOST
 from milvaion_trio.broker.ladder import LADDER
 from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.broker.rabbitmq import draining as draining_module
+from milvaion_trio.broker.rabbitmq.administration import Administration
 from milvaion_trio.broker.rabbitmq.draining import Drained, drain
 from milvaion_trio.model import headers, topology
 from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.settings import RabbitMQSettings
 from milvaion_trio.policy.hops import onward
-from milvaion_trio.ports import Confirmation, Publisher, Queue, Topology
+from milvaion_trio.ports import Confirmation, Publisher, Queue, QueueState, Topology
 
 TARGET = "scheduled_jobs_queue.tests.waiting.wildcard"
 
@@ -115,6 +116,40 @@ async def test_what_cannot_go_anywhere_stays_and_is_counted(broker: RabbitMQBrok
     with trio.fail_after(5):
         while await waiting(client) < 3:  # noqa: ASYNC110 # the broker counts what was given back in its own time
             await trio.sleep(0.05)
+
+
+async def test_what_stays_is_counted_however_late_the_broker_counts_it(
+    broker: RabbitMQBroker, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was given back is ready again in the broker's own time, after the next pass has looked, or before."""
+    await wait_in(broker, 500)
+    await client.publish("", topology.HOP_QUEUE, b"9", {"delivery_mode": 2}, {"x-mtrio-left": ("I", 40)})
+    looks = 0
+
+    async def state(administration: Administration, queue: str) -> QueueState | None:
+        nonlocal looks
+        looks += queue == topology.HOP_QUEUE
+        return await as_it_is(administration, queue) if looks < 2 else None
+
+    as_it_is = Administration.state
+    monkeypatch.setattr(Administration, "state", state)
+
+    assert await drained(broker) == Drained(moved={TARGET: 1}, without_queue={}, without_target=1, waiting=1)
+    assert looks > 1
+
+
+async def test_what_stays_hides_nothing_that_is_behind_it(
+    broker: RabbitMQBroker, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining_module, "PREFETCH", 2)
+    left = {headers.DELAY_LEFT: ("I", 40)}
+    for _ in range(3):
+        await client.publish("", topology.HOP_QUEUE, b"9", {"delivery_mode": 2}, left)
+    await client.publish(
+        "", topology.HOP_QUEUE, b"1", {"delivery_mode": 2}, {**left, headers.DELAY_TARGET: ("S", TARGET)}
+    )
+
+    assert await drained(broker) == Drained(moved={TARGET: 1}, without_queue={}, without_target=3, waiting=3)
 
 
 @define

@@ -57,13 +57,12 @@ async def drain(administration: Administration, publisher: Publisher) -> Drained
     """
     draining = _Draining(administration, publisher)
     for _ in range(PASSES):
-        waiting = await draining.waiting()
-        before = draining.moved.total()
-        draining.stays.clear()
-        for queue, count in waiting.items():
+        before = draining.seen
+        for queue, count in (await draining.waiting()).items():
             await draining.move(queue, count)
-        if draining.moved.total() == before:
+        if draining.seen == before:
             break
+    draining.give_back()
     staying = draining.stays.total()
     without_target = draining.stays.pop("", 0)
     # What stays has been given back, but the broker may not have counted it yet.
@@ -83,6 +82,20 @@ class _Draining:
     moved: Counter[str] = field(factory=Counter, init=False)
     stays: Counter[str] = field(factory=Counter, init=False)
     """By target, "" for none."""
+    _held: list[RabbitMQDelivery] = field(factory=list, init=False)
+    """What stays, kept until the last pass: given back earlier it would come once more, or, as the broker counts it in
+    its own time, be in no pass that looks for it."""
+
+    @property
+    def seen(self) -> int:
+        """How many messages have been looked at."""
+        return self.moved.total() + self.stays.total()
+
+    def give_back(self) -> None:
+        """Return what stays to its queues."""
+        for delivery in self._held:
+            delivery.requeue()
+        self._held.clear()
 
     async def waiting(self) -> dict[str, int]:
         """How many messages wait in which queue, without empty queues. If cancelled, nothing changes."""
@@ -95,26 +108,22 @@ class _Draining:
 
     async def move(self, queue: str, count: int) -> None:
         """Move as many of its messages, from the front, or as many as come. If cancelled, see `drain`."""
-        staying: list[RabbitMQDelivery] = []
         async with self.administration.consume(queue, prefetch=min(count, PREFETCH)) as deliveries:
             while count > 0:
                 batch = await _some(deliveries, count)
                 if not batch:
                     break
                 count -= len(batch)
-                staying += await self._send_on(batch)
-        for delivery in staying:  # not before, as they would be delivered again at once
-            delivery.requeue()
+                await self._send_on(batch)
 
-    async def _send_on(self, batch: Sequence[RabbitMQDelivery]) -> list[RabbitMQDelivery]:
-        """Publish them, ack what was confirmed and return the rest."""
-        staying: list[RabbitMQDelivery] = []
+    async def _send_on(self, batch: Sequence[RabbitMQDelivery]) -> None:
+        """Publish them, ack what was confirmed and hold the rest. If cancelled, see `drain`."""
         movable: list[tuple[RabbitMQDelivery, Publication]] = []
         for delivery in batch:
             publication = _publication(delivery)
             if publication is None:
                 self.stays[""] += 1
-                staying.append(delivery)
+                self._held.append(delivery)
             else:
                 movable.append((delivery, publication))
         with trio.move_on_after(CONFIRM_TIMEOUT) as limit:
@@ -129,8 +138,7 @@ class _Draining:
                 self.moved[publication.routing_key] += 1
             else:
                 self.stays[publication.routing_key] += 1
-                staying.append(delivery)
-        return staying
+                self._held.append(delivery)
 
 
 async def _some(deliveries: RabbitMQDeliveries, most: int) -> list[RabbitMQDelivery]:
