@@ -5,7 +5,7 @@ import enum
 import json
 import math
 import uuid
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Literal, NotRequired, TypedDict
 
@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milvaion_trio.model.errors import InvalidJobData
+from milvaion_trio.model.json_text import write
+from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.policy.binding import DataReader
 from milvaion_trio.policy.parameters import DataParameter
 
@@ -137,6 +139,38 @@ def spelled(name: str) -> st.SearchStrategy[str]:
 )
 def test_what_was_written_is_read_again(tree: Tree) -> None:
     assert DataReader.for_type("SomeJob", Tree).read(json.dumps(asdict(tree))) == tree
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+whole_numbers = st.integers(-(2**63), 2**63 - 1)
+decimals = st.decimals(allow_nan=False, allow_infinity=False, min_value=Decimal("-1e300"), max_value=Decimal("1e300"))
+
+
+@given(
+    st.builds(
+        Everything,
+        text=texts,
+        whole=whole_numbers,
+        number=st.floats(allow_nan=False, allow_infinity=False),
+        when=st.datetimes(timezones=st.just(UTC)),
+        day=st.dates(),
+        at=st.times(),
+        span=st.timedeltas(timedelta(days=-10_000_000), timedelta(days=10_000_000)),
+        price=decimals,
+        items=st.lists(st.builds(Address, texts, st.none() | whole_numbers), max_size=2),
+        pair=st.tuples(whole_numbers, texts),
+        names=st.frozensets(texts, max_size=2),
+        table=st.dictionaries(texts, st.lists(st.floats(-1e6, 1e6), max_size=2), max_size=2),
+        options=st.fixed_dictionaries({"gift": st.booleans()}, optional={"note": texts}),
+        tree=st.none() | st.builds(Tree, texts),
+        either=st.builds(Address, texts, whole_numbers) | whole_numbers,
+    )
+)
+def test_what_a_client_writes_is_what_the_job_gets(data: Everything) -> None:
+    found = DataReader.for_type("SomeJob", Everything).read(write(jsonable(data)))
+
+    assert found == data
+    assert str(getattr(found, "price", None)) == str(data.price) or abs(data.price) >= 2**63
 
 
 @given(spelled("street"), spelled("zip_code"))

@@ -94,6 +94,21 @@ class Level(enum.IntEnum):
     LOW = 1
 
 
+class Ratio(enum.Enum):
+    HALF = 0.5
+    WHOLE = 1.0
+
+
+class Corner(enum.Enum):
+    RIGHT = (1, 0)
+    NOWHERE = object()
+
+
+class Rights(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
 UserId = NewType("UserId", int)
 
 
@@ -137,6 +152,20 @@ UserId = NewType("UserId", int)
         (timedelta, '"-00:00:01"', timedelta(seconds=-1)),
         (uuid.UUID, '"0f8fad5b-d9cb-469f-a165-70867728950e"', uuid.UUID("0f8fad5b-d9cb-469f-a165-70867728950e")),
         (Decimal, '"1.10"', Decimal("1.10")),
+        (Decimal, "1.10", Decimal("1.10")),
+        (Decimal, "5", Decimal(5)),
+        (float, "1.10", 1.1),
+        (Any, "1.10", 1.1),
+        (dict[str, Any], '{"a": [{"b": 1.10}]}', {"a": [{"b": 1.1}]}),
+        (Decimal | float, "1.10", Decimal("1.10")),
+        (float | Decimal, "1.10", 1.1),
+        (Ratio, "0.50", Ratio.HALF),
+        (Ratio, "1", Ratio.WHOLE),
+        (Corner, "[1, 0]", Corner.RIGHT),
+        (Corner, '"Right"', Corner.RIGHT),
+        (Rights, "3", Rights.READ | Rights.WRITE),
+        (Rights, "0", Rights(0)),
+        (Rights, '"Write"', Rights.WRITE),
     ],
 )
 def test_json_becomes_what_the_annotation_says(annotation: object, text: str, value: object) -> None:
@@ -179,8 +208,12 @@ def test_json_becomes_what_the_annotation_says(annotation: object, text: str, va
         (timedelta, '"25:00:00"', "expected a duration like"),
         (timedelta, "60", "found the number 60, expected a duration"),
         (uuid.UUID, '"0f8fad5bd9cb469fa16570867728950e"', "expected a UUID of 36 characters"),
-        (Decimal, '"NaN"', "expected a text with a decimal number"),
-        (Decimal, "1.5", "found the number 1.5, expected a text with a decimal number"),
+        (Decimal, '"NaN"', "expected a decimal number"),
+        (Decimal, "true", "found true, expected a decimal number"),
+        (Decimal, "1e-99999", "expected a decimal number"),
+        (Rights, "8", "found the number 8, expected one of READ, WRITE"),
+        (Rights, "-1", "found the number -1, expected one of READ, WRITE"),
+        (Rights, "true", "found true, expected one of READ, WRITE"),
         (Email, "{", "JSON"),
         (Email, "[]", "found a list of 0, expected an object"),
     ],

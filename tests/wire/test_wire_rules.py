@@ -277,6 +277,13 @@ def test_dead_letter_data_always_fits_a_jsonb_column(data: str, value: JsonValue
     assert json.loads(stored) == value
 
 
+def test_dead_letter_data_that_is_mended_keeps_its_numbers() -> None:
+    data = r'{"name":"\u0000","amount":0.12345678901234567890}'
+    stored = parsed(wire.encode_dead_letter(attrs.evolve(LETTER, job_data=data)))["JobData"]
+
+    assert stored == r'{"name":"\uFFFD","amount":0.12345678901234567890}'
+
+
 def test_dead_letter_names_fit_their_columns() -> None:
     long = attrs.evolve(LETTER, display_name="d" * 201, job_name_in_worker="j" * 201)
     nameless = attrs.evolve(LETTER, display_name=None)

@@ -32,7 +32,7 @@ _PLAIN: Mapping[object, JsonValue] = {
     time: "12:00:00",
     timedelta: "00:05:00",
     UUID: "0f8fad5b-d9cb-469f-a165-70867728950e",
-    Decimal: "1.5",
+    Decimal: Decimal("1.5"),
 }
 
 

@@ -8,17 +8,17 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from functools import lru_cache
 from typing import Final, NoReturn, TypeAlias
 
 from milvaion_trio.model.errors import InvalidMessage
 
-__all__ = ["INT64_MAX", "INT64_MIN", "MAX_DEPTH", "JsonValue", "quote", "read", "write"]
+__all__ = ["INT64_MAX", "INT64_MIN", "MAX_DEPTH", "JsonValue", "WrittenFloat", "quote", "read", "write"]
 
 JsonValue: TypeAlias = "bool | int | float | Decimal | str | list[JsonValue] | dict[str, JsonValue] | None"
-"""A JSON document. `Decimal` is only written, its digits as they are; the reader gives `float`."""
+"""A JSON document. `Decimal` is only written, its digits as they are; the reader gives `float`, or `WrittenFloat`."""
 
 MAX_DEPTH: Final = 64
 """Levels of nesting, in both directions: System.Text.Json's limit."""
@@ -33,11 +33,20 @@ _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _REPLACEMENT = "\ufffd"
 
 
-def read(data: bytes | str, *, case_matters: bool = False) -> JsonValue:
+class WrittenFloat(float):
+    """A number that also keeps the digits it was written with: a double holds 15 of them, a .NET decimal has 28."""
+
+    __slots__ = ("digits",)
+
+    digits: str
+
+
+def read(data: bytes | str, *, case_matters: bool = False, keep_digits: bool = False) -> JsonValue:
     """Parse one JSON document, or raise `InvalidMessage`.
 
     A name that stands twice in an object is refused, and unless `case_matters` names that differ only in case too:
-    .NET takes the last of them, and two readers must not see two messages.
+    .NET takes the last of them, and two readers must not see two messages. `keep_digits` gives `WrittenFloat` for
+    `float`.
     """
     try:
         if isinstance(data, str):
@@ -45,7 +54,7 @@ def read(data: bytes | str, *, case_matters: bool = False) -> JsonValue:
         text = data.decode()
         if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
             _check_depth(data)
-        value = _parse(text, _DECODER if case_matters else _CASELESS_DECODER)
+        value = _parse(text, _DECODERS[case_matters, keep_digits])
         # After strict UTF-8, an escape is the only way in for a lone surrogate.
         if _ESCAPED_SURROGATE.search(text) is not None:
             value = _without_surrogates(value)
@@ -106,18 +115,26 @@ def _fraction(digits: str) -> float:
     return value
 
 
+def _written(digits: str) -> WrittenFloat:
+    value = WrittenFloat(_fraction(digits))
+    value.digits = digits
+    return value
+
+
 def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _decoder(objects: Callable[[list[tuple[str, JsonValue]]], object]) -> json.JSONDecoder:
-    return json.JSONDecoder(
-        object_pairs_hook=objects, parse_int=_integer, parse_float=_fraction, parse_constant=_constant
+_DECODERS = {
+    (case_matters, keep_digits): json.JSONDecoder(
+        object_pairs_hook=_object if case_matters else _caseless_object,
+        parse_int=_integer,
+        parse_float=_written if keep_digits else _fraction,
+        parse_constant=_constant,
     )
-
-
-_DECODER = _decoder(_object)
-_CASELESS_DECODER = _decoder(_caseless_object)
+    for case_matters in (False, True)
+    for keep_digits in (False, True)
+}
 
 
 def _without_surrogates(value: JsonValue) -> JsonValue:
@@ -165,12 +182,12 @@ def _write(value: JsonValue, levels: int) -> str:
         if not INT64_MIN <= value <= INT64_MAX:
             raise ValueError("an int is beyond 64 bits, which JSON readers do not take; write it as text")
         return int.__repr__(value)
+    if isinstance(value, WrittenFloat):
+        return value.digits
     if isinstance(value, float):
         return _float(value)
     if isinstance(value, Decimal):
-        if not value.is_finite():
-            raise ValueError(f"{value} is no JSON number")
-        return str(value)
+        return _decimal(value)
     if not levels:
         raise ValueError(f"the value is nested deeper than {MAX_DEPTH} levels, or contains itself")
     if isinstance(value, list):
@@ -193,6 +210,14 @@ def _float(value: float) -> str:
     else:
         text = f"{figures[:point]:0<{point}}{'.' if figures[point:] else ''}{figures[point:]}"
     return "-" * sign + text
+
+
+def _decimal(value: Decimal) -> str:
+    if not value.is_finite():
+        raise ValueError(f"{value} is no JSON number")
+    text = str(value)
+    # A whole number beyond 64 bits is one to no reader, unless it is written as a fraction may be.
+    return text if INT64_MIN <= value <= INT64_MAX or not text.lstrip("-").isdigit() else f"{value:E}"
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -162,7 +162,7 @@ def storable(job_data: str | None) -> str | None:
     if not job_data or job_data.isspace():
         return None
     try:
-        value = read(job_data, case_matters=True)
+        value = read(job_data, case_matters=True, keep_digits=True)
     except InvalidMessage:
         return _cleaned(job_data)  # kept as a JSON string, for whoever looks into the dead letter
     return write(clean_json(value, depth=MAX_DEPTH)) if "\\u" in job_data else job_data

@@ -45,7 +45,7 @@ PLAIN_WORDS: Final[dict[object, str]] = {
     time: "a time of day like 09:15:30",
     timedelta: "a duration like 1.02:03:04.5 (days.hours:minutes:seconds)",
     UUID: "a UUID of 36 characters",
-    Decimal: "a text with a decimal number",
+    Decimal: "a decimal number",
 }
 
 

@@ -58,7 +58,7 @@ class DataReader:
         if text:
             try:
                 # Names of a dict may differ in case only; for fields `record_reading` notices it.
-                value = read_json(text, case_matters=True)
+                value = read_json(text, case_matters=True, keep_digits=self._reading is not None)
             except InvalidMessage as error:
                 raise InvalidJobData(self.job_name, [f"$: {error.problem}"]) from None
         if value is None:

@@ -31,15 +31,16 @@ class DataConverter(Converter):
 
     def __init__(self) -> None:
         super().__init__(detailed_validation=True, use_alias=True)
-        self.readings: dict[object, Reading] = {}
+        self.readings: dict[tuple[object, str], Reading] = {}
+        """By the type and its text, as unions of the same members in another order are equal, and read otherwise."""
 
     def get_structure_hook(self, type: object, cache_result: bool = True) -> Reading:
         """The compiled reading of a type; raises where no JSON could ever become such a value."""
         annotation = without_metadata(type)
-        reading = self.readings.get(annotation)
+        key = annotation, repr(annotation)
+        reading = self.readings.get(key)
         if reading is None:
-            reading = self._compiled(annotation)
-            self.readings[annotation] = reading
+            self.readings[key] = reading = self._compiled(annotation)
         return reading
 
     def structure(self, obj: object, cl: type[T]) -> T:

@@ -6,14 +6,16 @@ Reading is strict, since data that almost fits is a mistake somebody wants to he
 import functools
 import re
 import typing
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from typing import Final, TypeAlias
 from uuid import UUID
 
 from milvaion_trio.model.instant import Instant
+from milvaion_trio.model.json_text import WrittenFloat, read, write
+from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.time_span import parse_time_span
 from milvaion_trio.policy.annotations import PLAIN_WORDS, words_for
 
@@ -43,7 +45,15 @@ def _shown(value: object) -> str:
     return f"the number {value}"
 
 
-def _as_it_is(value: object, _: object) -> object:
+def _as_it_is(value: object, _: object) -> typing.Any:
+    """Plain floats, since others' code (orjson, for one) takes no subclass of float."""
+    match value:
+        case WrittenFloat():
+            return float(value)
+        case list():
+            return [_as_it_is(item, _) for item in value]
+        case dict():
+            return {name: _as_it_is(member, _) for name, member in value.items()}
     return value
 
 
@@ -65,11 +75,22 @@ def _whole_number(value: object, _: object) -> int:
 
 
 def _number(value: object, _: object) -> float:
-    if type(value) is float:
-        return value
-    if type(value) is not int:
-        raise Misfit(value, "a number")
-    return float(value)
+    if isinstance(value, float) or type(value) is int:
+        return float(value)
+    raise Misfit(value, "a number")
+
+
+def _decimal(value: object, _: object) -> Decimal:
+    """From a number, as .NET writes it, with all its digits; or from a text."""
+    if type(value) is int:
+        return Decimal(value)
+    digits = value.digits if isinstance(value, WrittenFloat) else value
+    if type(digits) is not str or _DECIMAL.fullmatch(digits) is None:
+        raise Misfit(value, PLAIN_WORDS[Decimal])
+    return Decimal(digits)
+
+
+_DECIMAL = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,4})?", re.ASCII)
 
 
 def _boolean(value: object, _: object) -> bool:
@@ -85,7 +106,7 @@ def _from_text(kind: type, pattern: str, parse: Callable[[str], object]) -> Read
         if type(value) is str and form.fullmatch(value):
             try:
                 return parse(value)
-            except (ValueError, ArithmeticError):
+            except ValueError:
                 pass
         raise Misfit(value, PLAIN_WORDS[kind])
 
@@ -105,7 +126,7 @@ PLAIN_READINGS: Final[dict[object, Reading]] = {
     time: _from_text(time, r"\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?", time.fromisoformat),
     timedelta: _from_text(timedelta, r"-?\d.*", parse_time_span),
     UUID: _from_text(UUID, r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", UUID),
-    Decimal: _from_text(Decimal, r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,4})?", Decimal),
+    Decimal: _decimal,
 }
 
 
@@ -127,23 +148,33 @@ def literal_reading(values: tuple[object, ...]) -> Reading:
 
 
 def enum_reading(kind: type[Enum]) -> Reading:
-    """A member, by its value or by its name in any spelling."""
-    by_value = {(type(member.value), member.value): member for member in kind if isinstance(member.value, Hashable)}
+    """A member, by its value or by its name in any spelling; of a `Flag`, several by the sum of their values."""
+    by_value = {text: member for member in kind if (text := _value_text(member)) is not None}
+    flags = sum(member.value for member in kind) if issubclass(kind, Flag) else 0
     # .NET writes member names in its own spelling: InProgress is IN_PROGRESS.
     by_name = {folded(name): member for name, member in kind.__members__.items()}
     by_name |= dict(kind.__members__)
     words = words_for(kind)
 
     def reading(value: object, _: object) -> object:
-        if isinstance(value, str | int | float):
-            member = by_value.get((type(value), value))
-            if member is None and isinstance(value, str):
-                member = by_name.get(value) or by_name.get(folded(value))
-            if member is not None:
-                return member
-        raise Misfit(value, words)
+        member = by_value.get(write(_as_it_is(value, _)))
+        if member is None and isinstance(value, str):
+            member = by_name.get(value) or by_name.get(folded(value))
+        if member is None and issubclass(kind, Flag) and type(value) is int and value & flags == value:
+            member = kind(value)
+        if member is None:
+            raise Misfit(value, words)
+        return member
 
     return reading
+
+
+def _value_text(member: Enum) -> str | None:
+    """The member's value as JSON gives it, `None` for one that JSON cannot give."""
+    try:
+        return write(read(write(jsonable(member))))
+    except (TypeError, ValueError):
+        return None
 
 
 @functools.lru_cache(maxsize=1024)

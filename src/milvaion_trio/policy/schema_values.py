@@ -35,26 +35,21 @@ __all__ = [
 Keywords: TypeAlias = dict[str, JsonValue]
 """A schema that stands inside another one."""
 
-_PLAIN: Final[Mapping[object, Keywords]] = {
+PLAIN_DATA: Final[Mapping[object, Keywords]] = {
     NoneType: {"type": "null"},
     str: {"type": "string"},
     bool: {"type": "boolean"},
     int: {"type": "integer"},
     float: {"type": "number"},
+    Decimal: {"type": "number"},
     datetime: {"type": "string", "format": "date-time"},
     date: {"type": "string", "format": "date"},
     time: {"type": "string", "format": "time"},
     timedelta: {"type": "string", "format": "time"},  # as .NET calls its TimeSpan, whose form it has
     UUID: {"type": "string", "format": "uuid"},
 }
-PLAIN_DATA: Final[Mapping[object, Keywords]] = {
-    **_PLAIN,
-    # .NET says number. Our reader takes texts only: a JSON number has been a binary fraction before it is a Decimal.
-    Decimal: {"type": "string", "format": "decimal"},
-}
 PLAIN_RESULTS: Final[Mapping[object, Keywords]] = {
-    **_PLAIN,
-    Decimal: {"type": "number"},
+    **PLAIN_DATA,
     bytes: {"type": "string"},
     bytearray: {"type": "string"},
 }
@@ -63,11 +58,12 @@ _JSON_TYPES: Final[Mapping[type, str]] = {
     bool: "boolean",
     int: "integer",
     float: "number",
+    Decimal: "number",
     NoneType: "null",
     list: "array",
     dict: "object",
 }
-_SCALARS: Final = (str, bool, int, float)
+_SCALARS: Final = (str, bool, int, float, Decimal)
 
 
 def described(annotation: object) -> object:
@@ -135,7 +131,7 @@ def _default_form(value: object) -> JsonValue:
 
 
 def _scalar(value: object) -> JsonValue:
-    form = str(value) if isinstance(value, Decimal) else _data_word(value)
+    form = _data_word(value)
     if type(form) not in _SCALARS:
         raise TypeError(f"{value!r} is no single value")
     return form
