@@ -8,10 +8,25 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from attrs import frozen
 
-__all__ = ["Head", "error_code", "head_of", "is_in_place", "place_of", "transaction"]
+__all__ = ["Head", "Place", "error_code", "head_of", "is_in_place", "opened", "place_of", "transaction"]
+
+
+Place: TypeAlias = tuple[int, int]
+"""Device and inode: whatever becomes of its name, this file and no other."""
+
+
+def opened(path: Path, *, busy_seconds: float) -> tuple[sqlite3.Connection, Place | None]:
+    """A connection for any one thread at a time, and the file's place; it is made where there is none.
+
+    For nobody else to read, as data, results and logs are nothing for other users. Raises `OSError` or `sqlite3.Error`.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    place = place_of(path)  # before it is opened: what is put there meanwhile is then known for another one
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_seconds), place
 
 
 @frozen
@@ -51,8 +66,8 @@ def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[Non
         raise
 
 
-def place_of(path: str | Path) -> tuple[int, int] | None:
-    """Device and inode of what is there now, `None` for nothing."""
+def place_of(path: str | Path) -> Place | None:
+    """Of what is there now, `None` for nothing."""
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -60,7 +75,7 @@ def place_of(path: str | Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def is_in_place(path: str | Path, place: tuple[int, int] | None) -> bool:
+def is_in_place(path: str | Path, place: Place | None) -> bool:
     """Whether what was opened there still is: SQLite goes on with a file that was removed, for nobody to find."""
     return place is not None and place_of(path) == place
 

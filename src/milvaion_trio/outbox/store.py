@@ -7,7 +7,6 @@ Separate from the outbox, which decides; here a whole batch of decisions becomes
 """
 
 import contextlib
-import os
 import sqlite3
 import time
 import zlib
@@ -19,7 +18,7 @@ from typing import Final, TypeAlias
 from attrs import define, field, frozen
 
 from milvaion_trio.disk.envelope_text import envelope_text, publication_of
-from milvaion_trio.disk.sqlite_file import error_code, head_of, is_in_place, place_of, transaction
+from milvaion_trio.disk.sqlite_file import Place, error_code, head_of, is_in_place, opened, transaction
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.outbox.tally import Tally
@@ -124,17 +123,14 @@ class Store:
     _db: sqlite3.Connection = field(init=False)
     _since_pruned: int = field(default=PRUNE_EVERY, init=False)
     """At first all: many processes may come and go before one of them has written so many."""
-    _place: tuple[int, int] | None = field(default=None, init=False)
+    _place: Place | None = field(default=None, init=False)
 
     def open(self, durability: str) -> None:
         """Open or make it, for nobody else to read; raises `OSError` or `sqlite3.DatabaseError`.
 
         `Damaged` and some codes of SQLite's errors say that the file is not what it should be.
         """
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        self._place = place_of(self.path)
-        self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        self._db, self._place = opened(self.path, busy_seconds=5.0)
         try:
             self._prepare(durability)
         except BaseException:

@@ -8,7 +8,6 @@ Separate from the keeping, which gathers what becomes one transaction here.
 
 import contextlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from milvaion_trio.broker.embedded.stored import StoredMessage, message_of, row_of
-from milvaion_trio.disk.sqlite_file import error_code, head_of, is_in_place, place_of, transaction
+from milvaion_trio.disk.sqlite_file import Place, error_code, head_of, is_in_place, opened, transaction
 from milvaion_trio.model.errors import StoreUnavailable
 from milvaion_trio.ports import Binding, Exchange, Queue, Topology
 
@@ -101,15 +100,13 @@ class Store:
     durability: str
     """SQLite's `synchronous`: `NORMAL` survives the death of the process, `FULL` a power failure too."""
     _db: sqlite3.Connection = field(init=False)
-    _place: tuple[int, int] | None = field(default=None, init=False)
+    _place: Place | None = field(default=None, init=False)
 
     def open(self) -> Contents:
         """Open or make it, alone, and return what is in it; raises `StoreUnavailable` that says what to do."""
         with self.explained():
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._place = place_of(self.path)
-            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
+            self._db, self._place = opened(self.path, busy_seconds=BUSY_SECONDS)
             try:
                 self._prepare()
                 return self._contents()

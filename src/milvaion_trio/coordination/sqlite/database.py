@@ -4,7 +4,6 @@ Separate from the store, which asks and writes in a file that is good.
 """
 
 import contextlib
-import os
 import sqlite3
 import time
 import weakref
@@ -14,7 +13,7 @@ from typing import Final
 
 from attrs import define, field
 
-from milvaion_trio.disk.sqlite_file import error_code, head_of, is_in_place, place_of, transaction
+from milvaion_trio.disk.sqlite_file import Place, error_code, head_of, is_in_place, opened, transaction
 
 __all__ = ["BUSY_TIMEOUT", "MEMORY", "Database", "UnusableFile"]
 
@@ -80,7 +79,7 @@ class Database:
     _db: sqlite3.Connection | None = field(default=None, init=False)
     _at_end: Callable[[], object] = field(init=False)
     """Closes it, once."""
-    _place: tuple[int, int] | None = field(default=None, init=False)
+    _place: Place | None = field(default=None, init=False)
 
     def close(self) -> None:
         """Close a file; memory stays as long as this object."""
@@ -99,12 +98,12 @@ class Database:
         if self._db is not None and not self._is_in_place():
             self.close()
         if self._db is None:
-            if self.place != MEMORY:
+            if self.place == MEMORY:
+                db = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
+            else:
                 path = Path(self.place)
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-                self._place = place_of(path)
-            db = sqlite3.connect(self.place, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT)
+                db, self._place = opened(path, busy_seconds=BUSY_TIMEOUT)
             try:
                 _prepare(db)
             except BaseException:

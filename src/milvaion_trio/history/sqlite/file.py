@@ -4,7 +4,6 @@ Separate from the store, which says what is written and read in a file that is g
 """
 
 import contextlib
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Final
 
 from attrs import define, field
 
-from milvaion_trio.disk.sqlite_file import error_code, head_of, is_in_place, place_of, transaction
+from milvaion_trio.disk.sqlite_file import Place, error_code, head_of, is_in_place, opened, transaction
 from milvaion_trio.model.errors import StoreUnavailable
 
 __all__ = ["HistoryFile"]
@@ -73,7 +72,7 @@ class HistoryFile:
 
     path: Path
     _connection: sqlite3.Connection | None = field(default=None, init=False)
-    _place: tuple[int, int] | None = field(default=None, init=False)
+    _place: Place | None = field(default=None, init=False)
     """Of what is open."""
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
@@ -112,12 +111,7 @@ class HistoryFile:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):  # data, results and logs are nothing for other users
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        place = place_of(self.path)  # before it is opened: what is put there meanwhile is then known for another one
-        connection = sqlite3.connect(
-            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
-        )
+        connection, place = opened(self.path, busy_seconds=BUSY_SECONDS)
         try:
             self._prepare(connection)
         except BaseException:
