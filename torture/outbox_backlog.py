@@ -152,7 +152,7 @@ async def send(folder: str, count: str, host: str, port: str, vhost: str) -> Non
         seconds = time.perf_counter() - began
         nursery.cancel_scope.cancel()
     async with broker.consuming() as consumer:
-        depth = await consumer.depth(QUEUE)
+        depth = await consumer.depth(QUEUE, may_wait=False)
     found = {
         "waiting": waiting,
         "confirmed": watched.confirmed,

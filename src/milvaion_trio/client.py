@@ -55,7 +55,8 @@ class Client:
 
     `destinations` are jobs whose routing pattern is not the one made from their name, `uniques` what the unique keys of
     jobs are made from, by job name; those of a job's definition need not be said. `coordination` is where keys are
-    claimed and schedules are kept; `on_schedule` is called when one was written down.
+    claimed and schedules are kept; `on_schedule` is called when one was written down, `on_delay` with the seconds that
+    an enqueued job waits.
     """
 
     def __init__(
@@ -70,10 +71,12 @@ class Client:
         connect_timeout: float = 10.0,
         clock_ns: Callable[[], int] = time.time_ns,
         on_schedule: Callable[[], object] = lambda: None,
+        on_delay: Callable[[float], object] = lambda _: None,
     ) -> None:
         self._clock_ns = clock_ns
         self._coordination = coordination
         self._on_schedule = on_schedule
+        self._on_delay = on_delay
         self._uniques = {name.lower(): template for name, template in uniques.items()}
         self._broker = broker
         self._connect_timeout = connect_timeout
@@ -204,8 +207,11 @@ class Client:
         publication = dispatch_message(to, data, delay=delay, now_ns=self._clock_ns(), more=more)
         queue = topology.queue_name(to.pattern)
         if wanted is None:
-            return await self.publish(publication, queue)
-        return await self._publish_one(publication, queue, wanted)
+            occurrence_id = await self.publish(publication, queue)
+        else:
+            occurrence_id = await self._publish_one(publication, queue, wanted)
+        self._on_delay(publication.delay)
+        return occurrence_id
 
     async def _publish_one(self, publication: Publication, queue: str, wanted: UniqueKey) -> OccurrenceId:
         if self._coordination is None:

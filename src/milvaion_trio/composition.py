@@ -39,6 +39,7 @@ from milvaion_trio.runtime.places import Places
 from milvaion_trio.runtime.presence import JobHeartbeats, Presence
 from milvaion_trio.runtime.processes import JobProcesses
 from milvaion_trio.runtime.providers import Providers
+from milvaion_trio.runtime.put_off import PutOff
 from milvaion_trio.runtime.quota import Quota
 from milvaion_trio.runtime.readers import Readers
 from milvaion_trio.runtime.readiness import BLOCKED, OUTBOX, Readiness
@@ -89,6 +90,8 @@ class Plan(Protocol):
     expects_schedules: trio.Event
     """Set where there are some besides, or may be."""
 
+    put_off: PutOff
+    """What it has put off, also through its clients."""
     registry: Registry
     providers: Providers
     observers: tuple[Observer, ...]
@@ -197,6 +200,7 @@ def compose(plan: Plan, shutdown: Shutdown, version: str, telling: Telling) -> H
         reported=settings.reporting,
         late_starts=LateStarts(settings.reporting.running_after, reporter),
         registrar=registrar,
+        put_off=plan.put_off,
         on_start=job_starts,
         on_end=job_ends,
     )

@@ -37,6 +37,7 @@ from milvaion_trio.runtime.declaration import cut_schemas, topology_of
 from milvaion_trio.runtime.definition import EnqueueOptions, JobDefinition
 from milvaion_trio.runtime.dispatching import Destination
 from milvaion_trio.runtime.idling import until_idle
+from milvaion_trio.runtime.put_off import PutOff
 from milvaion_trio.runtime.serve import House, serve
 from milvaion_trio.runtime.shutdown import Shutdown
 from milvaion_trio.scheduler.telling import UNHEARD, Telling
@@ -90,6 +91,7 @@ class Worker(Roster):
         self._serving: tuple[trio.lowlevel.TrioToken, Shutdown] | None = None
         self._house: House | None = None
         self.expects_schedules: trio.Event = trio.Event()
+        self.put_off: PutOff = PutOff()
         self.clock_ns = clock_ns
 
     @classmethod
@@ -211,6 +213,7 @@ class Worker(Roster):
             signals=self.signals,
             coordination=self.coordination,
             on_schedule=self.expects_schedules.set,
+            on_delay=self.put_off.note,
             uniques=self.registry.uniques(settings),
             destinations=destinations,
             clock_ns=self.clock_ns,
@@ -310,7 +313,8 @@ class Worker(Roster):
     async def idle(self) -> None:
         """Return when the job queues are empty, nothing waits for a retry, nothing runs and all of it is reported.
 
-        As far as the broker can tell, and at this moment: others may enqueue in the next. Used by `run --burst`.
+        At this moment: others may enqueue in the next. On RabbitMQ, retries and other delays are those of this process;
+        it does not say for whom the rest waits, so that is left there. Used by `run --burst`.
         Returns at once while the worker does not serve. If cancelled, nothing changes.
         """
         await until_idle(lambda: self._house)

@@ -101,7 +101,7 @@ def test_depth() -> None:
     async def case(step: int) -> bool:
         broker = new_broker(jobs=2)
         async with broker.consuming() as consumer:
-            ended = await cancelled_after(step, lambda: consumer.depth("jobs"))
+            ended = await cancelled_after(step, lambda: consumer.depth("jobs", may_wait=True))
 
         assert ready(broker) == [b"0", b"1"]
         return ended

@@ -127,7 +127,7 @@ async def test_names_may_have_any_letters(broker: RabbitMQBroker) -> None:
 async def test_consuming_a_queue_that_does_not_exist_costs_nothing(broker: RabbitMQBroker) -> None:
     await publish(broker, 1)
     async with broker.consuming() as consumer:
-        for ask in (consumer.depth("nowhere"), consumer.consume("nowhere", prefetch=1).__aenter__()):
+        for ask in (consumer.depth("nowhere", may_wait=True), consumer.consume("nowhere", prefetch=1).__aenter__()):
             with pytest.raises(SettingsError, match="Queue 'nowhere' does not exist"):
                 await ask
         async with consumer.consume(JOBS, prefetch=1) as deliveries:
@@ -376,7 +376,7 @@ async def test_leaving_takes_bounded_time_where_nothing_answers(broker: RabbitMQ
 
     async def ask(consumer: Consumer) -> None:
         with pytest.raises(LinkLost, match="did not end a consumer"):
-            await consumer.depth(JOBS)
+            await consumer.depth(JOBS, may_wait=True)
         given_up.append(trio.current_time() - began)
 
     patient = evolve(broker, heartbeat=5)
@@ -413,7 +413,7 @@ async def test_questions_are_cancelled_at_once_where_nothing_answers(broker: Rab
         for passage in proxy.passages:
             hold_both(passage)
         await leave_early(consumer.declare(Topology(queues=[Queue("new")])))
-        await leave_early(consumer.depth(JOBS))
+        await leave_early(consumer.depth(JOBS, may_wait=True))
         await leave_early(consumer.consume(JOBS, prefetch=1).__aenter__())
         await leave_early(publisher.publish([job()]))
         await leave_early(publisher.publish([Publication(Message(body=b""), "", "new")]))
@@ -465,7 +465,7 @@ async def live(broker: RabbitMQBroker) -> None:
         async with consumer.consume(JOBS, prefetch=2) as deliveries:
             await publisher.publish([job(1), job(2, key="nobody"), job(3)])
             delivery = await deliveries.receive()
-            await consumer.depth(JOBS)
+            await consumer.depth(JOBS, may_wait=True)
             delivery.ack()
 
 
@@ -538,7 +538,7 @@ async def test_a_question_that_is_cancelled_anywhere_leaves_the_connection_alive
             assert step > 10
             assert await publisher.publish([job()]) == [CONFIRMED]
             assert await bodies(deliveries, 1) == [b"1"]
-            assert await consumer.depth(JOBS) == 0
+            assert await consumer.depth(JOBS, may_wait=True) == 0
 
 
 async def test_a_connection_that_is_cancelled_before_its_handshake_is_closed(

@@ -14,6 +14,7 @@ from tests.support.cluster import Cluster, cluster, serving
 from milvaion_trio import JobContext, PermanentFailure, RetryLater
 from milvaion_trio.broker.ladder import rung_name
 from milvaion_trio.model.events import JobRetried
+from milvaion_trio.runtime import put_off
 
 DEAD_LETTERS: Final = ("dlx_scheduled_jobs", "failed_jobs")
 HOP_QUEUE: Final = "mtrio.hop.v1"
@@ -169,6 +170,61 @@ async def test_a_long_delay_comes_by_a_worker_that_tells_the_api() -> None:
         (S.RUNNING, False),
         (S.COMPLETED, False),
     ]
+
+
+async def test_idle_waits_for_what_was_put_off_here_and_for_nothing_else_that_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The delay queues are shared: a retry of another group would keep a `run --burst` for as long as it waits."""
+    monkeypatch.setattr(put_off, "LATE", 1.0)
+    done: list[str] = []
+    with trio.fail_after(90):
+        async with cluster() as here, connect(here.rabbitmq.port, here.vhost) as client:
+            other, worker = here.worker("others"), here.worker()
+            other_waits = trio.Event()
+            other.observe(lambda event: other_waits.set() if isinstance(event, JobRetried) else None)
+
+            @other.job("OtherJob", max_retries=1, base_retry_delay=60)
+            async def other_job() -> None:
+                raise ValueError("the shop is closed")
+
+            @worker.job("SyncJob", max_retries=1, base_retry_delay=2)
+            async def sync(ctx: JobContext) -> None:
+                if ctx.attempt == 1:
+                    raise ValueError("the shop is closed")
+                done.append("retried")
+
+            @worker.job("BeginJob")
+            async def begin() -> None:
+                await end.enqueue(delay=3)
+
+            @worker.job("EndJob")
+            async def end() -> None:
+                done.append("enqueued by a job")
+
+            @worker.job("AloneJob", exclusive="alone")
+            async def alone() -> None:
+                done.append("sent away")
+                await trio.sleep(0.1)
+
+            async with serving(other):
+                await other_job.enqueue()
+                await other_waits.wait()
+            async with serving(worker):
+                with trio.fail_after(5):
+                    await worker.idle()
+                await sync.enqueue()
+                await worker.idle()
+                assert done == ["retried"]
+                await begin.enqueue()
+                await worker.idle()
+                assert done == ["retried", "enqueued by a job"]
+                for _ in range(5):
+                    await alone.enqueue()
+                await worker.idle()
+
+            assert done == ["retried", "enqueued by a job", *["sent away"] * 5]
+            assert (await client.declare_queue(rung_name(60), passive=True))[0] == 1
 
 
 BATCH: Final = 180

@@ -10,8 +10,9 @@ from trio.testing import MockClock
 from milvaion_trio import JobCancelled, JobContext, Worker
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model import topology
-from milvaion_trio.model.envelope import Message
+from milvaion_trio.model.envelope import Message, Publication
 from milvaion_trio.model.occurrence import OccurrenceStatus
+from milvaion_trio.ports import Queue, Topology
 from milvaion_trio.runtime.dispatching import Destination, dispatch_message
 from milvaion_trio.testing import under_test
 
@@ -218,3 +219,22 @@ async def test_idle_waits_for_running_jobs_and_for_their_reports(worker: Worker,
             with trio.move_on_after(30) as patience:
                 await worker.idle()
             assert patience.cancelled_caught
+
+
+async def test_idle_waits_for_what_is_delayed_for_its_own_queues(worker: Worker, autojump_clock: MockClock) -> None:
+    """Sabotage: count what is delayed for anybody, or only what this worker put off: the broker knows all."""
+    ended: list[float] = []
+
+    @worker.job()
+    async def work() -> None:
+        ended.append(trio.current_time())
+
+    async with under_test(worker) as kit:
+        kit.broker.declare_nowait(Topology(queues=[Queue("another's")]))
+        kit.broker.publish_nowait(Publication(Message(body=b"{}"), "another's", delay=1000))
+        kit.enqueue(work, delay=300)
+        await worker.idle()
+        idle_at = trio.current_time()
+
+    assert [round(each) for each in ended] == [300]
+    assert idle_at < 301

@@ -248,9 +248,9 @@ class CableConsumer:
         """The queue as it is now. If cancelled, nothing changes."""
         return await self._link.state(queue)
 
-    async def depth(self, queue: str) -> int:
+    async def depth(self, queue: str, *, may_wait: bool) -> int:
         """How many messages are there or on their way. If cancelled, nothing changes."""
-        return await self._link.depth(queue)
+        return await self._link.depth(queue, may_wait=may_wait)
 
 
 @define(eq=False)

@@ -34,7 +34,10 @@ def run(
     /,
     *,
     config: ConfigOption = None,
-    burst: Annotated[bool, Parameter(negative="", help="Leave when the queues are empty and all is reported.")] = False,
+    burst: Annotated[
+        bool,
+        Parameter(negative="", help="Leave when the queues are empty, own retries are done, and all is reported."),
+    ] = False,
     settings: SetOption = None,
     worker_id: Annotated[
         str | None, Parameter(metavar="NAME", help="The group of workers to join, whatever the settings say.")

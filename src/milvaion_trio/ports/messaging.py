@@ -192,10 +192,11 @@ class Consumer(Link, Protocol):
         Raises `LinkLost`. If cancelled, nothing changes.
         """
 
-    async def depth(self, queue: str) -> int:
-        """How many messages are ready in the queue or wait in the broker to reach it, as far as the broker can tell.
+    async def depth(self, queue: str, *, may_wait: bool) -> int:
+        """How many messages are ready in the queue or wait in the broker to reach it.
 
-        Raises `LinkLost`. If cancelled, nothing changes.
+        A broker that does not know where waiting messages are bound for counts all of them where `may_wait` says that
+        some may be for this queue, and none otherwise. Raises `LinkLost`. If cancelled, nothing changes.
         """
 
 

@@ -32,12 +32,17 @@ async def until_idle(serving: Callable[[], House | None]) -> None:
 
 
 async def _waiting(house: House) -> int | None:
-    """How many messages wait in queues, in delays, or here for a slot; `None` while nobody can tell."""
+    """How many messages wait in queues, in delays, or here for a slot; `None` while nobody can tell.
+
+    Of those in delays, what a broker tells of, or what this process put off: delays are shared with other groups, whose
+    retries would keep it for as long as they wait.
+    """
     consumer = house.consuming.current
     if consumer is None:
         return None
     try:
-        depths = [await consumer.depth(job.queue) for job in house.dispatcher.registry.jobs]
+        may_wait = house.runs.put_off.may_come
+        depths = [await consumer.depth(job.queue, may_wait=may_wait) for job in house.dispatcher.registry.jobs]
         return house.dispatcher.waiting + house.hops.in_hand + sum(depths)
     except LinkLost:
         return None

@@ -25,6 +25,7 @@ from milvaion_trio.runtime.executor import Executor
 from milvaion_trio.runtime.late_starts import LateStarts
 from milvaion_trio.runtime.limits import Taken
 from milvaion_trio.runtime.observers import Observers
+from milvaion_trio.runtime.put_off import PutOff
 from milvaion_trio.runtime.registrar import Registrar
 from milvaion_trio.runtime.registry import RegisteredJob
 from milvaion_trio.runtime.reporting import Reporter
@@ -51,6 +52,7 @@ class Runs:
     reported: ReportingSettings
     late_starts: LateStarts
     registrar: Registrar
+    put_off: PutOff
     on_start: Callable[[Run], None]
     """Called when a run's code is about to run."""
     on_end: Callable[[Run], None]
@@ -180,6 +182,8 @@ class Runs:
             _log.exception("the outcome of job %s could not be reported, it is reported as failed instead", name)
             conclusion = self._conclude(run, _defect(error), ended_at)
             await self._report(run, conclusion, ended_at, elapsed)
+        if conclusion.retry is not None:
+            self.put_off.note(conclusion.retry.delay)
         if run.on_concluded is not None:
             await run.on_concluded(conclusion)
         run.ack()
@@ -329,6 +333,7 @@ class Runs:
     async def report(self, run: Run, conclusion: lifecycle.Conclusion) -> None:
         """Publish this conclusion; returns when that is confirmed. Raises `ReportsLost`; if cancelled, ack nothing."""
         await self._report(run, conclusion, self.now(), 0.0)
+        self.put_off.note(0.0 if conclusion.retry is None else conclusion.retry.delay)
 
     # --- for the shutdown -------------------------------------------------------------------------------------------
 

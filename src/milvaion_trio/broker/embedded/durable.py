@@ -202,6 +202,6 @@ class _KeptConsumer(EmbeddedConsumer):
         async with EmbeddedConsumer.consume(self, queue, prefetch=prefetch) as deliveries:
             yield deliveries
 
-    async def depth(self, queue: str) -> int:
+    async def depth(self, queue: str, *, may_wait: bool) -> int:
         """As in memory, with what is being written. If cancelled, nothing changes."""
-        return await EmbeddedConsumer.depth(self, queue) + self.keeping.underway(queue)
+        return await EmbeddedConsumer.depth(self, queue, may_wait=may_wait) + self.keeping.underway(queue)

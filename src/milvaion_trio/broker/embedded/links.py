@@ -145,8 +145,11 @@ class EmbeddedConsumer(EmbeddedLink):
         view = self._vhost.queues[queue].view()
         return QueueState(len(view.ready), view.consumers)
 
-    async def depth(self, queue: str) -> int:
-        """How many messages are ready or delayed on their way to the queue. If cancelled, nothing changes."""
+    async def depth(self, queue: str, *, may_wait: bool) -> int:
+        """How many messages are ready or delayed on their way to the queue, known here without being told.
+
+        If cancelled, nothing changes.
+        """
         await trio.lowlevel.checkpoint()
         self.check()
         return self._consumable(queue).ready + self._delays.count(queue)

@@ -83,13 +83,14 @@ class RabbitMQConsumer:
         await trio.lowlevel.checkpoint()
         return next(iter(await states(self.link, [queue])), None)
 
-    async def depth(self, queue: str) -> int:
-        """How many messages are ready in the queue, and how many wait on the delay queues, for whichever queue.
+    async def depth(self, queue: str, *, may_wait: bool) -> int:
+        """How many messages are ready in the queue, and on the delay queues, for whichever queue, if some may wait.
 
-        An upper bound: a broker does not say where waiting messages are bound for. If cancelled, nothing changes.
+        RabbitMQ does not say where those are bound for, and looking into them would count as deliveries, of which a
+        quorum queue allows 20. If cancelled, nothing changes.
         """
         await trio.lowlevel.checkpoint()
-        found = await states(self.link, [queue, *(rung.name for rung in LADDER.queues)])
+        found = await states(self.link, [queue, *(rung.name for rung in LADDER.queues if may_wait)])
         if not found:
             raise SettingsError([f"Queue {queue!r} does not exist; declare it before asking for its depth."])
         return sum(state.ready for state in found)
