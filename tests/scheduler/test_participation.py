@@ -264,7 +264,54 @@ async def test_a_schedule_that_goes_over_to_other_workers_is_told(
         await announce(ground.coordination, [schedule("s", Every(1))], lambda: START)
 
     (warning,) = caplog.messages
-    assert warning.startswith("schedule s was one of the workers others, and is one of tests from now on")
+    assert warning.startswith(
+        "schedule s ran Work of the workers others, and runs Work of the workers tests from now on; if that is not"
+    )
+
+
+@pytest.mark.parametrize("may_lead", [True, False])
+async def test_who_loses_a_schedule_to_others_says_so_once(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, may_lead: bool
+) -> None:
+    """Nothing else would tell why it does not run any more; told again when it is taken once more."""
+    ground = Ground()
+    worker, _ = scheduled_worker(may_lead=may_lead)
+    reach = Reach(ground.coordination)
+    async with under_test(worker, broker=ground.broker, coordination=reach):
+        await trio.sleep(400)
+        assert caplog.messages == []
+        for _ in range(2):
+            await ground.put("Tidy", Every(10), worker_id="others", job="TidyUp", pattern="others.tidyup.*")
+            await trio.sleep(400)
+            reach.is_cut = True
+            await trio.sleep(400)
+            reach.is_cut = False
+            await trio.sleep(400)
+            await announce(ground.coordination, worker.schedules, lambda: START)
+            await trio.sleep(400)
+        await ground.coordination.remove("Tidy")
+        await trio.sleep(400)
+
+    said = [message for message in caplog.messages if "taken it over" in message]
+    warning = (
+        "schedule Tidy does not run Tidy of the workers tests any more, as this worker declares it, but TidyUp of the "
+        "workers others: another worker or a client has taken it over; give one of the two another id, or each start "
+        "takes it from the other"
+    )
+    assert said == [warning, warning]
+
+
+async def test_another_job_of_the_same_workers_is_another_schedule_too(
+    ground: Ground, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two programs may share the group and not the code; the case of a job's name makes no difference."""
+    await ground.put("s", Every(1), job="work")
+    await announce(ground.coordination, [schedule("s", Every(1), job="Work")], lambda: START)
+    assert caplog.messages == []
+
+    await announce(ground.coordination, [schedule("s", Every(1), job="Other")], lambda: START)
+    (warning,) = caplog.messages
+    assert warning.startswith("schedule s ran Work of the workers tests, and runs Other of the workers tests from now")
 
 
 async def test_a_schedule_that_cannot_be_written_keeps_no_other_from_it(
