@@ -180,6 +180,7 @@ async def test_ticks_without_a_queue_hold_up_nobody(
     assert (progress.runs, progress.failures, progress.disabled) == (0, 0, None)
     (missing,) = [message for message in caplog.messages if "nobodys" in message]
     assert missing.startswith("schedule nobodys: there is no queue scheduled_jobs_queue.tests.unknown.wildcard")
+    assert missing.endswith("start that worker, or remove the schedule if its job is gone")
 
 
 async def test_a_queue_that_comes_in_time_gets_every_tick(ground: Ground, autojump_clock: MockClock) -> None:

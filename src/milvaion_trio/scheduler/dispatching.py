@@ -156,8 +156,8 @@ class Dispatching:
             self._unroutable.add(schedule.id)
             _log.error(
                 "schedule %s: there is no queue %s, so its ticks wait, as if nobody had dispatched them: no worker of "
-                "%r with the job %r has ever declared it; check worker id, job and routing pattern, or start that "
-                "worker",
+                "%r with the job %r has ever declared it; check worker id, job and routing pattern, start that worker, "
+                "or remove the schedule if its job is gone",
                 schedule.id,
                 topology.queue_name(schedule.pattern),
                 schedule.worker_id,
