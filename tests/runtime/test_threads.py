@@ -1,6 +1,7 @@
 """Jobs in threads: asked to stop, waited for, and left behind when they do not listen. In real time, as threads are."""
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +11,7 @@ import trio
 from attrs import evolve
 
 from milvaion_trio import JobContext, StopReason, Worker, WorkerSettings, current_job
-from milvaion_trio.model.events import JobConcluded
+from milvaion_trio.model.events import Event, JobConcluded, JobRetried
 from milvaion_trio.model.occurrence import OccurrenceStatus
 from milvaion_trio.model.settings import ShutdownSettings
 from milvaion_trio.testing import under_test
@@ -176,6 +177,7 @@ async def test_a_thread_that_ignores_its_cancellation_is_left_behind(worker: Wor
             await concluded.wait()
             await trio.sleep(0.05)
             assert kit.occurrence(first).status is OccurrenceStatus.CANCELLED
+            assert "its code still runs" in str(kit.occurrence(first).result)
             assert kit.occurrence(second).statuses == ()
 
             go.set()
@@ -183,6 +185,34 @@ async def test_a_thread_that_ignores_its_cancellation_is_left_behind(worker: Wor
 
     assert kit.occurrence(second).result == "job 2"
     assert [status.status for status in kit.occurrence(first).statuses][-1] is OccurrenceStatus.CANCELLED
+
+
+@pytest.mark.parametrize("is_retried", [False, True])
+async def test_a_thread_that_ignores_its_time_limit_is_said_to_run_on(worker: Worker, is_retried: bool) -> None:
+    """Not that it was stopped: whoever reads that may start the work again, beside itself."""
+    go, concluded = threading.Event(), trio.Event()
+    told: list[str | None] = []
+
+    def tell(event: Event) -> None:
+        if isinstance(event, JobConcluded | JobRetried):
+            told.append(event.text)
+            concluded.set()
+
+    worker.observe(tell)
+
+    @worker.job(timeout=0.05, retry_on_timeout=is_retried)
+    def work() -> None:
+        go.wait(5)
+
+    async with under_test(worker) as kit:
+        occurrence = kit.enqueue(work)
+        with trio.fail_after(5):
+            await concluded.wait()
+        go.set()
+
+    view = kit.occurrence(occurrence)
+    for text in (*told, view.messages[0], *([] if is_retried else [view.exception])):
+        assert re.search(r"work was given up after \d+ ms, its limit is 0.05 s; .* its code still runs", str(text))
 
 
 async def test_a_slot_comes_back_when_the_thread_ends_while_its_job_is_closed(worker: Worker) -> None:

@@ -78,10 +78,14 @@ def retry_log(number: int, delay: float, next_time: str) -> SystemLog:
 LIMIT_PASSED = "SendEmailJob was stopped after 120003 ms, its limit is 120 s"
 
 
-def timeout_log(raised: str | None = None) -> SystemLog:
+STILL_RUNS = "; it was told to stop and did not, so its code still runs and keeps its slot until it ends"
+GIVEN_UP = f"SendEmailJob was given up after 125003 ms, its limit is 120 s{STILL_RUNS}"
+
+
+def timeout_log(raised: str | None = None, sentence: str = LIMIT_PASSED) -> SystemLog:
     return SystemLog(
         LogLevel.ERROR,
-        LIMIT_PASSED,
+        sentence,
         "UserDefined",
         {"ExceptionType": "TimeoutError", "StackTrace": None, "InnerException": raised},
         "TimeoutError",
@@ -212,6 +216,16 @@ ROWS = [
         id="cancelled and raised on its way out",
     ),
     pytest.param(
+        decide(Cancelled("enough", still_runs=True)),
+        Conclusion(
+            event=OccurrenceEvent.CANCEL,
+            status=OccurrenceStatus.CANCELLED,
+            result=f"SendEmailJob was cancelled: enough{STILL_RUNS}",
+            logs=(SystemLog(LogLevel.WARNING, f"SendEmailJob was cancelled: enough{STILL_RUNS}", "UserCode"),),
+        ),
+        id="cancelled and did not stop",
+    ),
+    pytest.param(
         decide(TimedOut(120, 120.003)),
         Conclusion(
             event=OccurrenceEvent.TIME_OUT,
@@ -230,6 +244,16 @@ ROWS = [
             logs=(timeout_log(ERROR),),
         ),
         id="timed out and raised on its way out",
+    ),
+    pytest.param(
+        decide(TimedOut(120, 125.003, still_runs=True)),
+        Conclusion(
+            event=OccurrenceEvent.TIME_OUT,
+            status=OccurrenceStatus.TIMED_OUT,
+            exception=GIVEN_UP,
+            logs=(timeout_log(sentence=GIVEN_UP),),
+        ),
+        id="timed out and did not stop",
     ),
     pytest.param(
         decide(TimedOut(120, 120.003), policy=TIMEOUTS_TOO),

@@ -95,6 +95,8 @@ class Cancelled:
 
     reason: str
     error: str | None = None
+    still_runs: bool = False
+    """Whether the job was given up instead: its code did not stop, and runs on in its thread, say."""
 
 
 @frozen
@@ -106,6 +108,8 @@ class TimedOut:
     elapsed: float
     """Seconds."""
     error: str | None = None
+    still_runs: bool = False
+    """As of one that was cancelled."""
 
 
 @frozen

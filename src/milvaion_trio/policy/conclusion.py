@@ -48,6 +48,9 @@ __all__ = [
     "conclude_refusal",
 ]
 
+_STILL_RUNS: Final = "; it was told to stop and did not, so its code still runs and keeps its slot until it ends"
+"""Said of what runs where nobody can stop it: in a thread, say, or as an asyncio task that swallows its cancellation."""
+
 
 @frozen
 class Parked:
@@ -114,8 +117,8 @@ def conclude(
     match outcome:
         case Completed(result):
             return _without_result(job_name) if result is None else _returned(result)
-        case Cancelled(reason, raised):
-            return _cancelled(f"{job_name} was cancelled: {reason}", raised)
+        case Cancelled(reason, raised, still_runs):
+            return _cancelled(f"{job_name} was cancelled: {reason}{_STILL_RUNS if still_runs else ''}", raised)
         case Interrupted():
             return Conclusion(event=OccurrenceEvent.INTERRUPT, status=_after(OccurrenceEvent.INTERRUPT), requeue=True)
         # Beyond the limit two attempts would have one identity, and the second would be lost as concluded.
@@ -127,7 +130,8 @@ def conclude(
     decision = next_retry(policy, outcome, retry_count, draw)
     if isinstance(outcome, TimedOut):
         elapsed_ms, limit = f"{outcome.elapsed * 1000:.0f}", seconds_text(outcome.limit)
-        sentence = f"{job_name} was stopped after {elapsed_ms} ms, its limit is {limit} s"
+        how, rest = ("given up", _STILL_RUNS) if outcome.still_runs else ("stopped", "")
+        sentence = f"{job_name} was {how} after {elapsed_ms} ms, its limit is {limit} s{rest}"
         log = timeout_log(sentence, outcome.error)
         return (
             _retried(decision, log, policy, now) if isinstance(decision, Retry) else _timed_out(sentence, outcome, log)

@@ -103,9 +103,10 @@ class Executor:
             text = _text_after_stop(raised)
             match reason:
                 case StopReason.CANCELLED:
-                    return Cancelled(run.stop_text, text)
+                    return Cancelled(run.stop_text, text, run.left_behind)
                 case StopReason.TIMEOUT:
-                    return TimedOut(run.time_limit or 0.0, trio.current_time() - run.started_clock, text)
+                    elapsed = trio.current_time() - run.started_clock
+                    return TimedOut(run.time_limit or 0.0, elapsed, text, run.left_behind)
                 case StopReason.SHUTDOWN | StopReason.LEASE_LOST:
                     return Interrupted()
         return _failed(raised, run.registered.effective.retry)
