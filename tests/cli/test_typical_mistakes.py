@@ -425,6 +425,12 @@ AT_SERVERS = {
 MISTAKES = IN_SETTINGS | IN_CODE | AT_SERVERS
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for workers that a test serves itself, whose outbox is where they are started."""
+    monkeypatch.chdir(tmp_path)
+
+
 def test_mistakes_in_settings(tmp_path: Path) -> None:
     check(IN_SETTINGS, tmp_path, {})
 

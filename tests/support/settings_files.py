@@ -19,7 +19,7 @@ def write_settings(
     jobs: tuple[str, ...] = (),
     **worker: Any,
 ) -> Path:
-    """An `appsettings.json` of the sample worker for this vhost, with the changes."""
+    """An `appsettings.json` of the sample worker for this vhost, with the changes; its outbox is in that folder."""
     content = {
         "Worker": {
             "WorkerId": "report-worker",
@@ -29,6 +29,7 @@ def write_settings(
                 "CancellationChannel": f"cancel-{vhost}",
                 **(redis or {}),
             },
+            "OfflineResilience": {"LocalStoragePath": str(folder / "worker_data")},
             **worker,
         },
         "JobConsumers": {name: {"ConsumerId": name.lower()} for name in jobs},
