@@ -62,7 +62,7 @@ DONE = OccurrenceRecord(
     result="sent",
     job_data='{"to":"ada"}',
     pattern="w.work.*",
-    attempts=2,
+    runs=2,
     changes=(StatusChange(ago(7199), S.QUEUED, S.RUNNING), StatusChange(ago(7197), S.RUNNING, S.COMPLETED)),
 )
 FAILED = evolve(
@@ -182,12 +182,12 @@ async def test_an_occurrence_is_shown_with_all_that_is_known(config: Path, store
     bad = await facts(config, "occurrences", "show", FAILED.id.upper())
     shown = await told(config, "occurrences", "show", DONE.id)
 
-    assert (good["status"], good["attempts"], good["duration_ms"], good["result"]) == ("Completed", 2, 2000, "sent")
+    assert (good["status"], good["runs"], good["duration_ms"], good["result"]) == ("Completed", 2, 2000, "sent")
     assert [(each["from"], each["to"]) for each in good["changes"]] == [("Queued", "Running"), ("Running", "Completed")]
     assert [line["message"] for line in good["log"]] == ["sending", "sent"]
     assert good["dead_letter"] is None
     assert bad["dead_letter"]["failure_type"] == "MaxRetriesExceeded"
-    for text in ("WorkJob", "Completed", "2.0 s", '{"to":"ada"}', "sending", "Running"):
+    for text in ("WorkJob", "Completed", "2.0 s", '{"to":"ada"}', "sending", "Running", "Runs        2"):
         assert text in shown.out
     assert "KeyError" in (await told(config, "occurrences", "show", FAILED.id)).out
 

@@ -6,7 +6,7 @@ from tests.support.monitored import FailingHistory, Wire, beat, publish, registe
 from tests.support.workers import at
 from trio.testing import MockClock
 
-from milvaion_trio import Client, JobContext, PermanentFailure, Worker
+from milvaion_trio import Client, JobContext, PermanentFailure, Snooze, Worker
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.model import topology
 from milvaion_trio.model.errors import NotPublished
@@ -49,9 +49,31 @@ async def test_the_life_of_a_job_is_kept(
     assert (row.job_name, row.worker_id, row.job_data, row.pattern) == ("work", "tests", '{"a":1}', "tests.work.*")
     steps = [(change.before, change.after) for change in row.changes]
     assert steps == [(S.QUEUED, S.RUNNING), (S.RUNNING, S.COMPLETED)]
-    assert (row.status, row.attempts, row.result, row.exception) == (S.COMPLETED, 2, "done", None)
+    assert (row.status, row.runs, row.result, row.exception) == (S.COMPLETED, 2, "done", None)
     assert (row.duration_ms, row.end_time) == (2000, at(9))
     assert [line.message for line in lines if line.category == "UserCode"] == ["attempt 1", "attempt 2"]
+
+
+async def test_runs_are_counted_and_not_attempts(
+    worker: Worker, broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock
+) -> None:
+    """A snoozed attempt is the same one when it begins again."""
+    attempts: list[int] = []
+
+    @worker.job()
+    async def work(ctx: JobContext) -> None:
+        attempts.append(ctx.attempt)
+        if len(attempts) == 1:
+            raise Snooze(5)
+
+    async with watched(broker, store, patterns=frozenset({"tests.work.*"})) as history:
+        async with under_test(worker, broker=broker) as kit:
+            occurrence = kit.enqueue(work)
+            await kit.run_until_idle()
+            await history.settled()
+
+    row = store.load([occurrence])[occurrence]
+    assert (attempts, row.runs, row.run_started) == ([1, 1], 2, at(5))
 
 
 async def test_a_dispatch_that_no_worker_asked_for_is_still_refused(

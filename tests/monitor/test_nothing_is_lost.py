@@ -48,7 +48,7 @@ async def test_what_cannot_be_written_is_not_acknowledged_until_it_can_be(
         kept = history.monitor.kept
 
     assert kept_back == 4
-    assert (row.status, row.attempts, [line.message for line in lines]) == (S.COMPLETED, 1, ["one", "two"])
+    assert (row.status, row.runs, [line.message for line in lines]) == (S.COMPLETED, 1, ["one", "two"])
     assert (left, kept) == (0, 4)
     said = [record.getMessage() for record in caplog.records if "milvaion_trio.monitor" in record.name]
     assert [text for text in said if "the disk is full" in text] == [
@@ -86,7 +86,7 @@ async def test_a_lost_connection_loses_and_doubles_nothing(
         rows = store.load([Wire(broker, number).id for number in range(1, 101)])
         lines = [len(store.lines(row)) for row in rows]
 
-    assert [(row.status, row.attempts, len(row.changes)) for row in rows.values()] == [(S.COMPLETED, 1, 2)] * 100
+    assert [(row.status, row.runs, len(row.changes)) for row in rows.values()] == [(S.COMPLETED, 1, 2)] * 100
     assert lines == [2] * 100
 
 
@@ -109,7 +109,7 @@ async def test_a_batch_written_and_not_acknowledged_changes_nothing_when_it_come
         row, lines, letters = store.load([wire.id])[wire.id], store.lines(wire.id), store.failures()
 
     assert next(drops, None) is None
-    assert (row.status, row.attempts, len(row.changes), row.result) == (S.COMPLETED, 1, 2, "done")
+    assert (row.status, row.runs, len(row.changes), row.result) == (S.COMPLETED, 1, 2, "done")
     assert (len(lines), len(letters)) == (2, 1)
     assert all(not broker.queue(queue).depth for queue in QUEUES)
 
@@ -199,7 +199,7 @@ async def test_the_next_monitor_goes_on_where_the_last_one_was_killed(
         await history.settled()
         rows = store.load([first.id, second.id])
 
-    assert [(rows[each.id].status, rows[each.id].attempts) for each in (first, second)] == [(S.COMPLETED, 1)] * 2
+    assert [(rows[each.id].status, rows[each.id].runs) for each in (first, second)] == [(S.COMPLETED, 1)] * 2
 
 
 async def test_a_store_that_cannot_be_opened_stops_the_start(

@@ -148,11 +148,11 @@ def test_a_dispatch_read_twice_changes_nothing() -> None:
 @pytest.mark.parametrize("end", [S.FAILED, S.TIMED_OUT, S.UNKNOWN])
 def test_a_step_that_a_workflow_dispatches_again_waits_again(end: S) -> None:
     """WIRE.md 12.1: under the same id, after its end."""
-    ended = row(end, end_time=NOW, exception="no", attempts=1)
+    ended = row(end, end_time=NOW, exception="no", runs=1)
 
     again = dispatch(ended, timestamp=SECONDS + 5, now=NOW.plus(5))
 
-    assert (again.status, again.end_time, again.exception, again.attempts) == (S.QUEUED, None, None, 1)
+    assert (again.status, again.end_time, again.exception, again.runs) == (S.QUEUED, None, None, 1)
     assert again.changes == (StatusChange(NOW.plus(5), end, S.QUEUED),)
 
 
@@ -181,8 +181,8 @@ def test_an_unknown_occurrence_is_made() -> None:
         created_at=NOW.plus(1),
         start_time=NOW,
         last_heard=NOW.plus(1),
-        attempts=1,
-        attempt_started=NOW,
+        runs=1,
+        run_started=NOW,
         changes=(StatusChange(NOW.plus(1), S.QUEUED, S.RUNNING),),
     )
 
@@ -219,7 +219,7 @@ def test_a_retry_keeps_the_first_start_and_the_worker_and_counts() -> None:
     after = status_seen(running, retried, NOW.plus(9))
 
     assert (after.start_time, after.worker_id, after.instance_id) == (NOW, "reports", "other-1")
-    assert (after.attempts, after.attempt_started) == (2, NOW.plus(9))
+    assert (after.runs, after.run_started) == (2, NOW.plus(9))
     assert after.changes == running.changes
 
 
@@ -269,7 +269,7 @@ def test_messages_of_one_batch_are_all_applied_in_order() -> None:
         seen = status_seen(seen, told, NOW.plus(4))
 
     assert seen is not None
-    assert (seen.status, seen.attempts, seen.result) == (S.COMPLETED, 2, "{}")
+    assert (seen.status, seen.runs, seen.result) == (S.COMPLETED, 2, "{}")
     assert [change.after for change in seen.changes] == [S.RUNNING, S.COMPLETED]
 
 
@@ -282,14 +282,14 @@ def test_an_end_of_a_dotnet_worker_is_no_other_attempt(end: str) -> None:
     ended = status_seen(running, statuses[1], NOW)
 
     assert statuses[0].start_time != statuses[1].start_time
-    assert (running.attempts, ended.attempts, ended.start_time) == (1, 1, statuses[1].start_time)
+    assert (running.runs, ended.runs, ended.start_time) == (1, 1, statuses[1].start_time)
 
 
-def test_an_end_whose_start_was_never_read_counts_as_an_attempt() -> None:
+def test_an_end_whose_start_was_never_read_counts_as_a_run() -> None:
     seen = status_seen(None, update(S.COMPLETED, start_time=NOW, end_time=NOW, duration_ms=1), NOW)
 
-    assert seen.attempts == 1
-    assert status_seen(None, update(S.CANCELLED, end_time=NOW), NOW).attempts == 0
+    assert seen.runs == 1
+    assert status_seen(None, update(S.CANCELLED, end_time=NOW), NOW).runs == 0
 
 
 @pytest.mark.parametrize("end", [*ENDS, S.RUNNING])
@@ -382,11 +382,11 @@ def test_a_run_of_another_scheduler_starts_and_ends() -> None:
         started, run(1, S.FAILED, end_time=NOW.plus(5), duration_ms=4000, exception="no"), NOW.plus(6)
     )
 
-    assert (started.status, started.start_time, started.attempts) == (S.RUNNING, NOW.plus(1), 1)
+    assert (started.status, started.start_time, started.runs) == (S.RUNNING, NOW.plus(1), 1)
     assert (started.job_name, started.display_name, started.worker_id) == ("DEFAULT.report", "Reports", "quartz")
     assert (started.external_id, started.source, started.execute_at) == ("q-1", "Quartz", NOW)
     assert (ended.status, ended.end_time, ended.duration_ms, ended.exception) == (S.FAILED, NOW.plus(5), 4000, "no")
-    assert (ended.start_time, ended.source, ended.attempts, ended.last_heard) == (NOW.plus(1), "Quartz", 1, NOW.plus(6))
+    assert (ended.start_time, ended.source, ended.runs, ended.last_heard) == (NOW.plus(1), "Quartz", 1, NOW.plus(6))
 
 
 def test_a_start_that_comes_after_its_end_only_fills_in() -> None:

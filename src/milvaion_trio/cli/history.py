@@ -100,7 +100,7 @@ def history(
         write_json({"store": name, "counts": total, "occurrences": [occurrence_json(row) for row in rows]})
         return ExitCode.DONE
     if rows:
-        columns = ("Created", "Job", "Worker", "Status", "Took", "Attempts", "Occurrence", "Result or error")
+        columns = ("Created", "Job", "Worker", "Status", "Took", "Runs", "Occurrence", "Result or error")
         shown = table(*columns, width=NARROWEST)
         for row in rows:
             shown.add_row(
@@ -109,7 +109,7 @@ def history(
                 row.worker_id or "",
                 _status_text(row.status),
                 duration_words(row.duration_ms),
-                str(row.attempts or ""),
+                str(row.runs or ""),
                 row.id,
                 brief(row.exception or row.result),
             )
@@ -201,7 +201,7 @@ def _print_facts(row: OccurrenceRecord) -> None:
         ("Started", moment(row.start_time)),
         ("Ended", moment(row.end_time)),
         ("Took", duration_words(row.duration_ms)),
-        ("Attempts", str(row.attempts or "")),
+        ("Runs", str(row.runs or "")),
         ("Schedule", row.schedule_id),
         ("Reported by", row.source),
         ("Data", row.job_data),

@@ -63,7 +63,7 @@ def occurrence_json(row: OccurrenceRecord) -> dict[str, object]:
         "start_time": _text(row.start_time),
         "end_time": _text(row.end_time),
         "duration_ms": row.duration_ms,
-        "attempts": row.attempts,
+        "runs": row.runs,
         "last_heard": _text(row.last_heard),
         "result": row.result,
         "exception": row.exception,

@@ -58,10 +58,10 @@ class OccurrenceRecord:
     """The routing pattern its message went by, which a repetition needs."""
     last_heard: Instant | None = None
     """The monitor's clock when a status or heartbeat came last."""
-    attempts: int = 0
-    """How often an attempt was seen to start."""
-    attempt_started: Instant | None = None
-    """When the last of them started: the same start, told again, is no other attempt."""
+    runs: int = 0
+    """How often its job was seen to start: once per attempt, and again for an attempt that was interrupted or snoozed."""
+    run_started: Instant | None = None
+    """When the last of them started: the same start, told again, is no other run."""
     changes: tuple[StatusChange, ...] = ()
     """At most 100, the last ones (WIRE.md 4.3)."""
     zombie_timeout: float | None = None

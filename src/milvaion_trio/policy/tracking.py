@@ -1,7 +1,7 @@
 """How messages change what is known of an occurrence: its row before and the message in, its row after out.
 
 A Milvaion API's rules (WIRE.md 4.3, 4.8, 4.9) with these differences: every message of an occurrence counts, not only
-the last of a batch; an occurrence that nobody told of before is made; attempts are counted. What was read twice changes
+the last of a batch; an occurrence that nobody told of before is made; runs are counted. What was read twice changes
 nothing the second time but when it was heard of, so that a monitor may die between its write and its acknowledgement.
 A message that is refused gives back the very row that was found.
 Workers are in `policy.worker_tracking`; the lines and dead letters of an occurrence, which change no row, in
@@ -101,13 +101,13 @@ def status_seen(row: OccurrenceRecord | None, status: StatusUpdate, now: Instant
     row = row or OccurrenceRecord(id=status.occurrence_id, created_at=now)
     if _is_refused(row, status.status):
         return row
-    attempts, attempt_started = _attempts(row, status.start_time, status.status)
+    runs, run_started = _runs(row, status.start_time, status.status)
     return evolve(
         row if _is_heartbeat(row, status) else _with_status(row, status, now),
         job_id=row.job_id or (status.job_id if status.job_id != EMPTY_GUID else None),
         instance_id=status.instance_id or row.instance_id,
-        attempts=attempts,
-        attempt_started=attempt_started,
+        runs=runs,
+        run_started=run_started,
         last_heard=now,
     )
 
@@ -116,7 +116,7 @@ def external_seen(row: OccurrenceRecord | None, run: ExternalOccurrence, now: In
     """An event of a run of another scheduler was read (WIRE.md 3.7); its end may come before its start."""
     row = row or OccurrenceRecord(id=run.correlation_id, created_at=now)
     start = run.start_time or (run.actual_fire_time if run.status == _S.RUNNING else None)
-    attempts, attempt_started = _attempts(row, start, run.status)
+    runs, run_started = _runs(row, start, run.status)
     return evolve(
         row if _is_refused(row, run.status) else _with_status(row, run, now),
         job_name=run.external_job_id or row.job_name,
@@ -126,8 +126,8 @@ def external_seen(row: OccurrenceRecord | None, run: ExternalOccurrence, now: In
         external_id=run.external_occurrence_id or row.external_id,
         source=run.source or row.source,
         start_time=row.start_time or start,
-        attempts=attempts,
-        attempt_started=attempt_started,
+        runs=runs,
+        run_started=run_started,
         last_heard=now,
     )
 
@@ -213,15 +213,15 @@ def _changes(row: OccurrenceRecord, status: OccurrenceStatus | int, now: Instant
     return row.changes if status == row.status else (*row.changes, StatusChange(now, row.status, status))[-MAX_CHANGES:]
 
 
-def _attempts(
+def _runs(
     row: OccurrenceRecord, start: Instant | None, status: OccurrenceStatus | int
 ) -> tuple[int, Instant | None]:
     """How many there were, and when the last one started: only a later start is one more."""
     same = 0.0 if status == _S.RUNNING else SAME_START
-    last = row.attempt_started
+    last = row.run_started
     if start is None or (last is not None and start.utc_ticks - last.utc_ticks <= same * 10_000_000):
-        return row.attempts, last
-    return row.attempts + 1, start
+        return row.runs, last
+    return row.runs + 1, start
 
 
 def _sent_at(sent: Instant, execute_at: Instant, now: Instant) -> Instant:
