@@ -59,7 +59,7 @@ class OccurrenceRecord:
     last_heard: Instant | None = None
     """The monitor's clock when a status or heartbeat came last."""
     runs: int = 0
-    """How often its job was seen to start: once per attempt, and again for an attempt that was interrupted or snoozed."""
+    """How often its job was seen to start: once per attempt, and again for one that was interrupted or snoozed."""
     run_started: Instant | None = None
     """When the last of them started: the same start, told again, is no other run."""
     changes: tuple[StatusChange, ...] = ()

@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 _STILL_RUNS: Final = "; it was told to stop and did not, so its code still runs and keeps its slot until it ends"
-"""Said of what runs where nobody can stop it: in a thread, say, or as an asyncio task that swallows its cancellation."""
+"""Said of what runs where nobody can stop it: in a thread, say, or as an asyncio task that swallows cancellation."""
 
 
 @frozen

@@ -213,9 +213,7 @@ def _changes(row: OccurrenceRecord, status: OccurrenceStatus | int, now: Instant
     return row.changes if status == row.status else (*row.changes, StatusChange(now, row.status, status))[-MAX_CHANGES:]
 
 
-def _runs(
-    row: OccurrenceRecord, start: Instant | None, status: OccurrenceStatus | int
-) -> tuple[int, Instant | None]:
+def _runs(row: OccurrenceRecord, start: Instant | None, status: OccurrenceStatus | int) -> tuple[int, Instant | None]:
     """How many there were, and when the last one started: only a later start is one more."""
     same = 0.0 if status == _S.RUNNING else SAME_START
     last = row.run_started
