@@ -149,7 +149,7 @@ def every(store: HistoryStore) -> dict[str, tuple[S | int, int, int, int]]:
         return {
             row.id: (
                 row.status,
-                row.attempts,
+                row.runs,
                 len(row.changes),
                 sum(line.category == "UserCode" for line in store.lines(row.id)),
             )
