@@ -67,6 +67,10 @@ async def client(vhost: str) -> AsyncIterator[Client]:
         yield client
 
 
+def amqp(vhost: str) -> str:
+    return f"amqp://{HOST}:{servers.rabbitmq().port}/{vhost}"
+
+
 async def the_only_message(client: Client, queue: str) -> WireMessage:
     message = await client.get(queue, no_ack=True)
     assert message is not None
@@ -77,15 +81,15 @@ async def the_only_message(client: Client, queue: str) -> WireMessage:
 # --- enqueue --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_job_is_published_as_milvaion_s_dispatcher_does(config: Path, client: Client) -> None:
-    """Marked as ours, since no Milvaion server knows the occurrence; which is said."""
+async def test_a_job_is_published_as_milvaion_s_dispatcher_does(config: Path, vhost: str, client: Client) -> None:
+    """Marked as ours, since no Milvaion server knows the occurrence; which is said, and where it goes."""
     arguments = ("enqueue", "CleanupJob", "--data", '{"days": 30}', "--config", config)
     ended = await trio.to_thread.run_sync(lambda: run_command(*arguments))
 
     message = await the_only_message(client, CLEANUP)
     body, example = json.loads(message.body), json.loads(str(vector("job_dispatch")["body_raw"]))
     occurrence_id = ended.out.strip()
-    assert (ended.code, ended.err) == (0, UNKNOWN)
+    assert (ended.code, ended.err) == (0, f"This goes to {amqp(vhost)} ({config}).\n{UNKNOWN}")
     assert (message.exchange, message.routing_key) == (topology.JOBS_EXCHANGE, "report-worker.cleanup.job")
     assert message.headers["OccurrenceId"] == ("S", occurrence_id) != ("S", "")
     assert message.headers["x-mtrio-origin"] == ("S", "client")
@@ -102,44 +106,56 @@ async def test_a_monitor_is_named_where_the_workers_report_to_it(config: Path, c
     silent = await call_command("enqueue", "CleanupJob", "--config", config, *reporting, "--set", "reporting.mode=none")
 
     told = "Milvaion's server does not know this occurrence: milvaion-trio monitor shows it, the dashboard does not.\n"
-    assert (ended.code, ended.err) == (0, told)
-    assert (silent.code, silent.err) == (0, UNKNOWN)
+    assert ended.code == silent.code == 0
+    assert ended.err.endswith(f").\n{told}")
+    assert silent.err.endswith(f").\n{UNKNOWN}")
 
 
 async def test_without_config_it_goes_where_the_folder_s_settings_lead_and_says_so(
     config: Path, vhost: str, client: Client, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As there is no dev worker. A delay and another group of workers are heeded."""
+    """A delay and another group of workers are heeded."""
     monkeypatch.chdir(config.parent)
     ended = await call_command("enqueue", "CleanupJob", "--delay", "150")
     grouped = await call_command("enqueue", "CleanupJob", "--worker-id", "other-worker")
 
-    port = servers.rabbitmq().port
     message = await the_only_message(client, "mtrio.delay.v1.120s")
     theirs = await the_only_message(client, OTHERS)
-    went = f"No dev worker listens here, so it went to amqp://{HOST}:{port}/{vhost} (appsettings.json).\n"
-    assert (ended.code, ended.err) == (0, went + UNKNOWN)
+    goes = f"This goes to {amqp(vhost)} (appsettings.json).\n"
+    assert (ended.code, ended.err) == (0, goes + UNKNOWN)
     assert message.headers["x-mtrio-target"] == ("S", CLEANUP)
     assert message.headers["x-mtrio-left"] == ("I", 30)
-    assert (grouped.code, grouped.err) == (0, UNKNOWN)
+    assert (grouped.code, grouped.err) == (0, goes + UNKNOWN)
     assert theirs.headers["WorkerId"] == ("S", "other-worker")
 
 
-async def test_a_dev_worker_that_listens_is_nearer_and_that_is_said(
-    config: Path, vhost: str, runtime: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+async def test_no_dev_worker_takes_what_is_for_the_cluster_that_the_folder_names(
+    config: Path, vhost: str, runtime: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """How to reach it all the same is said, here and by `dev`. Where no settings name a cluster it takes everything."""
     monkeypatch.chdir(config.parent)
-    port = servers.rabbitmq().port
-    with serving_dev("sample_worker:worker", config.parent, env=environment(XDG_RUNTIME_DIR=str(runtime))) as dev:
-        await trio.to_thread.run_sync(dev.read_until, "ready")
+    place = f"{runtime}/milvaion-trio/dev.sock"
+    env = environment(XDG_RUNTIME_DIR=str(runtime), MILVAION_TRIO__RABBITMQ__HOST="elsewhere")
+    with serving_dev("sample_worker:worker", config.parent, env=env) as dev:
+        hint = await trio.to_thread.run_sync(dev.read_until, "Ctrl-C drains")
         ended = await call_command("enqueue", "CleanupJob")
+        refused = await call_command("enqueue", "CleanpJob")
+        named = await call_command("enqueue", "CleanupJob", "--socket", place)
+        (nowhere := tmp_path / "nowhere").mkdir()
+        monkeypatch.chdir(nowhere)
+        taken = await call_command("enqueue", "CleanupJob")
+        monkeypatch.setenv("MILVAION_TRIO__RABBITMQ__PORT", "nonsense")
+        wrong = await call_command("enqueue", "CleanupJob")
 
-    assert ended.code == 0
-    assert ended.err == (
-        f"It went to the dev worker on {runtime}/milvaion-trio/dev.sock. With --config it goes to "
-        f"amqp://{HOST}:{port}/{vhost} (appsettings.json).\n"
-    )
-    assert await client.get(CLEANUP) is None
+    goes = f"This goes to {amqp(vhost)} (appsettings.json); with --socket {place} it goes to the dev worker.\n"
+    assert hint.rstrip().endswith(f"--wait --socket {place}")
+    assert (ended.code, ended.err) == (0, goes + UNKNOWN)
+    assert (await the_only_message(client, CLEANUP)).headers["OccurrenceId"] == ("S", ended.out.strip())
+    assert refused.code == 1
+    assert refused.err.startswith(f"{goes}error: There is no queue ")
+    assert (named.code, named.err) == (0, "")
+    assert (taken.code, taken.err) == (0, f"This goes to the dev worker on {place}.\n")
+    assert wrong.code == 2
 
 
 async def test_a_message_file_is_published_byte_for_byte(config: Path, client: Client) -> None:
@@ -324,7 +340,7 @@ async def test_without_redis_nothing_can_be_cancelled(vhost: str, tmp_path: Path
 
 
 async def test_a_worker_runs_what_is_enqueued_and_is_cancelled_from_another_terminal(
-    config: Path, runtime: Path
+    config: Path, vhost: str, runtime: Path
 ) -> None:
     """With the settings of the folder; a signal drains it with 0."""
     env = environment(XDG_RUNTIME_DIR=str(runtime), PYTHONPATH=str(HERE))
@@ -343,7 +359,7 @@ async def test_a_worker_runs_what_is_enqueued_and_is_cancelled_from_another_term
     finally:
         process.kill()
 
-    assert (cancelled.code, cancelled.err) == (0, "")
+    assert (cancelled.code, cancelled.err) == (0, f"This goes to {amqp(vhost)} ({config}).\n")
     assert cancelled.out == f"{occurrence_id}: 1 worker told\n"
     assert "job cancelled: GenerateReportJob" in ended
     assert left.code == 0

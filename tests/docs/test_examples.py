@@ -19,6 +19,8 @@ from tests.support import servers
 from tests.support.commands import forked_program
 from tests.support.tls_servers import tls_rabbitmq
 
+OURS = "MILVAION_TRIO__"
+
 PATIENCE = 120.0
 """Seconds until a program that should have answered is given up: long, as machines that run tests are busy."""
 
@@ -134,11 +136,18 @@ class _Walk:
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
-        self._environment = environment
+        self._given = environment
         self._worker: trio.Process | None = None
         self._monitor: trio.Process | None = None
         self.printed = ""
         """Everything that was printed."""
+
+    @property
+    def _environment(self) -> Mapping[str, str]:
+        """With where the servers are only while a file of the page says that there are some."""
+        files = [*self._folder.glob("*.toml"), *self._folder.glob("*.json")]
+        has_servers = any("rabbitmq" in file.read_text(encoding="utf-8").lower() for file in files)
+        return {name: value for name, value in self._given.items() if has_servers or not name.startswith(OURS)}
 
     async def type(self, line: str, *, exits: int) -> None:
         """Run a command; those that install things or make folders were done before."""

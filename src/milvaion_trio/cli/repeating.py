@@ -17,6 +17,7 @@ from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.cli.history_store import settings_here
 from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.sockets import socket_place
+from milvaion_trio.cli.whereto import tell_place
 from milvaion_trio.client import Client
 from milvaion_trio.configuration import Override
 from milvaion_trio.model import topology
@@ -111,10 +112,17 @@ class Whereto:
     """Where the history is, and where its occurrences are dispatched once more."""
 
     settings: WorkerSettings
+    _name: str | None
+    """Of the place, where no option names it."""
     _dispatch: Callable[[Sequence[Again], Done], Awaitable[None]]
 
     def repeat(self, repeats: Sequence[Again], done: Done) -> None:
-        """Publish these one after the other, and say of each as which occurrence; raises as `dispatch_again`."""
+        """Say where they go unless --socket did, publish them one after the other, and say of each as which occurrence.
+
+        Raises as `dispatch_again`.
+        """
+        if self._name is not None:
+            tell_place(self._name)
         run_interruptible(partial(self._dispatch, repeats, done))
 
 
@@ -123,9 +131,11 @@ def whereto(config: Path | None, given: Sequence[Override], socket: Path | None)
     told = settings_here(config, given)
     if is_of_dev(told):
         history = str(Path(told.monitor.store).resolve())
-        return Whereto(told, partial(_in_dev, socket_place(socket), history))
+        place = socket_place(socket)
+        name = f"the dev worker on {place}" if socket is None else None
+        return Whereto(told, name, partial(_in_dev, place, history))
     cluster = the_cluster(config, given)
-    return Whereto(cluster.settings, partial(dispatch_again, cluster))
+    return Whereto(cluster.settings, cluster.name, partial(dispatch_again, cluster))
 
 
 async def _in_dev(place: Path, history: str, repeats: Iterable[Again], done: Done) -> None:
