@@ -340,9 +340,10 @@ async def test_without_redis_nothing_can_be_cancelled(vhost: str, tmp_path: Path
 
 
 async def test_a_worker_runs_what_is_enqueued_and_is_cancelled_from_another_terminal(
-    config: Path, vhost: str, runtime: Path
+    config: Path, runtime: Path
 ) -> None:
     """With the settings of the folder; a signal drains it with 0."""
+    redis = f"Redis at {HOST}:{servers.redis().port}"
     env = environment(XDG_RUNTIME_DIR=str(runtime), PYTHONPATH=str(HERE))
     process = start(["run", "sample_worker:worker"], cwd=config.parent, env=env)
     assert process.stderr is not None
@@ -359,7 +360,7 @@ async def test_a_worker_runs_what_is_enqueued_and_is_cancelled_from_another_term
     finally:
         process.kill()
 
-    assert (cancelled.code, cancelled.err) == (0, f"This goes to {amqp(vhost)} ({config}).\n")
+    assert (cancelled.code, cancelled.err) == (0, f"This goes to {redis} ({config}).\n")
     assert cancelled.out == f"{occurrence_id}: 1 worker told\n"
     assert "job cancelled: GenerateReportJob" in ended
     assert left.code == 0

@@ -13,6 +13,7 @@ import trio
 from tests.support import servers
 from tests.support.amqp import connect
 from tests.support.commands import HERE, PATIENCE, call_command, environment, finish, serving_dev, start
+from tests.support.servers import HOST
 from tests.support.settings_files import write_settings
 
 from milvaion_trio.model import headers, topology
@@ -196,7 +197,11 @@ async def test_a_scheduler_dispatches_what_settings_and_commands_say(vhost: str,
     )
     assert removed.lines == ["often is removed; a worker that declares it brings it back when it starts"]
     assert triggered.code == 1
-    assert triggered.err.endswith("\nerror: There is no schedule called 'often'. There are none.\n")
+    assert triggered.err == (
+        f"This goes to amqp://{HOST}:{servers.rabbitmq().port}/{vhost} ({config}).\n"
+        "error: There is no schedule called 'often'. There are none.\n"
+    )
+    assert listed.err == removed.err == f"This goes to Redis at {HOST}:{servers.redis().port} ({config}).\n"
     assert ended.code == 0, ended.err
     told = [
         word

@@ -25,6 +25,7 @@ from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, NotPublished
 from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.messages import Cancellation, JobMessage
+from milvaion_trio.model.redis_address import parse_redis_address
 from milvaion_trio.model.settings import RabbitMQSettings, WorkerSettings
 from milvaion_trio.runtime.definition import nearest
 from milvaion_trio.runtime.dispatching import Destination
@@ -63,6 +64,14 @@ class Cluster:
     def name(self) -> str:
         """The broker, and who says that it is this one; without secrets."""
         return f"{broker_for(self.settings, '').name} ({', '.join(self.sources) or 'defaults'})"
+
+    @property
+    def redis_name(self) -> str:
+        """The same of the Redis, for what only that is asked; of the broker where the settings name none."""
+        redis = self.settings.redis
+        if redis is None:
+            return self.name
+        return f"Redis at {parse_redis_address(redis.connection_string)} ({', '.join(self.sources) or 'defaults'})"
 
     async def enqueue(self, request: Enqueue | Publish, group: str | None) -> Done:
         """Publish a job for a group of workers, the one of the settings unless given, and return when it is confirmed.

@@ -137,7 +137,8 @@ def cancel(
         raise UsageError(f"{occurrence_id!r} is no occurrence id; that is the 36 characters which enqueue prints.")
     in_dev = partial(ask_dev_worker, request=Cancel(occurrence_id=occurrence_id, reason=reason), wait=False)
     request = Cancel(occurrence_id=parsed, reason=reason)
-    done = done_there(socket, config, overrides(settings), None, in_dev, lambda cluster: cluster.cancel(request))
+    given = overrides(settings)
+    done = done_there(socket, config, given, None, in_dev, lambda cluster: cluster.cancel(request), over_redis=True)
     if json:
         _print_json(done, None)
     else:

@@ -246,7 +246,8 @@ def scheduled_there(
     in_dev = partial(ask_dev_worker, request=request, wait=False, show=rows.append)
     in_cluster = partial(carry_out_in_cluster, request=request, group=group, show=rows.append)
     given = overrides(list(settings or ()))
-    done = done_there(socket, config, given, group, in_dev, in_cluster)
+    over_redis = request.act != "trigger"  # which publishes
+    done = done_there(socket, config, given, group, in_dev, in_cluster, over_redis=over_redis)
     return done, [json.loads(row) for row in rows]
 
 

@@ -27,10 +27,13 @@ def done_there(
     worker_id: str | None,
     in_dev: Callable[[Path], Awaitable[Done]],
     in_cluster: Callable[[Cluster], Awaitable[Done]],
+    *,
+    over_redis: bool = False,
 ) -> Done:
     """Have it done where the options say, else in the cluster that the settings here name, else by a dev worker.
 
-    Unless --socket names the place it is told before it is done, so that it is known of what fails or takes long too.
+    Unless --socket names the place it is told before it is done, so that it is known of what fails or takes long too;
+    of a cluster RabbitMQ, or Redis where it is done over that alone.
     """
     is_for_cluster = config is not None or worker_id is not None or bool(given)
     if socket is not None and is_for_cluster:
@@ -39,7 +42,8 @@ def done_there(
         # A dev worker that happens to run, maybe of another project, must not take what is meant for the cluster.
         cluster = the_cluster(config, given) if is_for_cluster else find_cluster(None)
         if cluster is not None:
-            tell_place(f"{cluster.name}{'' if is_for_cluster else _otherwise()}")
+            name = cluster.redis_name if over_redis else cluster.name
+            tell_place(f"{name}{'' if is_for_cluster else _otherwise()}")
             return run_interruptible(partial(in_cluster, cluster))
     place = socket_place(socket)
     if socket is None and is_listened_on(place):
