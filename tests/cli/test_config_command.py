@@ -103,6 +103,21 @@ async def test_settings_that_contradict_themselves_are_one_report_with_2(folder:
     assert checked.lines == [f"failed   settings  {line}" for line in lines]
 
 
+async def test_a_mistake_hides_no_warning(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one in a setting nor one that is found when all of them are there; the worst is said first."""
+    monkeypatch.setenv("Worker__MaxParalelJobs", "5")
+
+    misspelt = await call_command("config", "check", "--set", "worker_id=two words")
+    unreadable = await call_command("config", "check", "--set", "redis.connection_string=h:0")
+
+    for checked, mistake in ((misspelt, "--set worker_id is"), (unreadable, "its port must be a number")):
+        failed, warning = checked.lines
+        assert checked.code == 2
+        assert failed.startswith("failed   settings  ")
+        assert mistake in failed
+        assert warning.startswith("warning  settings  environment: Worker__MaxParalelJobs is no setting and is ignored")
+
+
 async def test_check_says_what_is_right(folder: Path) -> None:
     """And asks no server: there is none under these names."""
     ended = await call_command("config", "check")

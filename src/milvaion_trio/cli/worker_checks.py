@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from milvaion_trio.cli.findings import Area, Finding, Verdict
 from milvaion_trio.cli.schedule_rows import when_of, words_of
-from milvaion_trio.configuration import LOOKED_FOR
+from milvaion_trio.configuration import LOOKED_FOR, Resolved
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.signals.redis import RedisSignals
 from milvaion_trio.worker import Worker
@@ -14,6 +14,8 @@ __all__ = ["look_at_jobs", "look_at_settings"]
 
 def look_at_settings(worker: Worker, *, has_notes: bool = False) -> Iterator[Finding]:
     """Read them all, addresses of servers too; with notes, also what has no effect and is missed by nobody."""
+    resolved: Resolved | None = None
+    redis_notes: tuple[str, ...] = ()
     try:
         resolved = worker.read_settings()
         worker.settings = resolved.settings
@@ -21,7 +23,9 @@ def look_at_settings(worker: Worker, *, has_notes: bool = False) -> Iterator[Fin
         _ = worker.broker
         redis_notes = worker.signals.take_notes() if isinstance(worker.signals, RedisSignals) else ()
     except SettingsError as error:
+        warnings = error.warnings if resolved is None else resolved.warnings
         yield from (Finding(Area.SETTINGS, Verdict.FAILED, problem) for problem in error.problems)
+        yield from (Finding(Area.SETTINGS, Verdict.WARNING, warning) for warning in warnings)
         return
     read = ", ".join(resolved.sources)
     text = f"read from {read}" if read else f"all from the code: nothing in the environment, no file ({LOOKED_FOR})"

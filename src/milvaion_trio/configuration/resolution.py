@@ -57,12 +57,13 @@ def resolve(
     sources = [*files.sources(config, environ, folder), dotnet, ours, command_line.read(overrides)]
     reading = settings_over(base, sources)
     problems = [problem for source in sources for problem in source.problems] + reading.problems
-    if problems or reading.settings is None:
-        raise SettingsError(problems + reading.overridden)
     warnings = [warning for source in sources for warning in source.warnings]
+    without_effect = environment.overridden(dotnet, ours)
+    if problems or reading.settings is None:
+        raise SettingsError(problems + reading.overridden, [*warnings, *without_effect])
     return Resolved(
         settings=reading.settings,
-        warnings=(*warnings, *reading.overridden, *environment.overridden(dotnet, ours)),
+        warnings=(*warnings, *reading.overridden, *without_effect),
         sources=tuple(dict.fromkeys(source.origin.name for source in sources if source.sections)),
         notes=tuple(note for source in sources for note in source.notes),
         origins=_origins(sources),

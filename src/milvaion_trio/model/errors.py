@@ -143,8 +143,10 @@ class NoCurrentJob(MilvaionError):
 class SettingsError(MilvaionError):
     """Code or settings contradict themselves; `problems` holds one line per mistake. Nothing was started."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], warnings: Sequence[str] = ()) -> None:
         self.problems: tuple[str, ...] = tuple(problems)
+        self.warnings: tuple[str, ...] = tuple(warnings)
+        """What else was found, which alone would not have been in the way."""
         count = len(self.problems)
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
         super().__init__(
