@@ -62,7 +62,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     ),
     "module imports what is not there": (
         ["run", "importing:worker"],
-        1,
+        2,
         "error: The module importing imports no_such_library, which is not installed.\n"
         "It was raised in {folder}/importing.py, line 1.",
     ),

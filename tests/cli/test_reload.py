@@ -240,11 +240,11 @@ def test_a_worker_does_not_outlive_its_supervisor(tmp_path: Path) -> None:
 def test_a_worker_that_could_not_start_lends_its_exit_code(tmp_path: Path) -> None:
     """To the program, where nobody changes anything any more."""
     with supervised(tmp_path, waits="this is no Python") as worker:
-        worker.until("The worker ended with exit code 1.")
+        worker.until("The worker ended with exit code 2.")
 
         worker.process.send_signal(signal.SIGTERM)
 
-        assert worker.end().code == 1
+        assert worker.end().code == 2
 
 
 async def test_what_is_missing_is_said_before_anything_starts(tmp_path: Path) -> None:

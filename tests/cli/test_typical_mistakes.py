@@ -236,12 +236,12 @@ IN_CODE = {
     ),
     "a syntax error": Mistake(
         files={"mail.py": "from milvaion_trio import Worker\n\nworker = Worker('mail-worker'\n"},
-        code=1,
+        code=2,
         says="error: The module mail cannot be imported: SyntaxError: '(' was never closed (mail.py, line 3)",
     ),
     "an import of what is not installed": Mistake(
         files={"mail.py": "import requests_of_mine\n"},
-        code=1,
+        code=2,
         says="error: The module mail imports requests_of_mine, which is not installed.\n"
         "It was raised in {folder}/mail.py, line 1.",
     ),

@@ -23,7 +23,8 @@ class ExitCode(enum.IntEnum):
     FAILED = 1
     """The start failed, or what was asked for did not come about."""
     USAGE = 2
-    """The command line, the settings or the jobs contradict themselves: trying again changes nothing."""
+    """The command line, the settings or the jobs contradict themselves, or the module cannot be read or found: trying
+    again changes nothing."""
     FORCED = 130
     """Left at once, on the third signal or the first one outside a worker: 128 + SIGINT."""
 
@@ -43,7 +44,9 @@ def explain(error: BaseException) -> tuple[str, ExitCode] | None:
         case ModuleRaised() if isinstance(error.__cause__, SettingsError):
             return explain(error.__cause__)
         case ModuleRaised(problems=(problem,)):
-            return f"{problem}{_place(error.__cause__)}", ExitCode.FAILED
+            # What a module does may go well the next time; what stands in it, or is not there, will not.
+            is_lasting = isinstance(error.__cause__, SyntaxError | ImportError)
+            return f"{problem}{_place(error.__cause__)}", ExitCode.USAGE if is_lasting else ExitCode.FAILED
         case SettingsError(problems=(problem,)):
             return problem, ExitCode.USAGE
         case SettingsError() | UsageError():

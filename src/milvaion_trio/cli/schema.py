@@ -40,8 +40,8 @@ def schema(
 
     For the word settings, the schema that editors check and complete milvaion.toml with. It needs no worker.
 
-    Exit codes: 0 printed, 1 the module raises when it is imported, 2 there is no such worker or job, or its settings
-    are wrong.
+    Exit codes: 0 printed, 1 the module raises when it is imported, 2 there is no such worker or job, the module is no
+    Python or imports what is not there, or its settings are wrong.
 
         milvaion-trio schema app.jobs:worker
         milvaion-trio schema app.jobs:worker SendEmailJob | jq .data
