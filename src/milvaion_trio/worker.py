@@ -237,20 +237,24 @@ class Worker(Roster):
         """
         settings = self.settings
         resolved = self._told.resolved
+        try:
+            is_kept = self.coordination is not None
+        except SettingsError as error:  # its address cannot be read
+            raise self._told.with_sources(error) from None
         problems = [
             *contradictions(resolved, settings, self._given),
             *(missing_client(settings) if self._broker is None else ()),
-            *unkept(settings, {**self.timetable.declared, **settings.schedules}, is_kept=self.coordination is not None),
+            *unkept(settings, {**self.timetable.declared, **settings.schedules}, is_kept=is_kept),
             *unheard(settings, is_embedded=self._is_embedded),
             *self.look_up(settings, resolved.jobs, resolved.schedules),
-            *keyless(settings, self.registry.jobs, is_kept=self.coordination is not None),
+            *keyless(settings, self.registry.jobs, is_kept=is_kept),
         ]
         if problems:
-            raise SettingsError(problems)
+            raise self._told.with_sources(SettingsError(problems))
 
     def warnings(self) -> list[str]:
         """What stops nothing and should be known before serving; a sentence each. `prepare` comes first."""
-        return [*cut_schemas(self.registry.jobs), *doubts(self.settings, self.registry.jobs)]
+        return self._told.spelled([*cut_schemas(self.registry.jobs), *doubts(self.settings, self.registry.jobs)])
 
     # --- serving ----------------------------------------------------------------------------------------------------
 

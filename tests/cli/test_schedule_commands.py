@@ -100,9 +100,9 @@ async def test_a_cluster_without_redis_keeps_no_schedules(folder: Path) -> None:
     assert listed.code == 1
     goes, error, _ = listed.err.split("\n")
     assert goes == "This goes to amqp://nowhere:5672/ (milvaion.toml)."
-    assert error.startswith("error: The settings name no Redis (Worker:Redis:ConnectionString), and the schedules ")
+    assert error.startswith("error: The settings name no Redis (redis.connection_string), and the schedules ")
     assert led.code == 2
-    assert led.err.startswith("error: The settings name no Redis (Worker:Redis:ConnectionString), and schedules are ")
+    assert led.err.startswith("error: The settings name no Redis (redis.connection_string), and schedules are ")
 
 
 # --- a worker in another terminal -----------------------------------------------------------------------------------

@@ -315,7 +315,7 @@ AT_SERVERS = {
         environment={"Worker__RabbitMQ__Password": "wrong"},
         code=1,
         says=f"error: RabbitMQ at {HOST}:{{rabbitmq}} refused the login of user 'guest' (Worker:RabbitMQ:Username, "
-        "Worker:RabbitMQ:Password): the name or the password is wrong. Username is the default, Password is from "
+        "Worker__RabbitMQ__Password): the name or the password is wrong. Username is the default, Password is from "
         "Worker__RabbitMQ__Password.",
     ),
     "no such virtual host": Mistake(

@@ -123,25 +123,24 @@ def test_one_job_is_not_there_twice() -> None:
         WorkerSettings(jobs={"A": JobSettings(), "a": JobSettings()})
 
 
-TLS, KEY, CERTIFICATE = "Worker:RabbitMQ:Tls", "Worker:RabbitMQ:TlsKeyFile", "Worker:RabbitMQ:TlsCertificateFile"
+TLS, KEY, CERTIFICATE = "rabbitmq.tls", "rabbitmq.tls_key_file", "rabbitmq.tls_certificate_file"
 
 
 @pytest.mark.parametrize(
     ("said", "says"),
     [
-        ('tls_ca_file = "a"', f"Worker:RabbitMQ:TlsCaFile is given, but no TLS: set {TLS} to true, or leave it out."),
+        ('tls_ca_file = "a"', f"rabbitmq.tls_ca_file is given, but no TLS: set {TLS} to true, or leave it out."),
         (
             'tls_certificate_file = "a"\ntls_key_file = "b"',
             f"{CERTIFICATE} and {KEY} are given, but no TLS: set {TLS} to true, or leave them out.",
         ),
         (
             'authentication = "EXTERNAL"',
-            "Worker:RabbitMQ:Authentication EXTERNAL logs in by a certificate, and needs "
-            f"{TLS} true and {CERTIFICATE}.",
+            f"rabbitmq.authentication EXTERNAL logs in by a certificate, and needs {TLS} true and {CERTIFICATE}.",
         ),
         (
             'authentication = "EXTERNAL"\ntls = true',
-            f"Worker:RabbitMQ:Authentication EXTERNAL logs in by a certificate, and needs {CERTIFICATE}.",
+            f"rabbitmq.authentication EXTERNAL logs in by a certificate, and needs {CERTIFICATE}.",
         ),
         (
             'tls = true\ntls_key_file = "b"',
@@ -149,17 +148,20 @@ TLS, KEY, CERTIFICATE = "Worker:RabbitMQ:Tls", "Worker:RabbitMQ:TlsKeyFile", "Wo
         ),
         (
             'tls = true\ntls_key_file = "b"\ntls_key_password = "s3cret"',
-            f"{KEY} and Worker:RabbitMQ:TlsKeyPassword are given, but not the key's certificate: {CERTIFICATE}.",
+            f"{KEY} and rabbitmq.tls_key_password are given, but not the key's certificate: {CERTIFICATE}.",
         ),
         (
             'tls = true\ndriver = "aio-pika"',
-            f"RabbitMQ is to be reached over TLS ({TLS}), which aio-pika does not do here: set Worker:RabbitMQ:Driver "
+            f"RabbitMQ is to be reached over TLS ({TLS}), which aio-pika does not do here: set rabbitmq.driver "
             "to amqp, or leave it out.",
         ),
     ],
 )
 def test_a_connection_that_would_be_other_than_it_seems_is_not_made(said: str, says: str) -> None:
-    """In plain text where certificates are named, as somebody else, or with half of a certificate."""
+    """In plain text where certificates are named, as somebody else, or with half of a certificate.
+
+    Settings are called as in the file.
+    """
     Path("milvaion.toml").write_text(f"[rabbitmq]\n{said}")
 
     assert problems(Worker()) == (says,)

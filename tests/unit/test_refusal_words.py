@@ -8,7 +8,8 @@ import trio
 
 from milvaion_trio.broker.connecting import foreign, mechanism_refusal, refusal, tls_refusal
 from milvaion_trio.cli.narration import remark
-from milvaion_trio.configuration import resolve
+from milvaion_trio.configuration import Override, Resolved, resolve
+from milvaion_trio.configuration.spelling import spelled
 from milvaion_trio.configuration.whence import whence
 from milvaion_trio.model.error_text import error_summary
 from milvaion_trio.model.errors import LinkRefused
@@ -232,11 +233,39 @@ def test_sources_are_said_of_the_settings_that_a_text_names(tmp_path: Path) -> N
     sentence = whence(" ".join(f"Worker:RabbitMQ:{name}" for name in names), resolved)
 
     assert sentence == (
-        f" Host is from {config}, line 2, Port is from MILVAION_TRIO__RABBITMQ__PORT, Username is from the code, "
-        "Password and VirtualHost are the defaults."
+        f" host is from {config}, line 2, PORT is from MILVAION_TRIO__RABBITMQ__PORT, username is from the code, "
+        "password and virtual_host are the defaults."
     )
     assert whence("Worker:RabbitMQ:Host", resolve(WorkerSettings(), environ={}, folder=tmp_path / "empty")) == ""
     assert whence("Worker:StartupConnectionTimeoutSeconds", resolved) == ""
+
+
+def test_settings_are_called_as_whoever_said_them_calls_them(tmp_path: Path) -> None:
+    """What nobody said as in the file, or as in the environment where there is no file."""
+    (tmp_path / "milvaion.toml").write_text('[worker.RabbitMQ]\nHost = "a"\n')
+    (tmp_path / "appsettings.json").write_text('{"Worker": {"WorkerId": "w"}}')
+    port, text = (
+        {"MILVAION_TRIO__RABBITMQ__PORT": "2"},
+        "(Worker:RabbitMQ:Host, Worker:RabbitMQ:Port), Worker:RabbitMQ.",
+    )
+
+    def called(config: str | None, environ: dict[str, str]) -> str:
+        found = resolve(
+            WorkerSettings(),
+            config=tmp_path / config if config else None,
+            environ=environ,
+            folder=tmp_path / "none",
+            overrides=[Override(key="rabbitmq.port", text="3", name="--port")] if not environ else [],
+        )
+        return spelled(text, found)
+
+    ours = "MILVAION_TRIO__RABBITMQ__PORT"
+    assert called("milvaion.toml", port) == f"(worker.RabbitMQ.Host, {ours}), rabbitmq."
+    assert called("milvaion.toml", {}) == "(worker.RabbitMQ.Host, --port), rabbitmq."
+    assert called("appsettings.json", port) == f"(Worker:RabbitMQ:Host, {ours}), Worker:RabbitMQ."
+    assert called(None, port) == f"(MILVAION_TRIO__WORKER__RABBITMQ__HOST, {ours}), MILVAION_TRIO__WORKER__RABBITMQ."
+    assert called(None, {}) == "(rabbitmq.host, --port), rabbitmq."
+    assert spelled(text, Resolved(WorkerSettings())) == text
 
 
 def test_a_connection_that_never_was_is_not_called_lost() -> None:

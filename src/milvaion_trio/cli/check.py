@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Annotated
 
+from attrs import evolve
 from cyclopts import Parameter
 
 from milvaion_trio.cli.failures import ExitCode
@@ -12,6 +13,7 @@ from milvaion_trio.cli.options import ConfigOption, SetOption, WorkerArgument, l
 from milvaion_trio.cli.outbox_check import look_at_outbox
 from milvaion_trio.cli.server_checks import look_at_servers
 from milvaion_trio.cli.worker_checks import look_at_jobs, look_at_settings
+from milvaion_trio.configuration.spelling import spelled
 
 __all__ = ["check"]
 
@@ -39,6 +41,8 @@ def check(
         findings += look_at_jobs(worker)
         findings += look_at_outbox(worker)
         findings += run_interruptible(partial(look_at_servers, worker))
+        resolved = worker.read_settings()
+        findings = [evolve(finding, text=spelled(finding.text, resolved)) for finding in findings]
     print_findings(findings, as_json=json)
     failed = {finding.area for finding in findings if finding.verdict is Verdict.FAILED}
     if failed & {Area.SETTINGS, Area.JOBS}:

@@ -5,23 +5,25 @@ workers and to the Milvaion server; no answer comes back here.
 """
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from milvaion_trio import configuration
 from milvaion_trio.cli import message_file
 from milvaion_trio.cli.control import Cancel, Done, Enqueue, Publish
 from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.client import Client
-from milvaion_trio.configuration import Override
+from milvaion_trio.configuration import Override, Resolved
+from milvaion_trio.configuration.spelling import respelled
 from milvaion_trio.model import headers, topology
 from milvaion_trio.model.envelope import Publication
-from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, NotPublished, SettingsError
+from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, MilvaionError, NotPublished, SettingsError
 from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.model.messages import Cancellation, JobMessage
@@ -59,6 +61,8 @@ class Cluster:
     rabbitmq: RabbitMQSettings
     sources: tuple[str, ...]
     """What the settings were read from."""
+    resolved: Resolved = field(default=Resolved(WorkerSettings()), repr=False)
+    """How they are called there."""
 
     @property
     def name(self) -> str:
@@ -72,6 +76,14 @@ class Cluster:
         if redis is None:
             return self.name
         return f"Redis at {parse_redis_address(redis.connection_string)} ({', '.join(self.sources) or 'defaults'})"
+
+    @contextmanager
+    def own_words(self) -> Iterator[None]:
+        """What is raised in it calls settings as they are called here."""
+        try:
+            yield
+        except MilvaionError as error:
+            raise respelled(error, self.resolved) from error.__cause__
 
     async def enqueue(self, request: Enqueue | Publish, group: str | None) -> Done:
         """Publish a job for a group of workers, the one of the settings unless given, and return when it is confirmed.
@@ -187,9 +199,10 @@ def find_cluster(config: Path | None, overrides: Sequence[Override] = ()) -> Clu
     Raises `SettingsError` with every mistake in them.
     """
     resolved = configuration.resolve(WorkerSettings(), config=config, environ=os.environ, overrides=overrides)
-    if resolved.settings.rabbitmq is None:
+    settings = resolved.settings
+    if settings.rabbitmq is None:
         return None
-    return Cluster(settings=resolved.settings, rabbitmq=resolved.settings.rabbitmq, sources=resolved.sources)
+    return Cluster(settings=settings, rabbitmq=settings.rabbitmq, sources=resolved.sources, resolved=resolved)
 
 
 def the_cluster(config: Path | None, overrides: Sequence[Override] = ()) -> Cluster:
@@ -207,4 +220,4 @@ def cluster_of(target: str, worker: Worker) -> Cluster:
     settings = worker.settings
     if settings.rabbitmq is None:
         raise SettingsError([f"The settings of {target} name no RabbitMQ: say which with --config FILE."])
-    return Cluster(settings=settings, rabbitmq=settings.rabbitmq, sources=(target,))
+    return Cluster(settings=settings, rabbitmq=settings.rabbitmq, sources=(target,), resolved=worker.read_settings())

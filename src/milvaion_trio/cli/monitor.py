@@ -58,7 +58,8 @@ def monitor(
     set_up_logging(log_level, log_format)
     cluster = the_cluster(config, overrides(settings))
     suit_the_collector()
-    trio.run(_run, cluster, beside_others)
+    with cluster.own_words():
+        trio.run(_run, cluster, beside_others)
     return ExitCode.DONE
 
 

@@ -70,12 +70,13 @@ def scheduler(
     """
     set_up_logging(log_level, log_format)
     cluster, schedules = _brought(target, config, settings)
-    if cluster.settings.redis is None:
-        raise SettingsError([NO_REDIS])
-    if problems := list(unheard(cluster.settings, is_embedded=False)):
-        raise SettingsError(problems)
-    suit_the_collector()
-    trio.run(_run, cluster, schedules)
+    with cluster.own_words():
+        if cluster.settings.redis is None:
+            raise SettingsError([NO_REDIS])
+        if problems := list(unheard(cluster.settings, is_embedded=False)):
+            raise SettingsError(problems)
+        suit_the_collector()
+        trio.run(_run, cluster, schedules)
     return ExitCode.DONE
 
 

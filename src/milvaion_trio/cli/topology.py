@@ -61,7 +61,8 @@ def show(
         milvaion-trio topology show app.jobs:worker --json
     """
     cluster, topology = _used(target, config, settings)
-    found = run_interruptible(partial(_look, _broker(cluster, "show"), topology))
+    with cluster.own_words():
+        found = run_interruptible(partial(_look, _broker(cluster, "show"), topology))
     if json:
         _print_json(cluster, found)
     else:
@@ -80,7 +81,8 @@ def drain(target: OptionalWorker = None, /, *, config: ConfigOption = None, sett
         milvaion-trio topology drain --config appsettings.json
     """
     cluster, _ = _used(target, config, settings)
-    drained = run_interruptible(partial(_drain, _broker(cluster, "drain")))
+    with cluster.own_words():
+        drained = run_interruptible(partial(_drain, _broker(cluster, "drain")))
     moved = sum(drained.moved.values())
     write_line(f"moved {_messages(moved)}{'' if not drained.moved else ':'}")
     for queue, count in sorted(drained.moved.items()):
@@ -110,7 +112,8 @@ def drop(
         milvaion-trio topology drop --config appsettings.json --yes
     """
     cluster, _ = _used(target, config, settings)
-    deleted = run_interruptible(partial(_drop, _broker(cluster, "drop"), yes=yes))
+    with cluster.own_words():
+        deleted = run_interruptible(partial(_drop, _broker(cluster, "drop"), yes=yes))
     if not yes:
         vhost = shlex.quote(cluster.rabbitmq.virtual_host)
         write_line(f"nothing stands in the way of deleting {deleted} exchanges and queues")

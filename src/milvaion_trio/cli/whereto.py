@@ -44,7 +44,8 @@ def done_there(
         if cluster is not None:
             name = cluster.redis_name if over_redis else cluster.name
             tell_place(f"{name}{'' if is_for_cluster else _otherwise()}")
-            return run_interruptible(partial(in_cluster, cluster))
+            with cluster.own_words():
+                return run_interruptible(partial(in_cluster, cluster))
     place = socket_place(socket)
     if socket is None and is_listened_on(place):
         tell_place(f"the dev worker on {place}")

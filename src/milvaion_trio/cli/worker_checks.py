@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from milvaion_trio.cli.findings import Area, Finding, Verdict
 from milvaion_trio.cli.schedule_rows import when_of, words_of
 from milvaion_trio.configuration import LOOKED_FOR, Resolved
+from milvaion_trio.configuration.spelling import respelled, spelled
 from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.signals.redis import RedisSignals
 from milvaion_trio.worker import Worker
@@ -23,6 +24,8 @@ def look_at_settings(worker: Worker, *, has_notes: bool = False) -> Iterator[Fin
         _ = worker.broker
         redis_notes = worker.signals.take_notes() if isinstance(worker.signals, RedisSignals) else ()
     except SettingsError as error:
+        if resolved is not None:
+            error = respelled(error, resolved)
         warnings = error.warnings if resolved is None else resolved.warnings
         yield from (Finding(Area.SETTINGS, Verdict.FAILED, problem) for problem in error.problems)
         yield from (Finding(Area.SETTINGS, Verdict.WARNING, warning) for warning in warnings)
@@ -30,7 +33,8 @@ def look_at_settings(worker: Worker, *, has_notes: bool = False) -> Iterator[Fin
     read = ", ".join(resolved.sources)
     text = f"read from {read}" if read else f"all from the code: nothing in the environment, no file ({LOOKED_FOR})"
     yield Finding(Area.SETTINGS, Verdict.OK, f"worker id {resolved.settings.worker_id}; {text}")
-    yield from (Finding(Area.SETTINGS, Verdict.WARNING, text) for text in (*resolved.warnings, *redis_notes))
+    notes = [spelled(note, resolved) for note in redis_notes]
+    yield from (Finding(Area.SETTINGS, Verdict.WARNING, text) for text in (*resolved.warnings, *notes))
     if has_notes:
         yield from (Finding(Area.SETTINGS, Verdict.OK, note) for note in resolved.notes)
 

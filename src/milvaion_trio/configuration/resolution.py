@@ -3,7 +3,7 @@
 Everything that is wrong in any of them is one report, since whoever starts a worker wants to hear it once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -33,6 +33,10 @@ class Resolved:
     """One line for each key that has no effect and is missed by nobody."""
     origins: Mapping[Place, str] = field(default=MappingProxyType({}), repr=False)
     """Where each value comes from that the code did not say: the file with its line, or the variable."""
+    names: Mapping[Place, str] = field(default=MappingProxyType({}), repr=False)
+    """What each of these is called where it stands."""
+    spell: Callable[[tuple[str, ...]], str] = field(default=":".join, repr=False, eq=False)
+    """What a setting that nobody said would be called: its path in the table, as the first source has paths."""
     jobs: Mapping[str, str] = field(default=MappingProxyType({}), repr=False)
     """Where single jobs are named, by their names in lower case."""
     schedules: Mapping[str, str] = field(default=MappingProxyType({}), repr=False)
@@ -67,6 +71,8 @@ def resolve(
         sources=tuple(dict.fromkeys(source.origin.name for source in sources if source.sections)),
         notes=tuple(note for source in sources for note in source.notes),
         origins=_origins(sources),
+        names={place: next(iter(slot.values())).name for place, slot in merged(sources).items()},
+        spell=next((source.origin.spelled for source in sources if source.sections), ":".join),
         jobs=_named("jobs", sources),
         schedules=_named("schedules", sources),
     )

@@ -14,8 +14,9 @@ from attrs import define, evolve, field
 
 from milvaion_trio.configuration.command_line import Override
 from milvaion_trio.configuration.resolution import Resolved, resolve
+from milvaion_trio.configuration.spelling import respelled, spelled
 from milvaion_trio.configuration.whence import whence
-from milvaion_trio.model.errors import BrokerUnreachable, SettingsError
+from milvaion_trio.model.errors import BrokerUnreachable, MilvaionError, SettingsError
 from milvaion_trio.model.settings import WorkerSettings
 
 __all__ = ["Told"]
@@ -67,10 +68,14 @@ class Told:
         return self.resolved
 
     def with_sources(self, error: E) -> E:
-        """The error, and if it is about a server that says no, where the settings come from that it names."""
+        """The error, with settings called as they are where they come from; of a server that says no, with where."""
         if isinstance(error, BrokerUnreachable):
             error.append(whence(str(error), self.resolved))
-        return error
+        return respelled(error, self.resolved) if isinstance(error, MilvaionError) else error
+
+    def spelled(self, texts: Iterable[str]) -> list[str]:
+        """The texts so."""
+        return [spelled(text, self.resolved) for text in texts]
 
     def configure(self, config: str | PathLike[str] | None, overrides: Iterable[Override]) -> None:
         """Have the settings read from this file instead, if one is named, and lay these over all others."""

@@ -28,7 +28,8 @@ def whence(text: str, resolved: Resolved) -> str:
         if said is None or place[-1] not in known:
             continue
         origin = resolved.origins.get(place, _DEFAULT if is_usual(said, place[-1]) else "the code")
-        sources.setdefault(origin, []).append(name)
+        spelled_name = resolved.names.get(place) or resolved.spell(("Worker", "RabbitMQ", name))
+        sources.setdefault(origin, []).append(re.split(r"[:.]|__", spelled_name)[-1])
     parts = [f"{' and '.join(names)} {_is(origin, len(names))}" for origin, names in sources.items()]
     return f" {', '.join(parts)}." if parts else ""
 
