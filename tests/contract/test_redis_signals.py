@@ -486,7 +486,7 @@ async def test_what_has_no_effect_is_said_once(caplog: pytest.LogCaptureFixture)
             pass
 
     assert [record.getMessage() for record in caplog.records] == [
-        "Worker:Redis:ConnectionString: part 2 is no option this worker knows; ignored"
+        "Worker:Redis:ConnectionString: part 2 is no option this worker knows; ignored; did you mean password?"
     ]
 
 

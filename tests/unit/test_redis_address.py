@@ -87,16 +87,21 @@ def test_the_password_of_the_setting_counts_for_more(connection_string: str) -> 
 
 
 def test_options_without_effect_are_passed_over_and_unknown_ones_noted() -> None:
-    """A note has no name either: `password=a,b=c` would show a piece of a password."""
+    """A note has no name either: `password=a,b=c` would show a piece of a password. It says what may be meant."""
     known = parse_redis_address(
         "h,abortConnect=false,name=me,syncTimeout=1,defaultDatabase=3,TIEBREAKER=,protocol=resp3"
     )
     noted = parse_redis_address("h,passwort=x,sslHost=y")
+    strange = parse_redis_address("h,connect_time_out=1,password=a,b=c")
 
     assert known.notes == ()
     assert noted.notes == (
-        "Worker:Redis:ConnectionString: part 2 is no option this worker knows; ignored",
+        "Worker:Redis:ConnectionString: part 2 is no option this worker knows; ignored; did you mean password?",
         "Worker:Redis:ConnectionString: sslHost has no effect; the certificate must be that of the server's name",
+    )
+    assert strange.notes == (
+        "Worker:Redis:ConnectionString: part 2 is no option this worker knows; ignored; did you mean connectTimeout?",
+        "Worker:Redis:ConnectionString: part 4 is no option this worker knows; ignored",
     )
     assert len(parse_redis_address("redis://h?x=1").notes) == 1
 

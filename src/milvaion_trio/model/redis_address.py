@@ -7,6 +7,7 @@ A URL, `redis://` or with TLS `rediss://`, is taken too.
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -43,6 +44,8 @@ _WITHOUT_EFFECT = re.compile(
 
 _SERVER: Final = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[\w.-]*)(:[0-9]{1,5}(?![^,/?#\s]))?")
 """What is shown of the first server."""
+
+_OPTIONS = frozenset(["user", "password", "ssl", "connecttimeout", "channelprefix", "servicename", "sslhost"])
 
 V = TypeVar("V")
 
@@ -128,7 +131,9 @@ def _from_parts(text: str, problems: list[str]) -> RedisAddress:
             last = name.lower()
             options[last] = value  # the last one counts
             if last not in _OPTIONS and not _WITHOUT_EFFECT.fullmatch(last):
-                notes.append(f"{CONNECTION_STRING}: part {number} is no option this worker knows; ignored")
+                meant = get_close_matches(last, _SPELLED, n=1, cutoff=0.75)
+                hint = f"; did you mean {_SPELLED[meant[0]]}?" if meant else ""
+                notes.append(f"{CONNECTION_STRING}: part {number} is no option this worker knows; ignored{hint}")
         elif name and last == "password":
             problems.append(
                 f"part {number} follows the password and has no name. A password with a comma goes into {PASSWORD}; "
@@ -158,7 +163,14 @@ def _from_parts(text: str, problems: list[str]) -> RedisAddress:
     )
 
 
-_OPTIONS = frozenset(["user", "password", "ssl", "connecttimeout", "channelprefix", "servicename", "sslhost"])
+_SPELLED = {
+    name.lower(): name
+    for name in (
+        *("user", "password", "ssl", "connectTimeout", "channelPrefix", "serviceName", "sslHost"),
+        *_WITHOUT_EFFECT.pattern.split("|"),
+    )
+}
+"""What may be meant. The name of what is not known stays unsaid, as it may be a piece of a password with a comma."""
 
 
 def _host(text: str) -> tuple[str, int | None]:
