@@ -23,7 +23,7 @@ from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import NotPublished, SettingsError
 from milvaion_trio.model.events import Event, LinkDown
 from milvaion_trio.model.exception_groups import sole
-from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.ids import OccurrenceId, parse_guid
 from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.model.schedule import Entry, Schedule
@@ -196,8 +196,8 @@ class Client:
         day unless said, after it could have run. A job may bring a key of its own.
 
         Raises `NotPublished`; `TypeError` or `ValueError` for data without a JSON form, or without what a key is made
-        from; or `LinkLost` when the connection died meanwhile: then nobody knows whether it was published. If
-        cancelled, it may have been.
+        from, and for what is no delay; or `LinkLost` when the connection died meanwhile: then nobody knows whether it
+        was published. If cancelled, it may have been.
         """
         name = job if isinstance(job, str) else job.name
         to = self.destination(name)
@@ -259,13 +259,20 @@ class Client:
         return self._link
 
     async def cancel(self, occurrence_id: OccurrenceId, reason: str = "Cancelled by user") -> int:
-        """Ask every worker to cancel the occurrence, whether it runs, waits or is to come; returns how many heard it.
+        """Ask every worker to cancel the occurrence, whether it runs, waits or is to come.
 
-        Raises `NotPublished` when the client has no way to send signals.
+        Returns how many workers were asked. None of them answers, so this tells nothing of the occurrence: it is the
+        same for one that has ended, and for one that never was.
+
+        Raises `ValueError` for what is no occurrence id, `NotPublished` when the client has no way to send signals,
+        and `LinkLost` when nobody takes them. If cancelled, it may have been sent.
         """
         if self._signals is None:
             raise NotPublished("This client was made without `signals`, so it cannot send a cancel signal.")
-        return await self._signals.send(Cancellation(occurrence_id=occurrence_id, reason=reason))
+        parsed = parse_guid(occurrence_id)
+        if parsed is None:
+            raise ValueError(f"{occurrence_id!r} is no occurrence id; that is the 36 characters which enqueue returns.")
+        return await self._signals.send(Cancellation(occurrence_id=OccurrenceId(parsed), reason=reason))
 
     # --- schedules: what they raise besides, `LinkLost`, means that nobody can reach where they are kept -------------
 

@@ -121,6 +121,7 @@ def test_the_schedules_of_a_dev_worker_are_changed_while_it_runs(tmp_path: Path)
             removed = dev.ask("schedule", "remove", "late")
             missing = dev.ask("schedule", "resume", "oftn")
             unknown = dev.ask("schedule", "add", "CleanpJob", "--every", "1")
+            unfit = dev.ask("schedule", "add", "CleanupJob", "--every", "1", "--id", "x", "--data", '{"days": "many"}')
             dev.read_until(triggered.lines[0])
             ended = dev.stop(signal.SIGINT)
 
@@ -138,6 +139,8 @@ def test_the_schedules_of_a_dev_worker_are_changed_while_it_runs(tmp_path: Path)
     assert (missing.code, missing.err) == (1, "error: There is no schedule called 'oftn'. Did you mean 'often'?\n")
     assert unknown.code == 1
     assert "Did you mean CleanupJob?" in unknown.err
+    mistake = "error: Its data does not fit CleanupJob: $['days']: found the text \"many\", expected a whole number.\n"
+    assert (unfit.code, unfit.err) == (1, mistake)
     assert ended.code == 0
 
 

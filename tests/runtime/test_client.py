@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.model.settings import RabbitMQSettings, RedisSettings
 from milvaion_trio.ports import Binding, Exchange, Queue, Topology
 from milvaion_trio.runtime.dispatching import Destination, dispatch_message
+from milvaion_trio.signals.local import LocalSignals
 from milvaion_trio.signals.redis import RedisSignals
 from milvaion_trio.testing import under_test
 
@@ -50,6 +52,21 @@ def broker() -> EmbeddedBroker:
         )
     )
     return broker
+
+
+async def test_a_delay_and_an_occurrence_id_that_are_none_are_told(broker: EmbeddedBroker) -> None:
+    """Before anything is sent: for no id would a worker stop anything, whoever hears it."""
+    async with Client(broker, worker_id="tests", signals=LocalSignals()) as client:
+        with pytest.raises(
+            TypeError, match=r"^delay is datetime\.timedelta\(.*\); it must be a number of seconds from 0"
+        ):
+            await client.enqueue("ImportJob", delay=timedelta(minutes=1))  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"^delay is -1; it must be a number of seconds from 0 to "):
+            await client.enqueue("ImportJob", delay=-1)
+        with pytest.raises(ValueError, match=r"^'nope' is no occurrence id; that is the 36 characters"):
+            await client.cancel(OccurrenceId("nope"))
+
+    assert broker.queue(QUEUE).depth == 0
 
 
 @pytest.mark.parametrize("delay", [None, 30], ids=["at once", "later"])

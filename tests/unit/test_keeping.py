@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from milvaion_trio.model.envelope import HeaderValue, Message
+from milvaion_trio.model.error_text import error_text
+from milvaion_trio.model.errors import InvalidJobData
 from milvaion_trio.model.history import FailedOccurrence, FailureType, LogLine, OccurrenceRecord
 from milvaion_trio.model.ids import InstanceId, JobId, OccurrenceId, WorkerId
 from milvaion_trio.model.instant import MINIMUM, Instant
@@ -108,6 +110,8 @@ def test_a_dead_letter_of_an_unknown_occurrence_is_kept_too() -> None:
         (S.FAILED, "e", {"x-retry-count": 3, "MaxRetries": 3}, FailureType.MAX_RETRIES_EXCEEDED),
         (S.TIMED_OUT, "e", {"x-retry-count": 4, "MaxRetries": 3}, FailureType.MAX_RETRIES_EXCEEDED),
         (S.FAILED, "e", {"x-retry-count": 3}, FailureType.MAX_RETRIES_EXCEEDED),
+        (S.FAILED, error_text(InvalidJobData("ReportJob", ["$: x"])), {}, FailureType.INVALID_JOB_DATA),
+        (S.FAILED, "Type: E\nMessage: Type: InvalidJobData ", {}, FailureType.UNHANDLED_EXCEPTION),
         (S.FAILED, "e", {"x-retry-count": 2}, FailureType.UNHANDLED_EXCEPTION),
         (S.FAILED, "e", {"x-retry-count": 0, "MaxRetries": 0}, FailureType.UNHANDLED_EXCEPTION),
         (S.FAILED, "e", {"x-retry-count": 1, "MaxRetries": 0}, FailureType.MAX_RETRIES_EXCEEDED),

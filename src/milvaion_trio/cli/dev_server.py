@@ -33,9 +33,11 @@ from milvaion_trio.cli.outcome_line import outcome_line
 from milvaion_trio.cli.scheduling import carry_out
 from milvaion_trio.model import events, headers, topology
 from milvaion_trio.model.envelope import Publication
-from milvaion_trio.model.errors import JobNotRegistered, MilvaionError
+from milvaion_trio.model.errors import InvalidJobData, JobNotRegistered, MilvaionError
 from milvaion_trio.model.headers import AttemptKey
 from milvaion_trio.model.ids import OccurrenceId, parse_guid
+from milvaion_trio.model.json_text import write
+from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.messages import Cancellation
 from milvaion_trio.model.occurrence import OccurrenceStatus, status_name
 from milvaion_trio.ports import Publisher
@@ -247,11 +249,26 @@ class DevServer:
         coordination, clock_ns = self.worker.coordination, self.worker.clock_ns
         if coordination is None:
             raise CommandFailed("This dev worker keeps no schedules.")
+        if request.act == "add":
+            self._check_data(request)
         desk = ScheduleDesk(coordination, lambda: clock_ns() // 1_000_000)
         rows: list[Answer] = []
         publish = partial(publish_dispatch, publisher)
         done = await carry_out(request, desk, self._destination, publish, lambda row: rows.append(Reported(row)))
         return [*rows, done]
+
+    def _check_data(self, request: Scheduling) -> None:
+        """Raise `CommandFailed` for a schedule whose runs could only fail, as at a worker's start."""
+        to = self._destination(request.job or "")
+        reader = self.worker.registry.resolve(to.job_name).reader
+        data = request.keywords.get("data")
+        if reader is None:
+            return
+        try:
+            reader.read(None if data is None else write(jsonable(data)))
+        except InvalidJobData as error:
+            lines = [f"Its data does not fit {to.job_name}: {problem}." for problem in error.problems]
+            raise CommandFailed("\n".join(lines)) from error
 
     async def _cancel(self, request: Cancel) -> Answer:
         occurrence_id = parse_guid(request.occurrence_id)

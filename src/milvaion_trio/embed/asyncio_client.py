@@ -141,7 +141,7 @@ class AsyncioClient:
         return await self._carry(lambda client: client.enqueue(job, data, **options))
 
     async def cancel(self, occurrence_id: OccurrenceId, reason: str = "Cancelled by user") -> int:
-        """Ask every worker to cancel the occurrence; returns how many heard it.
+        """Ask every worker to cancel the occurrence; returns how many were asked, as `Client.cancel` does.
 
         Raises as `Client.cancel` does. If cancelled, it may have been sent.
         """

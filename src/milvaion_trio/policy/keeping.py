@@ -4,6 +4,7 @@ Separate from `policy.tracking`: these are made of one message each, and change 
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -29,6 +30,7 @@ _TYPES: Final[Mapping[int, FailureType]] = {
     _S.CANCELLED: FailureType.CANCELLED,
     _S.UNKNOWN: FailureType.WORKER_CRASH,
 }
+_INVALID_DATA: Final = re.compile(r"Type: (?:\w+\.)*InvalidJobData\s")
 
 
 def lines_of(batch: LogBatch, body: bytes) -> list[LogLine]:
@@ -81,7 +83,9 @@ def _failure_type(letter: DeadLetter, tried: int, max_retries: int) -> FailureTy
         return FailureType.MAX_RETRIES_EXCEEDED
     if letter.status == _S.FAILED and "zombie" in (letter.exception or "").lower():
         return FailureType.ZOMBIE_DETECTION
-    return _TYPES.get(letter.status, FailureType.UNHANDLED_EXCEPTION)
+    # Milvaion has a number for this and sets it nowhere (WIRE.md 4.5); our workers say it in their first line.
+    is_of_data = _INVALID_DATA.match(letter.exception or "") is not None
+    return _TYPES.get(letter.status, FailureType.INVALID_JOB_DATA if is_of_data else FailureType.UNHANDLED_EXCEPTION)
 
 
 def _max_retries(headers: Mapping[str, HeaderValue]) -> int:

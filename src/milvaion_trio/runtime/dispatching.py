@@ -96,10 +96,14 @@ def run_once(
 ) -> Publication:
     """The message that makes the job run once, with a new occurrence id and, if there are `more`, these headers.
 
-    No Milvaion API knows this occurrence, and it says so. Raises `ValueError` when the delay is none.
+    No Milvaion API knows this occurrence, and it says so. Raises `ValueError` or `TypeError` when the delay is none.
     """
-    if delay is not None and not 0 <= delay <= LONGEST_DELAY:  # also NaN
-        raise ValueError(f"delay is {delay!r}; it must be a number of seconds from 0 to {LONGEST_DELAY:.0f} (30 days).")
+    if delay is not None:
+        must = f"delay is {delay!r}; it must be a number of seconds from 0 to {LONGEST_DELAY:.0f} (30 days)."
+        if not isinstance(delay, int | float):
+            raise TypeError(must)
+        if not 0 <= delay <= LONGEST_DELAY:  # also NaN
+            raise ValueError(must)
     ns = time.time_ns() if now_ns is None else now_ns
     now = Instant.from_unix_ns(ns)
     job = JobMessage(
