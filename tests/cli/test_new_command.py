@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,42 @@ def test_dev_runs_what_its_readme_enqueues(project: Path) -> None:
     assert ended.code == 0
     assert ended.err.endswith(' ended Completed: "Hello, Ada!"\n')
     assert left.code == 0
+
+
+@pytest.mark.parametrize(
+    ("origin", "first"),
+    [
+        (None, []),
+        (
+            '{"url": "file:///srv/my%20tools/milvaion-trio", "dir_info": {}}',
+            ["pip install '/srv/my tools/milvaion-trio'"],
+        ),
+        ('{"url": "https://x.test/m", "vcs_info": {"vcs": "git"}}', ["pip install git+https://x.test/m"]),
+        ('{"url": "https://x.test/m.whl", "archive_info": {}}', ["pip install https://x.test/m.whl"]),
+    ],
+    ids=["an index", "a checkout", "git", "a wheel"],
+)
+async def test_its_readme_installs_this_package_from_where_it_came(
+    origin: str | None, first: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a checkout no index knows, so the requirement alone would find nothing."""
+    read = metadata.PathDistribution.read_text
+    monkeypatch.setattr(
+        metadata.PathDistribution,
+        "read_text",
+        lambda found, name: origin if name == "direct_url.json" else read(found, name),
+    )
+
+    ended = await call_command("new", "report-worker", "--path", tmp_path)
+
+    readme = (tmp_path / "README.md").read_text()
+    assert ended.code == 0
+    assert [line for line in readme.splitlines() if line.startswith("pip install")] == [
+        *first,
+        "pip install --editable '.[dev]'",
+    ]
+    assert ("pip wheel --no-deps" in readme) == (origin is not None)
+    assert readme.endswith("`\n" if origin else "```\n")
 
 
 def test_run_serves_it_until_it_is_empty(project: Path) -> None:

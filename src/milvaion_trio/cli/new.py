@@ -3,6 +3,7 @@
 Every file there ends in `.in`, so that no tool takes it for code or settings of this package.
 """
 
+import json
 import keyword
 import re
 import shlex
@@ -11,6 +12,8 @@ from collections.abc import Mapping
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from cyclopts import Parameter
 
@@ -58,7 +61,7 @@ def new(
     """
     package = _package(name)
     folder = Path(name) if path is None else path
-    words = {"name": name, "package": package, "version": __version__}
+    words = {"name": name, "package": package, "version": __version__, **_words_on_source(_source())}
     files = {folder / _filled(place, words): _filled(_template(source), words) for place, source in FILES.items()}
     _write(folder, files)
     for file in files:
@@ -88,6 +91,34 @@ def _package(name: str) -> str:
             f"Try {name}-worker."
         )
     return package
+
+
+def _source() -> str | None:
+    """What `pip install` was given for this package, where it was no name for an index to look up (PEP 610)."""
+    try:
+        text = metadata.distribution("milvaion-trio").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:  # it runs from its files
+        return None
+    if text is None:
+        return None
+    origin = json.loads(text)
+    url, system = origin["url"], origin.get("vcs_info", {}).get("vcs")
+    if system is not None:
+        return f"{system}+{url}"
+    return url2pathname(urlsplit(url).path) if url.startswith("file:") else str(url)
+
+
+def _words_on_source(source: str | None) -> dict[str, str]:
+    """What a README says more where no index is known to have this package."""
+    if source is None:
+        return {"first": "", "image": ""}
+    given = shlex.quote(source)
+    return {
+        "first": f"pip install {given}\n",
+        "image": "\nThe image takes milvaion-trio from a package index.\n"
+        f"Where none has it, make a wheel beside the Dockerfile, `pip wheel --no-deps {given}`, let it in in "
+        "`.dockerignore`, and copy it before `pip install`, which then is `pip install --no-cache-dir *.whl .`\n",
+    }
 
 
 def _installed() -> Mapping[str, object]:
