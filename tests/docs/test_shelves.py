@@ -34,10 +34,13 @@ def test_there_is_no_page_beside_the_shelves() -> None:
     assert beside == ["README.md", "RELIABILITY.md", "docs/index.md"]
 
 
-def test_the_readme_leads_to_the_front_page() -> None:
+def test_the_readme_leads_to_the_front_page_and_to_all_that_is_to_be_done_or_understood() -> None:
+    """Of the reference the front page has the parts."""
     linked = {(ROOT / path).resolve() for path, _ in links(ROOT / "README.md")}
+    folders = [ROOT / "docs" / folder for title, folder in SHELVES.items() if title != "Reference"]
+    written_out = ROOT / "docs" / "explanation" / "reliability.md"  # RELIABILITY.md, which is linked, as a page
 
-    assert FRONT in linked
+    assert {FRONT, *(page for page in PAGES if page.parent in folders)} - {written_out} - linked == set()
 
 
 def test_the_front_page_begins_with_the_first_job_of_the_readme() -> None:
