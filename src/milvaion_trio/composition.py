@@ -34,6 +34,7 @@ from milvaion_trio.runtime.hops import Hops
 from milvaion_trio.runtime.keeper import Keeper
 from milvaion_trio.runtime.late_starts import LateStarts
 from milvaion_trio.runtime.limits import Slots
+from milvaion_trio.runtime.lookout import Lookout
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.places import Places
 from milvaion_trio.runtime.presence import JobHeartbeats, Presence
@@ -241,6 +242,7 @@ def compose(plan: Plan, shutdown: Shutdown, version: str, telling: Telling) -> H
         scheduling=partial(_scheduling, plan, publishing, telling),
         declared=declared,
         stalls=Stalls(consuming=consuming, consumptions=consumptions, readiness=readiness),
+        lookout=Lookout(registry=registry, runs=runs),
         readiness=readiness,
         shutdown=shutdown,
         observers=observers,

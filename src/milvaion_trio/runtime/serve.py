@@ -14,6 +14,7 @@ from milvaion_trio.runtime.cancellation import CancelListener
 from milvaion_trio.runtime.declared import Declared
 from milvaion_trio.runtime.dispatch import Dispatcher
 from milvaion_trio.runtime.hops import Hops
+from milvaion_trio.runtime.lookout import Lookout
 from milvaion_trio.runtime.observers import Observers
 from milvaion_trio.runtime.places import Places
 from milvaion_trio.runtime.presence import JobHeartbeats, Presence
@@ -50,6 +51,7 @@ class House:
     """The worker's part in scheduling, while it takes jobs."""
     declared: Declared
     stalls: Stalls
+    lookout: Lookout
     readiness: Readiness
     shutdown: Shutdown
     observers: Observers
@@ -112,14 +114,15 @@ async def _courier(house: House) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def _heartbeats_and_logs(house: House) -> AsyncIterator[None]:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(house.job_heartbeats.beat)
-        nursery.start_soon(house.reporter.logs.flush_regularly)
-        nursery.start_soon(house.runs.late_starts.tell)
-        nursery.start_soon(house.stalls.watch)
-        nursery.start_soon(house.declared.keep, house.consuming)
-        nursery.start_soon(house.dispatcher.quota.leave, house.runs, house.shutdown, house.observers)
-        if house.readers is not None:
-            nursery.start_soon(house.readers.watch)
-        yield
-        nursery.cancel_scope.cancel()
+    with house.lookout.watching():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(house.job_heartbeats.beat)
+            nursery.start_soon(house.reporter.logs.flush_regularly)
+            nursery.start_soon(house.runs.late_starts.tell)
+            nursery.start_soon(house.stalls.watch)
+            nursery.start_soon(house.declared.keep, house.consuming)
+            nursery.start_soon(house.dispatcher.quota.leave, house.runs, house.shutdown, house.observers)
+            if house.readers is not None:
+                nursery.start_soon(house.readers.watch)
+            yield
+            nursery.cancel_scope.cancel()
