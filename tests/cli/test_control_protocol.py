@@ -56,7 +56,10 @@ def test_an_answer_is_read_as_it_was_sent(answer: Reported | Done | Problem) -> 
         (b"{", "A line must be one JSON object; this one is no JSON: "),
         (b"[1]", "A line must be one JSON object, not list."),
         (b"{}", "The member 'do' of the request is None; it must be a text."),
-        (b'{"do":"dance"}', "A request cannot ask to 'dance'; it can ask to enqueue, publish, cancel, schedule."),
+        (
+            b'{"do":"dance"}',
+            "A request cannot ask to 'dance'; it can ask to enqueue, publish, cancel, schedule, where.",
+        ),
         (b'{"do":"enqueue"}', "The member 'job' of the request is None; it must be a text."),
         (b'{"do":"enqueue","job":"A","wait":1}', "The member 'wait' of the request is 1; it must be true or false."),
         (b'{"do":"enqueue","job":"A","delay":-1}', "The member 'delay' of the request is -1; it must be a number of"),

@@ -139,4 +139,4 @@ async def test_an_outbox_in_memory_cannot_be_looked_into(config: Path) -> None:
     shown = await call_command("outbox", "list", "--config", config, "--set", "offline_resilience.enabled=false")
 
     assert shown.code == 2
-    assert "this worker keeps its outbox in memory" in shown.err
+    assert "error: --set offline_resilience.enabled is false: this worker keeps its outbox in memory" in shown.err

@@ -13,7 +13,6 @@ import trio
 from tests.support import servers
 from tests.support.amqp import connect
 from tests.support.commands import HERE, PATIENCE, call_command, environment, finish, serving_dev, start
-from tests.support.servers import HOST
 from tests.support.settings_files import write_settings
 
 from milvaion_trio.model import headers, topology
@@ -98,9 +97,7 @@ async def test_a_cluster_without_redis_keeps_no_schedules(folder: Path) -> None:
     led = await call_command("scheduler", "--config", "milvaion.toml")
 
     assert listed.code == 1
-    goes, error, _ = listed.err.split("\n")
-    assert goes == "This goes to amqp://nowhere:5672/ (milvaion.toml)."
-    assert error.startswith("error: The settings name no Redis (redis.connection_string), and the schedules ")
+    assert listed.err.startswith("error: The settings name no Redis (redis.connection_string), and the schedules ")
     assert led.code == 2
     assert led.err.startswith("error: The settings name no Redis (redis.connection_string), and schedules are ")
 
@@ -200,11 +197,7 @@ async def test_a_scheduler_dispatches_what_settings_and_commands_say(vhost: str,
     )
     assert removed.lines == ["often is removed; a worker that declares it brings it back when it starts"]
     assert triggered.code == 1
-    assert triggered.err == (
-        f"This goes to amqp://{HOST}:{servers.rabbitmq().port}/{vhost} ({config}).\n"
-        "error: There is no schedule called 'often'. There are none.\n"
-    )
-    assert listed.err == removed.err == f"This goes to Redis at {HOST}:{servers.redis().port} ({config}).\n"
+    assert triggered.err == "error: There is no schedule called 'often'. There are none.\n"
     assert ended.code == 0, ended.err
     told = [
         word

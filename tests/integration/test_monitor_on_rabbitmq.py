@@ -143,7 +143,7 @@ def store(config: Path) -> HistoryStore:
 
 
 def every(store: HistoryStore) -> dict[str, tuple[S | int, int, int, int]]:
-    """Of each occurrence: status, attempts, steps and lines of its log."""
+    """Of each occurrence: status, runs, steps and lines of its log."""
     with store:
         rows = store.find(OccurrenceQuery(limit=100_000))
         return {

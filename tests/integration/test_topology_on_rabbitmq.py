@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -63,6 +64,12 @@ BINDINGS: Final = {
     ("dlx_scheduled_jobs", "failed_jobs_queue", "failed_jobs"),
     *((name, name, "") for name in RUNGS),
 }
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the worker keeps its outbox."""
+    monkeypatch.chdir(tmp_path)
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """The worker says when nobody reads what it reports, or not fast enough, once per change (DESIGN.md 7)."""
 
 import logging
+from pathlib import Path
 
 import pytest
 import trio
@@ -15,6 +16,12 @@ from milvaion_trio.runtime.declaration import REPORT_QUEUES
 from milvaion_trio.runtime.readers import MANY_STATUSES, Readers
 
 UNREAD = f"nobody reads {', '.join(REPORT_QUEUES)}: is there no Milvaion server on this virtual host?"
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """These workers have RabbitMQ's settings, and with them an outbox on disk, where they are started."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

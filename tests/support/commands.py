@@ -3,6 +3,7 @@
 import atexit
 import io
 import json
+import logging
 import os
 import shlex
 import subprocess
@@ -139,12 +140,24 @@ async def call_command(*arguments: str | os.PathLike[str]) -> Ended:
 
     def call() -> Ended:
         out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
+        with redirect_stdout(out), redirect_stderr(err), _logging_kept(), pytest.raises(SystemExit) as left:
             main([os.fspath(argument) for argument in arguments])
         assert isinstance(left.value.code, int)
         return Ended(left.value.code, out.getvalue(), err.getvalue())
 
     return await trio.to_thread.run_sync(call)
+
+
+@contextmanager
+def _logging_kept() -> Iterator[None]:
+    """Take back how a command has set up logging, which is its own process's affair: later tests look at theirs."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @define(eq=False)
@@ -196,6 +209,7 @@ def serving_dev(
     socket: Path | None = None,
     data: Path | None = None,
     env: Mapping[str, str] | None = None,
+    cwd: Path = HERE,
 ) -> Iterator[DevWorker]:
     """A dev worker that is killed on leaving, if it still runs; call `read_until("ready")` before asking it.
 
@@ -208,7 +222,7 @@ def serving_dev(
     with messages.open("w", encoding="utf-8") as stdout:
         process = subprocess.Popen(
             forked_command("dev", target, "--messages", *place, *keeping),
-            cwd=HERE,
+            cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=stdout,

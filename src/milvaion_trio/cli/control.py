@@ -27,6 +27,7 @@ __all__ = [
     "Reported",
     "Request",
     "Scheduling",
+    "Where",
     "encode_answer",
     "encode_request",
     "read_answer",
@@ -91,13 +92,19 @@ class Scheduling:
     """How many of its next times each tells."""
 
 
-Request: TypeAlias = Enqueue | Publish | Cancel | Scheduling
+@frozen
+class Where:
+    """Tell in which folder the worker was started: the `note` of the answer."""
+
+
+Request: TypeAlias = Enqueue | Publish | Cancel | Scheduling | Where
 
 _WORDS: Final[Mapping[type[Request], str]] = {
     Enqueue: "enqueue",
     Publish: "publish",
     Cancel: "cancel",
     Scheduling: "schedule",
+    Where: "where",
 }
 
 
@@ -137,6 +144,8 @@ def read_request(line: bytes) -> Request:
                 keywords=members.mapping("keywords"),
                 count=members.whole_number("count") or 1,
             )
+        case "where":
+            request = Where()
         case word:
             raise CommandFailed(f"A request cannot ask to {word!r}; it can ask to {', '.join(_WORDS.values())}.")
     members.check_empty()

@@ -14,7 +14,6 @@ from rich.text import Text
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.cli import narration
-from milvaion_trio.cli.cluster import find_cluster
 from milvaion_trio.cli.data_example import UNKNOWN, data_option
 from milvaion_trio.cli.dev_data import DATA_FOLDER, keep_in, kept
 from milvaion_trio.cli.dev_server import DevServer
@@ -30,7 +29,6 @@ from milvaion_trio.cli.terminal import QUIET, STYLES, error_console, output_cons
 from milvaion_trio.logs import log_event
 from milvaion_trio.model import events, topology
 from milvaion_trio.model.envelope import Publication
-from milvaion_trio.model.errors import SettingsError
 from milvaion_trio.model.ids import OccurrenceId
 from milvaion_trio.signals.local import LocalSignals
 from milvaion_trio.transports import coordination_for
@@ -123,16 +121,8 @@ async def _serve(worker: Worker, console: Console, *, messages: bool, socket: Pa
         async with kept(worker), trio.open_nursery() as nursery:
             journal.found()
             await nursery.start(serve_and_end, worker, nursery.cancel_scope)
-            journal.introduce(place if socket is not None or _is_cluster_named() else None)
+            journal.introduce(place if socket is not None else None)
             nursery.start_soon(server.serve, listener)
-
-
-def _is_cluster_named() -> bool:
-    """Whether a command of a second terminal would go elsewhere, or nowhere, unless it names the socket."""
-    try:
-        return find_cluster(None) is not None
-    except SettingsError:
-        return True
 
 
 def _print_message(server: DevServer, publication: Publication) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import trio
 
-from milvaion_trio.cli.control import Done, Lines, Problem, Reported, Request, encode_request, read_answer
+from milvaion_trio.cli.control import Done, Lines, Problem, Reported, Request, Where, encode_request, read_answer
 from milvaion_trio.cli.failures import CommandFailed
-from milvaion_trio.cli.sockets import connected
+from milvaion_trio.cli.sockets import NobodyListens, connected
 from milvaion_trio.cli.terminal import write_line
 
-__all__ = ["ask_dev_worker"]
+__all__ = ["ask_dev_worker", "folder_of_dev_worker"]
 
 PATIENCE = 10.0
 """Seconds for an answer that needs no waiting: a dev worker that takes longer has a job that blocks its event loop."""
@@ -33,6 +33,17 @@ async def ask_dev_worker(
             except trio.BrokenResourceError as error:
                 raise CommandFailed("The dev worker closed the connection. Does it still run?") from error
     raise CommandFailed(f"The dev worker gave no answer within {PATIENCE:g} s: one of its jobs blocks its event loop.")
+
+
+async def folder_of_dev_worker(place: Path) -> str | None:
+    """Where the dev worker that listens was started, `None` where none does. If cancelled, nothing changes.
+
+    Raises `CommandFailed` when it does not answer.
+    """
+    try:
+        return (await ask_dev_worker(place, Where(), wait=False)).note
+    except NobodyListens:
+        return None
 
 
 async def _answered(lines: Lines, request: Request, show: Callable[[str], None]) -> Done:

@@ -4,6 +4,7 @@ It sees what the worker publishes and what happens in it, and answers requests; 
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +25,7 @@ from milvaion_trio.cli.control import (
     Publish,
     Reported,
     Scheduling,
+    Where,
     encode_answer,
     read_request,
 )
@@ -62,6 +64,8 @@ class DevServer:
 
     worker: Worker
     broker: EmbeddedBroker
+    folder: str = field(factory=partial(os.path.realpath, os.curdir), init=False)
+    """Where it was started; its jobs may go elsewhere."""
     _watchers: dict[OccurrenceId, list[trio.MemorySendChannel[Answer]]] = field(factory=dict, init=False)
     _asked_for: dict[OccurrenceId, AttemptKey] = field(factory=dict, init=False)
     """The attempts that were asked for here and have not ended."""
@@ -164,6 +168,9 @@ class DevServer:
 
     async def _answer(self, line: bytes, lines: Lines, publisher: Publisher) -> None:
         request = read_request(line)
+        if isinstance(request, Where):
+            await lines.send(encode_answer(Done(note=self.folder)))
+            return
         if self._is_leaving:
             raise CommandFailed("The dev worker is leaving and takes no more jobs. Start it again.")
         if isinstance(request, Cancel):

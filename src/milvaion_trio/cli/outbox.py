@@ -14,6 +14,7 @@ from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.options import ConfigOption, SetOption, load, overrides
 from milvaion_trio.cli.outbox_folders import of_all
 from milvaion_trio.cli.terminal import error_console, output_console, table, write_json, write_line
+from milvaion_trio.configuration.spelling import respelled, spelled
 from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.model.exception_groups import sole
 from milvaion_trio.ports import Broker, Outbox
@@ -144,9 +145,11 @@ def flush_outbox(
             sent_there, left = run_interruptible(partial(_flush, there, patience))
         except LinkLost as lost:
             text = f"{cluster.name} cannot be used: {lost}. What was not sent is still in {place}."
-            raise CommandFailed(text) from lost
+            raise respelled(CommandFailed(text), cluster.resolved) from lost
         except SettingsError as error:
-            problems.append(f"{error.problems[0]} If a worker runs, it sends them by itself.")
+            problems.append(
+                f"{spelled(error.problems[0], cluster.resolved)} If a worker runs, it sends them by itself."
+            )
             continue
         opened += 1
         sent += sent_there
@@ -187,7 +190,8 @@ def _cluster(target: str | None, config: ConfigOption, given: SetOption) -> Clus
     else:
         cluster = cluster_of(target, load(target, config, overrides(given)))
     if not cluster.settings.offline_resilience.enabled:
-        raise SettingsError(["Worker:OfflineResilience:Enabled is false: this worker keeps its outbox in memory."])
+        problem = "Worker:OfflineResilience:Enabled is false: this worker keeps its outbox in memory."
+        raise respelled(SettingsError([problem]), cluster.resolved)
     return cluster
 
 

@@ -63,9 +63,9 @@ def enqueue(
 ) -> int:
     """Give a job to the workers of a cluster, or to a dev worker in another terminal.
 
-    With --config, --set or --worker-id it goes to RabbitMQ, with --socket to a dev worker. Without them it goes to the
-    RabbitMQ that a settings file here or the environment names; where nothing names one, to your dev worker. Which it
-    is stands on stderr.
+    With --config, --set or --worker-id it goes to RabbitMQ, with --socket to a dev worker. Without them it goes to a
+    dev worker that was started in this folder; else to the RabbitMQ that a settings file here or the environment
+    names; else to any dev worker of yours. Where there is a choice, stderr says what was chosen.
 
     Prints the occurrence's id, or with --wait all that the dev worker reports about it.
 
@@ -122,7 +122,7 @@ def cancel(
     """Cancel an occurrence in a cluster, or of a dev worker in another terminal.
 
     With --config or --set the signal goes over Redis to all workers, with --socket to a dev worker. Without them it
-    goes where enqueue goes, and that stands on stderr.
+    finds its way as enqueue does.
 
     A running job is cancelled at its next checkpoint. One that waits for a retry or is still to come never starts, and
     is reported Cancelled when its message comes due.

@@ -17,7 +17,6 @@ from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.cli.history_store import settings_here
 from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.sockets import socket_place
-from milvaion_trio.cli.whereto import tell_place
 from milvaion_trio.client import Client
 from milvaion_trio.configuration import Override
 from milvaion_trio.model import topology
@@ -112,17 +111,10 @@ class Whereto:
     """Where the history is, and where its occurrences are dispatched once more."""
 
     settings: WorkerSettings
-    _name: str | None
-    """Of the place, where no option names it."""
     _dispatch: Callable[[Sequence[Again], Done], Awaitable[None]]
 
     def repeat(self, repeats: Sequence[Again], done: Done) -> None:
-        """Say where they go unless --socket did, publish them one after the other, and say of each as which occurrence.
-
-        Raises as `dispatch_again`.
-        """
-        if self._name is not None:
-            tell_place(self._name)
+        """Publish these one after the other, and say of each as which occurrence; raises as `dispatch_again`."""
         run_interruptible(partial(self._dispatch, repeats, done))
 
 
@@ -131,11 +123,9 @@ def whereto(config: Path | None, given: Sequence[Override], socket: Path | None)
     told = settings_here(config, given)
     if is_of_dev(told):
         history = str(Path(told.monitor.store).resolve())
-        place = socket_place(socket)
-        name = f"the dev worker on {place}" if socket is None else None
-        return Whereto(told, name, partial(_in_dev, place, history))
+        return Whereto(told, partial(_in_dev, socket_place(socket), history))
     cluster = the_cluster(config, given)
-    return Whereto(cluster.settings, cluster.name, partial(dispatch_again, cluster))
+    return Whereto(cluster.settings, partial(dispatch_again, cluster))
 
 
 async def _in_dev(place: Path, history: str, repeats: Iterable[Again], done: Done) -> None:
@@ -153,20 +143,21 @@ async def dispatch_again(cluster: Cluster, repeats: Iterable[Again], done: Done)
     Raises `CommandFailed` or `NotPublished`: then those were published of which it was said. If cancelled, one more may
     be.
     """
-    try:
-        async with Client.from_settings(cluster.settings, connect_timeout=CONNECT_TIMEOUT) as client:
-            for again in repeats:
-                with trio.move_on_after(PATIENCE) as limit:
-                    done(again, await client.publish(again.publication(), topology.queue_name(again.to.pattern)))
-                if limit.cancelled_caught:
-                    raise CommandFailed(
-                        f"{cluster.name} did not confirm the message within {PATIENCE:g} s; is there a memory or disk "
-                        f"alarm? Nobody knows whether {again.of} was dispatched once more."
-                    )
-    except BrokerUnreachable as error:
-        reason = error.last_error.rstrip(".?")
-        raise CommandFailed(f"{cluster.name} cannot be used: {reason}. Nothing was dispatched.") from error
-    except LinkLost as lost:
-        raise CommandFailed(f"{lost}; nobody knows whether the last one was dispatched.") from lost
-    except BaseExceptionGroup as group:
-        raise sole(group) from None
+    with cluster.own_words():
+        try:
+            async with Client.from_settings(cluster.settings, connect_timeout=CONNECT_TIMEOUT) as client:
+                for again in repeats:
+                    with trio.move_on_after(PATIENCE) as limit:
+                        done(again, await client.publish(again.publication(), topology.queue_name(again.to.pattern)))
+                    if limit.cancelled_caught:
+                        raise CommandFailed(
+                            f"{cluster.name} did not confirm the message within {PATIENCE:g} s; is there a memory or "
+                            f"disk alarm? Nobody knows whether {again.of} was dispatched once more."
+                        )
+        except BrokerUnreachable as error:
+            reason = error.last_error.rstrip(".?")
+            raise CommandFailed(f"{cluster.name} cannot be used: {reason}. Nothing was dispatched.") from error
+        except LinkLost as lost:
+            raise CommandFailed(f"{lost}; nobody knows whether the last one was dispatched.") from lost
+        except BaseExceptionGroup as group:
+            raise sole(group) from None

@@ -43,8 +43,7 @@ def list_schedules(
     """List the schedules of a cluster, or of a dev worker in another terminal, with the next time of each.
 
     With --config or --set those that are kept in the Redis of the settings, of all groups of workers; with --socket
-    those of a dev worker. Without them those of the cluster that a settings file here or the environment names; where
-    nothing names one, those of your dev worker. Which it is stands on stderr.
+    those of a dev worker. Without them it finds its way as enqueue does.
 
         milvaion-trio schedule list --config appsettings.json
         milvaion-trio schedule list --json | jq -r '.[] | select(.state == "disabled") | .id'

@@ -5,7 +5,6 @@ Separate from the protocol because this is about files, permissions and who was 
 
 import errno
 import os
-import socket
 import stat
 import tempfile
 from collections.abc import AsyncIterator
@@ -16,7 +15,7 @@ import trio
 
 from milvaion_trio.cli.failures import CommandFailed
 
-__all__ = ["NobodyListens", "connected", "is_listened_on", "listening", "socket_place"]
+__all__ = ["NobodyListens", "connected", "listening", "socket_place"]
 
 SOCKET_NAME = "dev.sock"
 
@@ -57,18 +56,18 @@ async def listening(path: Path, *, given: bool) -> AsyncIterator[trio.SocketList
     if not given:
         _make_private(path.parent)
     await _clear(path)
-    with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as listener:
+    with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as socket:
         before = os.umask(0o177)  # a socket is born with its permissions; chmod would come too late
         try:
-            await listener.bind(os.fspath(path))
+            await socket.bind(os.fspath(path))
         except OSError as error:
             raise CommandFailed(f"No socket can be made at {path}: {error.strerror}.") from error
         finally:
             os.umask(before)
         own = _identity(path)
-        listener.listen()
+        socket.listen()
         try:
-            yield trio.SocketListener(listener)
+            yield trio.SocketListener(socket)
         finally:
             if _identity(path) == own:  # else another worker has replaced it
                 _remove(path)
@@ -127,13 +126,6 @@ def _remove(path: Path) -> None:
 
 
 # --- the other side -------------------------------------------------------------------------------------------------
-
-
-def is_listened_on(path: Path) -> bool:
-    """Whether a dev worker has this socket now."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # so that one with a full queue does not keep us waiting
-        return probe.connect_ex(os.fspath(path)) in (0, errno.EAGAIN)
 
 
 @asynccontextmanager

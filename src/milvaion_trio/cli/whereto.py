@@ -3,21 +3,23 @@
 Separate from what is asked for, as all such commands find their way by the same rule.
 """
 
+import os
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from milvaion_trio.cli.cluster import Cluster, find_cluster, the_cluster
 from milvaion_trio.cli.control import Done
+from milvaion_trio.cli.dev_client import folder_of_dev_worker
 from milvaion_trio.cli.failures import CommandFailed, UsageError
 from milvaion_trio.cli.interruptible import run_interruptible
-from milvaion_trio.cli.sockets import NobodyListens, is_listened_on, socket_place
+from milvaion_trio.cli.sockets import NobodyListens, socket_place
 from milvaion_trio.cli.terminal import error_console
 from milvaion_trio.configuration import Override
+from milvaion_trio.model.errors import SettingsError
 
-__all__ = ["done_there", "tell_place"]
+__all__ = ["done_there"]
 
 
 def done_there(
@@ -30,41 +32,53 @@ def done_there(
     *,
     over_redis: bool = False,
 ) -> Done:
-    """Have it done where the options say, else in the cluster that the settings here name, else by a dev worker.
+    """Have it done where the options say; where they say nothing, by the rule of `_found`.
 
-    Unless --socket names the place it is told before it is done, so that it is known of what fails or takes long too;
-    of a cluster RabbitMQ, or Redis where it is done over that alone.
+    What is done `over_redis` alone names that as where it goes.
     """
     is_for_cluster = config is not None or worker_id is not None or bool(given)
     if socket is not None and is_for_cluster:
         raise UsageError("--socket leads to a dev worker; --config, --set and --worker-id to a cluster: choose one.")
-    if socket is None:
-        # A dev worker that happens to run, maybe of another project, must not take what is meant for the cluster.
-        cluster = the_cluster(config, given) if is_for_cluster else find_cluster(None)
-        if cluster is not None:
-            name = cluster.redis_name if over_redis else cluster.name
-            tell_place(f"{name}{'' if is_for_cluster else _otherwise()}")
-            with cluster.own_words():
-                return run_interruptible(partial(in_cluster, cluster))
+    if is_for_cluster:
+        return _in(the_cluster(config, given), in_cluster)
     place = socket_place(socket)
-    if socket is None and is_listened_on(place):
-        tell_place(f"the dev worker on {place}")
+    if socket is not None:
+        return run_interruptible(partial(in_dev, place))
+    if (cluster := _found(place, over_redis=over_redis)) is not None:
+        return _in(cluster, in_cluster)
     try:
         return run_interruptible(partial(in_dev, place))
     except NobodyListens as nobody:
-        if socket is not None:
-            raise
         raise CommandFailed(f"{nobody}\nOr say where a cluster is: --config appsettings.json") from nobody
 
 
-def tell_place(name: str) -> None:
-    """Say where a command goes."""
-    error_console().print(f"This goes to {name}.")
+def _in(cluster: Cluster, act: Callable[[Cluster], Awaitable[Done]]) -> Done:
+    with cluster.own_words():
+        return run_interruptible(partial(act, cluster))
 
 
-def _otherwise() -> str:
-    """How to have it done by the dev worker that listens too."""
-    with suppress(CommandFailed):  # there can be no such socket
-        if is_listened_on(place := socket_place(None)):
-            return f"; with --socket {shlex.quote(str(place))} it goes to the dev worker"
-    return ""
+def _found(place: Path, *, over_redis: bool) -> Cluster | None:
+    """The cluster that the settings here name, unless a dev worker of this folder listens; `None` for a dev worker.
+
+    One of another folder must not take what is meant for the cluster of this one. Wherever it goes to that could be
+    another place than was meant, it is told before, so that it is known of what fails, too.
+    """
+    folder = run_interruptible(partial(folder_of_dev_worker, place))
+    is_of_here = folder == os.path.realpath(os.curdir)
+    try:
+        cluster = find_cluster(None)
+    except SettingsError:
+        if not is_of_here:
+            raise
+        return None
+    if cluster is None:
+        if folder is not None and not is_of_here:
+            error_console().print(f"This goes to the dev worker of {folder}.")
+        return None
+    name = cluster.redis_name if over_redis else cluster.name
+    if is_of_here:
+        error_console().print(f"This goes to the dev worker of this folder; with --config it goes to {name}.")
+        return None
+    other = f"; with --socket {shlex.quote(str(place))} it goes to the dev worker of {folder}" if folder else ""
+    error_console().print(f"This goes to {name}{other}.")
+    return cluster
