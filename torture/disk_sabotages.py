@@ -72,7 +72,7 @@ def unchecked() -> None:
 
 def silent_trouble() -> None:
     """Tell nobody that the disk is full."""
-    replace(f"{OUTBOX}.journal:Journal._tell", lambda _: lambda journal: None)
+    replace(f"{OUTBOX}.journal:Journal.on_trouble", lambda _: lambda journal, tell: None)
 
 
 def trouble_drops() -> None:

@@ -69,14 +69,14 @@ def transient_status() -> None:
     """Publish statuses so that they do not survive the broker."""
 
     def make(report: Callable[..., Any]) -> Callable[..., Any]:
-        def wrong(*args: Any) -> Any:
-            made = report(*args)
+        def wrong(*args: Any, **facts: Any) -> Any:
+            made = report(*args, **facts)
             publication = made.publication
             return evolve(made, publication=evolve(publication, message=evolve(publication.message, persistent=False)))
 
         return wrong
 
-    replace(f"{RUNTIME}.reporting:Reporter._status_report", make)
+    replace(f"{RUNTIME}.reporting:Reporter._status", make)
 
 
 def classic_wait_queues() -> None:

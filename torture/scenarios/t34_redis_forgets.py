@@ -55,7 +55,7 @@ SCENARIO: Final = Scenario(
     title="exclusive keys, Redis killed and started empty",
     full=Size(jobs=150, faults=10, patience=40, limit=600),
     short=Size(jobs=20, faults=2, patience=30),
-    bite=Size(jobs=40, faults=4, patience=30),
+    bite=Size(jobs=80, faults=8, patience=30),
     play=play,
     hurts_redis=True,
     claims={
