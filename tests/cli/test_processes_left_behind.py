@@ -16,6 +16,7 @@ WORKER = """
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from pathlib import Path
 from milvaion_trio import Worker
 
 worker = Worker("holding")
+MANY = 100  # the more threads, the later the kernel closes what a killed process had open
 
 
 @worker.job(run="process")
@@ -36,6 +38,8 @@ def hold() -> None:
 @worker.lifespan
 @asynccontextmanager
 async def enqueue_it(worker):
+    for _ in range(MANY):
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
     await hold.enqueue()
     yield
 """

@@ -7,6 +7,7 @@ Not `multiprocessing.Process`, whose waits block, and which adds a resource trac
 """
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -46,6 +47,9 @@ class JobProcess:
     _popen: "subprocess.Popen[bytes]"
     _stream: trio.SocketStream
     _lifeline: int
+    """What is written to by nobody: when it is closed, whoever asked for it is killed (`process_child`)."""
+    _other_end: int
+    """The child's end, held as long."""
     ended: trio.Event = field(factory=trio.Event, init=False)
     """Set once the process is dead and so is its group."""
     on_end: Callable[[], None] | None = field(default=None, init=False)
@@ -72,6 +76,10 @@ class JobProcess:
             undo.callback(ours.close)
             end, lifeline = os.pipe()
             undo.callback(os.close, lifeline)
+            # Where this process is killed, the child is often dead before the lifeline is closed, and nobody would be
+            # left who had asked to be told. So its end is open here too: its number is higher, so it is closed later.
+            other_end = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, lifeline)
+            undo.callback(os.close, other_end)
             inherited = (theirs.fileno(), end)
             try:
                 popen = subprocess.Popen(
@@ -90,7 +98,7 @@ class JobProcess:
             finally:
                 os.close(end)
             undo.pop_all()
-        return cls(popen, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), lifeline)
+        return cls(popen, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), lifeline, other_end)
 
     # --- one attempt ------------------------------------------------------------------------------------------------
 
@@ -164,6 +172,7 @@ class JobProcess:
             self.ended.set()
             if self.on_end is not None:
                 self.on_end()
+            os.close(self._other_end)
             os.close(self._lifeline)
             # What it sent last is still to be read; then the stream ends, as nobody is left who could write to it.
             with trio.CancelScope(shield=True, relative_deadline=LAST_WORDS):

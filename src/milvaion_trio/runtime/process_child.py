@@ -72,7 +72,8 @@ def _die_with(parent: int, lifeline: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-        # And this to us alone, should somebody whom the worker has forked still hold the other end.
+        # And this to us alone, should somebody whom the worker has forked still hold the other end. It comes when the
+        # worker's main thread is gone, so often before the last of its threads has closed that end.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
         threading.Thread(target=_kill_at_the_end_of, args=(lifeline,), daemon=True).start()
