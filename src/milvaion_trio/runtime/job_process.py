@@ -1,13 +1,12 @@
 """One job process: started, spoken to, told to stop, killed with everything it has started.
 
 It is a fresh interpreter, never a fork: a fork of this one would have Trio's state and none of its threads.
-Not `trio.lowlevel.open_process`, which starts children in a thread: the kernel takes the end of the thread that started
-a child for the death of its parent (PR_SET_PDEATHSIG in prctl(2)), and Trio's threads end when they have been idle.
+Not `trio.lowlevel.open_process`, which reaps a child once it is dead: its group is killed after that, and until then
+nobody else may have its number.
 Not `multiprocessing.Process`, whose waits block, and which adds a resource tracker process that outlives the worker.
 """
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
@@ -47,9 +46,7 @@ class JobProcess:
     _popen: "subprocess.Popen[bytes]"
     _stream: trio.SocketStream
     _lifeline: int
-    """What is written to by nobody: when it is closed, whoever asked for it is killed (`process_child`)."""
-    _other_end: int
-    """The child's end, held as long."""
+    """Written to by nobody: when it is closed here, and however that happens, the kernel kills the group."""
     ended: trio.Event = field(factory=trio.Event, init=False)
     """Set once the process is dead and so is its group."""
     on_end: Callable[[], None] | None = field(default=None, init=False)
@@ -75,11 +72,8 @@ class JobProcess:
         with theirs, contextlib.ExitStack() as undo:
             undo.callback(ours.close)
             end, lifeline = os.pipe()
-            undo.callback(os.close, lifeline)
-            # Where this process is killed, the child is often dead before the lifeline is closed, and nobody would be
-            # left who had asked to be told. So its end is open here too: its number is higher, so it is closed later.
-            other_end = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, lifeline)
-            undo.callback(os.close, other_end)
+            _lifelines.add(lifeline)
+            undo.callback(_close, lifeline)
             inherited = (theirs.fileno(), end)
             try:
                 popen = subprocess.Popen(
@@ -88,7 +82,7 @@ class JobProcess:
                         "-c",
                         _PROGRAM.format(separator=os.pathsep),
                         os.pathsep.join(sys.path),
-                        *map(str, (*inherited, os.getpid())),
+                        *map(str, inherited),
                     ],
                     stdin=subprocess.DEVNULL,
                     pass_fds=inherited,
@@ -98,7 +92,7 @@ class JobProcess:
             finally:
                 os.close(end)
             undo.pop_all()
-        return cls(popen, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), lifeline, other_end)
+        return cls(popen, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), lifeline)
 
     # --- one attempt ------------------------------------------------------------------------------------------------
 
@@ -172,8 +166,7 @@ class JobProcess:
             self.ended.set()
             if self.on_end is not None:
                 self.on_end()
-            os.close(self._other_end)
-            os.close(self._lifeline)
+            _close(self._lifeline)
             # What it sent last is still to be read; then the stream ends, as nobody is left who could write to it.
             with trio.CancelScope(shield=True, relative_deadline=LAST_WORDS):
                 await self._answered.wait()
@@ -183,6 +176,24 @@ class JobProcess:
         if not self.ended.is_set():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 how(self._popen.pid, number)
+
+
+_lifelines: set[int] = set()
+"""What is open of them in this process."""
+
+
+def _close(lifeline: int) -> None:
+    _lifelines.discard(lifeline)
+    os.close(lifeline)
+
+
+def _close_all() -> None:
+    """In a fork of this process: one that outlives it would keep alive what is to die with it."""
+    while _lifelines:
+        os.close(_lifelines.pop())
+
+
+os.register_at_fork(after_in_child=_close_all)
 
 
 async def _exited(popen: "subprocess.Popen[bytes]") -> None:

@@ -5,9 +5,9 @@ worker closes its end of the connection, and dies with the worker, however that 
 """
 
 import contextlib
-import ctypes
 import fcntl
 import os
+import select
 import signal
 import socket
 import sys
@@ -38,14 +38,11 @@ from milvaion_trio.runtime.run import Run
 
 __all__ = ["main"]
 
-_PR_SET_PDEATHSIG = 1
-"""<linux/prctl.h>"""
-
 
 def main() -> None:
     """Run what the worker sends until it closes the connection; the arguments of the program say where it is."""
-    connection, lifeline, parent = (int(argument) for argument in sys.argv[1:4])
-    _die_with(parent, lifeline)
+    connection, lifeline = (int(argument) for argument in sys.argv[1:3])
+    _die_with_the_worker(lifeline)
     process_frames.in_job_process = True
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # there may be none
@@ -64,20 +61,21 @@ def _unblock() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
-def _die_with(parent: int, lifeline: int) -> None:
-    """Die when the worker does, even by SIGKILL, with all that jobs have started; it never writes to the lifeline."""
+def _die_with_the_worker(lifeline: int) -> None:
+    """Die when it does, even by SIGKILL, with all that jobs have started; it never writes to the lifeline."""
     os.set_inheritable(lifeline, False)
     if sys.platform == "linux":
         # The kernel sends this to the whole group when the last writer is gone, busy or not: no thread, no GIL needed.
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-        # And this to us alone, should somebody whom the worker has forked still hold the other end. It comes when the
-        # worker's main thread is gone, so often before the last of its threads has closed that end.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Not PR_SET_PDEATHSIG of prctl(2): that comes when one thread of the worker is gone, mostly before the last one
+        # has closed its end, and with the killed process would go what was asked for here.
     else:
         threading.Thread(target=_kill_at_the_end_of, args=(lifeline,), daemon=True).start()
-    if os.getppid() != parent:  # it died before we could ask
+    poll = select.poll()
+    poll.register(lifeline)
+    if poll.poll(0):  # it died before we could ask
         os._exit(0)
 
 
