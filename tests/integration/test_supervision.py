@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 from attrs import define, evolve, field
+from tests.support import servers
 from tests.support.amqp import connect
 from tests.support.amqp_faults import consuming_channel, is_kind, swallow_deliveries
 from tests.support.api_model import ApiSettings
@@ -33,7 +34,7 @@ SOON = 20.0
 @pytest.fixture
 def rabbitmq() -> Iterator[RabbitMQServer]:
     """One to hurt."""
-    with RabbitMQServer() as server:
+    with servers.rabbitmq_alone() as server:
         yield server
 
 

@@ -112,8 +112,20 @@ def _with_faults(broker: EmbeddedBroker) -> BrokerUnderTest:
 
 
 @asynccontextmanager
-async def _rabbitmq(driver: str, *, alone: bool = False) -> AsyncIterator[BrokerUnderTest]:
-    server, vhost = (_server(), "/") if alone else (servers.rabbitmq(), _vhost())
+async def _rabbitmq_alone(driver: str) -> AsyncIterator[BrokerUnderTest]:
+    with servers.rabbitmq_alone() as server:
+        async with _rabbitmq(driver, server, "/") as under_test:
+            yield under_test
+
+
+@asynccontextmanager
+async def _shared_rabbitmq(driver: str) -> AsyncIterator[BrokerUnderTest]:
+    async with _rabbitmq(driver, servers.rabbitmq(), _vhost()) as under_test:
+        yield under_test
+
+
+@asynccontextmanager
+async def _rabbitmq(driver: str, server: RabbitMQServer, vhost: str) -> AsyncIterator[BrokerUnderTest]:
     async with open_proxy(server.port) as proxy:
         faults = PublisherFaults(proxy)
         faults.install()
@@ -168,14 +180,6 @@ def _vhost() -> str:
     return servers.new_vhost()
 
 
-@cache
-def _server() -> RabbitMQServer:
-    """One for all tests of a process that hurt it; its watchdog ends it with the process."""
-    server = RabbitMQServer()
-    server.start()
-    return server
-
-
 @asynccontextmanager
 async def out_of_memory(server: RabbitMQServer) -> AsyncIterator[None]:
     """While inside, the server has its memory alarm on. If cancelled, it is off again all the same."""
@@ -205,8 +209,8 @@ BROKERS = (
             name=driver,
             has_virtual_time=False,
             knows_destinations=False,
-            open=partial(_rabbitmq, driver),
-            open_alone=partial(_rabbitmq, driver, alone=True),
+            open=partial(_shared_rabbitmq, driver),
+            open_alone=partial(_rabbitmq_alone, driver),
         )
         for driver in DRIVERS
     ),

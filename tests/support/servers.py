@@ -30,6 +30,7 @@ __all__ = [
     "is_listening",
     "new_vhost",
     "rabbitmq",
+    "rabbitmq_alone",
     "redis",
     "share_in_this_run",
     "shared",
@@ -39,8 +40,8 @@ HOST = "127.0.0.1"
 PATIENCE = 60.0
 """Seconds to start or stop: RabbitMQ needs 6 on an idle machine, and is not alone here."""
 RABBITMQ = Path("/usr/lib/rabbitmq/bin")
-VHOSTS_AT_A_TIME = 20
-"""One call of rabbitmqctl costs 0.6 s, a vhost 0.04."""
+FIRST_VHOSTS = 10
+"""At the first time, and as many again as there are already: a call of rabbitmqctl costs 0.6 s, a vhost 0.04."""
 MEMORY_LIMIT, DISK_LIMIT = "0.4", "50MB"
 """RabbitMQ's own; beyond them it raises its alarms."""
 FOLDER, OWNER = "MTRIO_TEST_SERVERS", "MTRIO_TEST_OWNER"
@@ -213,7 +214,7 @@ class RabbitMQServer(Server):
         """A new, empty virtual host in which guest may do everything."""
         if not self._ready_vhosts:
             first = self._vhosts + 1
-            self._vhosts += VHOSTS_AT_A_TIME
+            self._vhosts += max(self._vhosts, FIRST_VHOSTS)
             prefix = f"test-{os.getpid()}-"
             self.control(
                 "eval",
@@ -286,6 +287,15 @@ def rabbitmq() -> RabbitMQServer:
     global _rabbitmq
     _rabbitmq = _rabbitmq or shared("rabbitmq", RabbitMQServer)
     return _rabbitmq
+
+
+@contextlib.contextmanager
+def rabbitmq_alone() -> Iterator[RabbitMQServer]:
+    """Another broker of the run, for nobody else while inside: one may hurt it, and leaves it as it was."""
+    server = shared("rabbitmq-alone", RabbitMQServer)
+    with (Path(os.environ[FOLDER]) / "rabbitmq-alone.use").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield server
 
 
 def redis() -> RedisServer:
