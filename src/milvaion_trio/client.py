@@ -207,11 +207,8 @@ class Client:
         publication = dispatch_message(to, data, delay=delay, now_ns=self._clock_ns(), more=more)
         queue = topology.queue_name(to.pattern)
         if wanted is None:
-            occurrence_id = await self.publish(publication, queue)
-        else:
-            occurrence_id = await self._publish_one(publication, queue, wanted)
-        self._on_delay(publication.delay)
-        return occurrence_id
+            return await self.publish(publication, queue)
+        return await self._publish_one(publication, queue, wanted)
 
     async def _publish_one(self, publication: Publication, queue: str, wanted: UniqueKey) -> OccurrenceId:
         if self._coordination is None:
@@ -222,7 +219,7 @@ class Client:
         if owner != occurrence_id:
             return owner
         try:
-            return await publish_dispatch(link, publication, queue)
+            return await self._publish(link, publication, queue)
         except NotPublished:  # and not where it may have been
             await wanted.give_up(self._coordination, occurrence_id)  # noqa: ASYNC120  # not cancelled
             raise
@@ -251,7 +248,13 @@ class Client:
 
         Raises and is cancelled as `enqueue`.
         """
-        return await publish_dispatch(await self._open_link().get(), publication, queue)
+        return await self._publish(await self._open_link().get(), publication, queue)
+
+    async def _publish(self, link: Publisher, publication: Publication, queue: str | None) -> OccurrenceId:
+        self._on_delay(publication.delay)  # whatever becomes of this call, it may have been published
+        occurrence_id = await publish_dispatch(link, publication, queue)
+        self._on_delay(publication.delay)  # a confirm may take its time
+        return occurrence_id
 
     def _open_link(self) -> SupervisedLink[Publisher]:
         if self._link is None:

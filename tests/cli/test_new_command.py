@@ -94,9 +94,14 @@ def test_dev_runs_what_its_readme_enqueues(project: Path) -> None:
             ["pip install '/srv/my tools/milvaion-trio'"],
         ),
         ('{"url": "https://x.test/m", "vcs_info": {"vcs": "git"}}', ["pip install git+https://x.test/m"]),
+        (
+            '{"url": "https://x.test/m", "vcs_info": {"vcs": "git", "requested_revision": "v1"}, "subdirectory": "py"}',
+            ["pip install 'git+https://x.test/m@v1#subdirectory=py'"],
+        ),
+        ("{}", []),
         ('{"url": "https://x.test/m.whl", "archive_info": {}}', ["pip install https://x.test/m.whl"]),
     ],
-    ids=["an index", "a checkout", "git", "a wheel"],
+    ids=["an index", "a checkout", "git", "a revision", "nothing", "a wheel"],
 )
 async def test_its_readme_installs_this_package_from_where_it_came(
     origin: str | None, first: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -117,7 +122,7 @@ async def test_its_readme_installs_this_package_from_where_it_came(
         *first,
         "pip install --editable '.[dev]'",
     ]
-    assert ("pip wheel --no-deps" in readme) == (origin is not None)
+    assert ("pip wheel --no-deps" in readme) == bool(first)
     assert readme.endswith("`\n" if origin else "```\n")
 
 

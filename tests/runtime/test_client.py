@@ -111,6 +111,16 @@ def test_a_dispatched_job_outlives_the_broker_it_waits_in(delay: float | None) -
     assert dispatch_message(to, None, delay=delay).message.persistent
 
 
+async def test_a_delay_is_noted_whatever_becomes_of_the_call(broker: EmbeddedBroker, autojump_clock: MockClock) -> None:
+    """It may have been published: a worker that leaves when all is done has to wait for it."""
+    noted: list[float] = []
+    async with Client(broker, worker_id="tests", on_delay=noted.append) as client:
+        with broker.hold_confirms(), trio.move_on_after(1):
+            await client.enqueue("ImportJob", delay=60)
+
+    assert noted == [60]
+
+
 async def test_a_delayed_one_arrives_in_the_queue_of_its_pattern(
     broker: EmbeddedBroker, autojump_clock: MockClock
 ) -> None:

@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import wraps
 
 import pytest
 import trio
@@ -78,6 +79,37 @@ async def test_a_job_that_blocks_the_loop_is_named_and_where_it_stands(worker: W
 
     assert told.startswith(f"job SendMail ({__file__}, line ")
     assert "Waits" not in told
+
+
+async def test_of_several_jobs_with_one_function_those_are_named_that_run(worker: Worker, log: Log) -> None:
+    async def both() -> None:
+        log.told.wait(SOON)
+
+    worker.job("First")(both)
+    worker.job("Second")(both)
+
+    told = await all_that_was_told(worker, log, "First")
+
+    assert told.startswith("job First (")
+
+
+async def test_a_wrapper_that_blocks_is_a_job_s_function_too(worker: Worker, log: Log) -> None:
+    def slowly(function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        @wraps(function)
+        async def wrapped() -> None:
+            log.told.wait(SOON)
+            await function()
+
+        return wrapped
+
+    @worker.job("Wrapped")
+    @slowly
+    async def inner() -> None:
+        await trio.lowlevel.checkpoint()
+
+    told = await all_that_was_told(worker, log, "Wrapped")
+
+    assert told.startswith("job Wrapped (")
 
 
 async def test_the_call_that_blocks_is_told_behind_the_line_of_the_job(worker: Worker, log: Log) -> None:

@@ -109,6 +109,16 @@ class Rights(enum.Flag):
     WRITE = 2
 
 
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+    ALL = 0xFF
+
+
+class Table(enum.Enum):
+    ONE = {"a": 1, "A": 2}  # noqa: RUF012  # that of an enum's member
+
+
 UserId = NewType("UserId", int)
 
 
@@ -163,6 +173,10 @@ UserId = NewType("UserId", int)
         (Ratio, "1", Ratio.WHOLE),
         (Corner, "[1, 0]", Corner.RIGHT),
         (Corner, '"Right"', Corner.RIGHT),
+        (Access, "255", Access.ALL),
+        (Table, '{"a": 1, "A": 2}', Table.ONE),
+        (Decimal, "12345678901234567890123", Decimal("12345678901234567890123")),
+        (float, "12345678901234567890123", 12345678901234567890123.0),
         (Rights, "3", Rights.READ | Rights.WRITE),
         (Rights, "0", Rights(0)),
         (Rights, '"Write"', Rights.WRITE),
@@ -209,6 +223,11 @@ def test_json_becomes_what_the_annotation_says(annotation: object, text: str, va
         (timedelta, "60", "found the number 60, expected a duration"),
         (uuid.UUID, '"0f8fad5bd9cb469fa16570867728950e"', "expected a UUID of 36 characters"),
         (Decimal, '"NaN"', "expected a decimal number"),
+        (
+            int,
+            "9223372036854775808",
+            "found the number 9223372036854775808, expected a whole number of at most 64 bits",
+        ),
         (Decimal, "true", "found true, expected a decimal number"),
         (Decimal, "1e-99999", "expected a decimal number"),
         (Rights, "8", "found the number 8, expected one of READ, WRITE"),
@@ -224,6 +243,22 @@ def test_nothing_is_coerced(annotation: object, text: str, problem: str) -> None
 
     assert found.startswith("$: ")
     assert problem in found
+
+
+def test_what_a_converter_gets_is_plain() -> None:
+    """No subclasses of float, which other libraries do not take."""
+
+    @define
+    class Points:
+        at: Path = field(converter=_kinds)
+
+    assert reader(Points).read('{"at": [1.5, 2]}') == Points([1.5, 2])
+    [problem] = problems_of(dict[str, Any], '{"at": 9223372036854775808}')
+    assert "expected a whole number of at most 64 bits" in problem
+
+
+def _kinds(value: list[object]) -> Any:
+    return [type(each) for each in value]
 
 
 def test_a_long_text_is_cut_in_the_problem() -> None:

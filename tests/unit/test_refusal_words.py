@@ -266,6 +266,8 @@ def test_settings_are_called_as_whoever_said_them_calls_them(tmp_path: Path) -> 
     assert called(None, port) == f"(MILVAION_TRIO__WORKER__RABBITMQ__HOST, {ours}), MILVAION_TRIO__WORKER__RABBITMQ."
     assert called(None, {}) == "(rabbitmq.host, --port), rabbitmq."
     assert spelled(text, Resolved(WorkerSettings())) == text
+    others = "amqp://Worker:5672/ of the job 'Worker:Import:Daily'"
+    assert spelled(others, resolve(WorkerSettings(), environ=port)) == others
 
 
 def test_a_connection_that_never_was_is_not_called_lost() -> None:

@@ -1,10 +1,30 @@
 """What every SQLite file of ours stands on: a transaction is whole or nothing, and an error has one code."""
 
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from milvaion_trio.disk.sqlite_file import error_code, transaction
+from milvaion_trio.disk.sqlite_file import error_code, opened, transaction
+
+
+def test_opening_a_file_again_gives_back_no_lock_that_is_held_on_it(tmp_path: Path) -> None:
+    """As closing any descriptor of it would: a process has its locks in common."""
+    path = tmp_path / "data.db"
+    first, place = opened(path, busy_seconds=0.1)
+    first.execute("BEGIN EXCLUSIVE")
+    second, same_place = opened(path, busy_seconds=0.1)
+
+    begin = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0.1).execute('BEGIN IMMEDIATE')"
+    other = subprocess.run([sys.executable, "-c", begin, path], capture_output=True, text=True, check=False)
+
+    first.close()
+    second.close()
+    assert place == same_place
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "database is locked" in other.stderr
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -99,13 +99,14 @@ def _source() -> str | None:
         text = metadata.distribution("milvaion-trio").read_text("direct_url.json")
     except metadata.PackageNotFoundError:  # it runs from its files
         return None
-    if text is None:
-        return None
-    origin = json.loads(text)
-    url, system = origin["url"], origin.get("vcs_info", {}).get("vcs")
-    if system is not None:
-        return f"{system}+{url}"
-    return url2pathname(urlsplit(url).path) if url.startswith("file:") else str(url)
+    match json.loads(text or "null"):
+        case {"url": str(url), "vcs_info": {"vcs": str(system), **version}, **rest}:
+            revision = version.get("requested_revision") or version.get("commit_id")
+            folder = rest.get("subdirectory")
+            return f"{system}+{url}{f'@{revision}' if revision else ''}{f'#subdirectory={folder}' if folder else ''}"
+        case {"url": str(url)}:
+            return url2pathname(urlsplit(url).path) if url.startswith("file:") else url
+    return None
 
 
 def _words_on_source(source: str | None) -> dict[str, str]:

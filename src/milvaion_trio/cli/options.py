@@ -99,7 +99,7 @@ def parsed_data(data: str | None) -> JsonValue:
     if data is None:
         return None
     try:
-        return read(data, case_matters=True)
+        return read(data, case_matters=True, keep_digits=True)
     except InvalidMessage as error:
         raise UsageError(
             f"--data cannot be read. {error.problem} Quote it for the shell, e.g. --data '{{\"to\": 1}}'."

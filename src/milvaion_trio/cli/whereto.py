@@ -63,7 +63,12 @@ def _found(place: Path, *, over_redis: bool) -> Cluster | None:
     One of another folder must not take what is meant for the cluster of this one. Wherever it goes to that could be
     another place than was meant, it is told before, so that it is known of what fails, too.
     """
-    folder = run_interruptible(partial(folder_of_dev_worker, place))
+    try:
+        folder = run_interruptible(partial(folder_of_dev_worker, place))
+    except CommandFailed as silent:  # it may be the one of this folder, so nothing goes past it
+        raise CommandFailed(
+            f"{silent} It listens on {place}; to go to a cluster all the same, use --config."
+        ) from silent
     is_of_here = folder == os.path.realpath(os.curdir)
     try:
         cluster = find_cluster(None)

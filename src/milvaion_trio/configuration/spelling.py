@@ -24,7 +24,10 @@ def spelled(text: str, resolved: Resolved) -> str:
 
     def name(match: re.Match[str]) -> str:
         path = tuple(match[0].split(":"))
-        return resolved.names.get(find(path).place) or resolved.spell(path)
+        found = find(path)
+        if found.rest:  # a host or a job of such a name
+            return match[0]
+        return resolved.names.get(found.place) or resolved.spell(path)
 
     return _NAME.sub(name, text)
 

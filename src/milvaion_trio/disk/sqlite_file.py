@@ -4,6 +4,7 @@ Separate from the stores, each of which says for itself what a strange file or a
 """
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -24,7 +25,13 @@ def opened(path: Path, *, busy_seconds: float) -> tuple[sqlite3.Connection, Plac
 
     For nobody else to read, as data, results and logs are nothing for other users. Raises `OSError` or `sqlite3.Error`.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        # Not opened: with any descriptor of a file that it closes, a process gives back all locks that it has on it,
+        # those of another connection too.
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path)) from None
     place = place_of(path)  # before it is opened: what is put there meanwhile is then known for another one
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_seconds), place
 

@@ -40,13 +40,18 @@ class WrittenFloat(float):
 
     digits: str
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a whole number, of more than 64 bits, which would else be none."""
+        return self.digits.lstrip("-").isdigit()
+
 
 def read(data: bytes | str, *, case_matters: bool = False, keep_digits: bool = False) -> JsonValue:
     """Parse one JSON document, or raise `InvalidMessage`.
 
     A name that stands twice in an object is refused, and unless `case_matters` names that differ only in case too:
     .NET takes the last of them, and two readers must not see two messages. `keep_digits` gives `WrittenFloat` for
-    `float`.
+    `float`, and for whole numbers beyond 64 bits, which are else refused.
     """
     try:
         if isinstance(data, str):
@@ -121,6 +126,13 @@ def _written(digits: str) -> WrittenFloat:
     return value
 
 
+def _written_integer(digits: str) -> int | WrittenFloat:
+    try:
+        return _integer(digits)
+    except ValueError:
+        return _written(digits)
+
+
 def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
@@ -128,7 +140,7 @@ def _constant(name: str) -> NoReturn:
 _DECODERS = {
     (case_matters, keep_digits): json.JSONDecoder(
         object_pairs_hook=_object if case_matters else _caseless_object,
-        parse_int=_integer,
+        parse_int=_written_integer if keep_digits else _integer,
         parse_float=_written if keep_digits else _fraction,
         parse_constant=_constant,
     )

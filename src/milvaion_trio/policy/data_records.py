@@ -7,10 +7,10 @@ import typing
 from collections.abc import Sequence
 
 from cattrs import ClassValidationError, Converter
-from cattrs.errors import AttributeValidationNote
+from cattrs.errors import AttributeValidationNote, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn
 
-from milvaion_trio.policy.data_values import Misfit, Reading, folded
+from milvaion_trio.policy.data_values import Misfit, Reading, as_it_is, folded
 from milvaion_trio.policy.record_fields import RecordField, record_fields
 
 __all__ = ["record_reading"]
@@ -18,7 +18,7 @@ __all__ = ["record_reading"]
 
 def record_reading(kind: object, converter: Converter) -> Reading:
     """A class with fields: names are matched without regard to case and `_`, unknown ones ignored."""
-    names, read = _fields(kind, converter)
+    names, unread, read = _fields(kind, converter)
 
     def reading(value: object, _: object) -> object:
         if type(value) is not dict:
@@ -33,7 +33,7 @@ def record_reading(kind: object, converter: Converter) -> Reading:
                     continue
             if name in members:
                 doubles.append(ValueError(f'more than one member is {name}, the last of them "{spelled}"'))
-            members[name] = member
+            members[name] = as_it_is(member) if name in unread else member
         if not doubles:
             return read(members, kind)
         try:
@@ -45,8 +45,8 @@ def record_reading(kind: object, converter: Converter) -> Reading:
     return reading
 
 
-def _fields(kind: object, converter: Converter) -> tuple[dict[str, str], Reading]:
-    """How the fields may be spelled, and what reads them once they have their own names."""
+def _fields(kind: object, converter: Converter) -> tuple[dict[str, str], frozenset[str], Reading]:
+    """How the fields may be spelled, which are left to converters of their own, and what reads them by their names."""
     origin = typing.cast("type[object]", typing.get_origin(kind) or kind)
     fields = [each for each in record_fields(kind) if each.is_read]
     if typing.is_typeddict(origin):
@@ -64,7 +64,17 @@ def _fields(kind: object, converter: Converter) -> tuple[dict[str, str], Reading
     for each in fields:
         usual = each.usual_name
         names |= {each.name: each.name, usual: each.name, usual[:1].upper() + usual[1:]: each.name}
-    return names, read
+    return names, frozenset(each.name for each in fields if _is_unread(each, converter)), read
+
+
+def _is_unread(each: RecordField, converter: Converter) -> bool:
+    try:
+        converter.get_structure_hook(each.annotation)
+    except StructureHandlerNotFoundError:
+        return True
+    except RecursionError:
+        return False
+    return False
 
 
 def _typed_dict(kind: type[object], fields: Sequence[RecordField], converter: Converter) -> Reading:

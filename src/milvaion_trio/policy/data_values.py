@@ -13,13 +13,14 @@ from enum import Enum, Flag
 from typing import Final, TypeAlias
 from uuid import UUID
 
+from milvaion_trio.model.errors import InvalidMessage
 from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.json_text import WrittenFloat, read, write
 from milvaion_trio.model.jsonable import jsonable
 from milvaion_trio.model.time_span import parse_time_span
 from milvaion_trio.policy.annotations import PLAIN_WORDS, words_for
 
-__all__ = ["PLAIN_READINGS", "Misfit", "Reading", "enum_reading", "folded", "literal_reading"]
+__all__ = ["PLAIN_READINGS", "Misfit", "Reading", "as_it_is", "enum_reading", "folded", "literal_reading"]
 
 Reading: TypeAlias = Callable[[object, object], object]
 """A hook as cattrs calls it: the decoded JSON and the type, which ours know already."""
@@ -42,18 +43,20 @@ def _shown(value: object) -> str:
             return f"a list of {len(value)}"
         case dict():
             return "an object"
-    return f"the number {value}"
+    return f"the number {value.digits[:40] if isinstance(value, WrittenFloat) else value}"
 
 
-def _as_it_is(value: object, _: object) -> typing.Any:
-    """Plain floats, since others' code (orjson, for one) takes no subclass of float."""
+def as_it_is(value: object, _: object = None) -> typing.Any:
+    """The decoded JSON, with plain floats: others' code (orjson, for one) takes no subclass of float."""
     match value:
+        case WrittenFloat(is_whole=True):
+            raise Misfit(value, "a whole number of at most 64 bits")
         case WrittenFloat():
             return float(value)
         case list():
-            return [_as_it_is(item, _) for item in value]
+            return [as_it_is(item) for item in value]
         case dict():
-            return {name: _as_it_is(member, _) for name, member in value.items()}
+            return {name: as_it_is(member) for name, member in value.items()}
     return value
 
 
@@ -70,7 +73,8 @@ def _text(value: object, _: object) -> str:
 
 def _whole_number(value: object, _: object) -> int:
     if type(value) is not int:
-        raise Misfit(value, "a whole number")
+        is_long = isinstance(value, WrittenFloat) and value.is_whole
+        raise Misfit(value, "a whole number of at most 64 bits" if is_long else "a whole number")
     return value
 
 
@@ -114,8 +118,8 @@ def _from_text(kind: type, pattern: str, parse: Callable[[str], object]) -> Read
 
 
 PLAIN_READINGS: Final[dict[object, Reading]] = {
-    object: _as_it_is,
-    typing.Any: _as_it_is,
+    object: as_it_is,
+    typing.Any: as_it_is,
     type(None): _null,
     str: _text,
     int: _whole_number,
@@ -149,7 +153,8 @@ def literal_reading(values: tuple[object, ...]) -> Reading:
 
 def enum_reading(kind: type[Enum]) -> Reading:
     """A member, by its value or by its name in any spelling; of a `Flag`, several by the sum of their values."""
-    by_value = {text: member for member in kind if (text := _value_text(member)) is not None}
+    members = kind.__members__.values()  # which also has those of a `Flag` that stand for several bits
+    by_value = {text: member for member in members if (text := _value_text(member)) is not None}
     flags = sum(member.value for member in kind) if issubclass(kind, Flag) else 0
     # .NET writes member names in its own spelling: InProgress is IN_PROGRESS.
     by_name = {folded(name): member for name, member in kind.__members__.items()}
@@ -157,7 +162,7 @@ def enum_reading(kind: type[Enum]) -> Reading:
     words = words_for(kind)
 
     def reading(value: object, _: object) -> object:
-        member = by_value.get(write(_as_it_is(value, _)))
+        member = by_value.get(write(as_it_is(value)))
         if member is None and isinstance(value, str):
             member = by_name.get(value) or by_name.get(folded(value))
         if member is None and issubclass(kind, Flag) and type(value) is int and value & flags == value:
@@ -172,8 +177,8 @@ def enum_reading(kind: type[Enum]) -> Reading:
 def _value_text(member: Enum) -> str | None:
     """The member's value as JSON gives it, `None` for one that JSON cannot give."""
     try:
-        return write(read(write(jsonable(member))))
-    except (TypeError, ValueError):
+        return write(read(write(jsonable(member)), case_matters=True))
+    except (TypeError, ValueError, InvalidMessage):
         return None
 
 

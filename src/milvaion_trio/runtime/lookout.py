@@ -5,7 +5,6 @@ is read from its thread's stack, once and only then; a watch over every task wou
 """
 
 import contextlib
-import inspect
 import logging
 import sys
 import threading
@@ -68,7 +67,7 @@ class Lookout:
             if any(answered.wait(LOOK) or left.is_set() for _ in range(LOOKS)):
                 continue
             _log.warning(
-                "the event loop has been blocked for %.0f s by %s: no other job or report goes on meanwhile; "
+                "the event loop has been blocked for %.0f s at least by %s: no other job or report goes on meanwhile; "
                 "await instead, or make the job a plain `def`, which runs in a thread",
                 time.monotonic() - called,
                 self._who(sys._current_frames().get(loop)),  # documented, and the only way to see it
@@ -80,19 +79,27 @@ class Lookout:
 
     def _who(self, innermost: FrameType | None) -> str:
         """The job whose function is on this stack, and where it stands; or where it stands, and the jobs that run."""
+        running = self._on_the_loop()
         codes, frame = self._codes(), innermost
         while frame is not None:
-            if (name := codes.get(frame.f_code)) is not None:
+            if names := codes.get(frame.f_code):
                 inside = "" if frame is innermost else f", in {_place(innermost)}"
+                name = " or ".join([each for each in names if each in running] or names)
                 return f"job {name} ({_place(frame)}{inside})"
             frame = frame.f_back
-        running = ", ".join(self._on_the_loop()) or "none"
-        return f"{_place(innermost)}, which is in no job's own function (jobs that run on it: {running})"
+        others = ", ".join(running) or "none"
+        return f"{_place(innermost)}, which is in no job's own function (jobs that run on it: {others})"
 
-    def _codes(self) -> Mapping[CodeType, str]:
-        functions = {job.name: job.definition.code for job in self.registry.jobs}
-        codes = {name: getattr(inspect.unwrap(each), "__code__", None) for name, each in functions.items() if each}
-        return {code: name for name, code in codes.items() if code is not None}
+    def _codes(self) -> Mapping[CodeType, list[str]]:
+        """The names of the jobs with this code: a function may be several jobs, and its wrapper that of many."""
+        found: dict[CodeType, list[str]] = {}
+        for job in self.registry.jobs:
+            function: object = job.definition.code
+            while function is not None:
+                if (code := getattr(function, "__code__", None)) is not None:
+                    found.setdefault(code, []).append(job.name)
+                function = getattr(function, "__wrapped__", None)
+        return found
 
     def _on_the_loop(self) -> list[str]:
         """The jobs whose code runs in its thread."""

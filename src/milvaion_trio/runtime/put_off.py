@@ -4,6 +4,7 @@ Separate because retries and clients put off, and `idling` asks: a broker does n
 """
 
 import math
+import threading
 import time
 
 from attrs import define, field
@@ -25,11 +26,13 @@ class PutOff:
     """
 
     _until: float = field(default=-math.inf, init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     def note(self, delay: float) -> None:
         """A message was published that comes back after so many seconds; 0 is no delay. From any thread."""
         if delay > 0:
-            self._until = max(self._until, time.monotonic() + delay + LATE)
+            with self._lock:
+                self._until = max(self._until, time.monotonic() + delay + LATE)
 
     @property
     def may_come(self) -> bool:
