@@ -4,9 +4,12 @@ Separate from sabotages and crash points because it is installed in every worker
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torture.wrapping import around
+
+if TYPE_CHECKING:
+    from milvaion_trio.broker.rabbitmq.publisher import RabbitMQPublisher
 
 __all__ = ["install", "install_deliveries"]
 
@@ -14,8 +17,9 @@ __all__ = ["install", "install_deliveries"]
 def install(note: Callable[..., None]) -> None:
     """Write a line `unconfirmed` with the message ids when a publishing connection is gone."""
 
-    def lost(publisher: Any, why: str) -> None:
-        waiting = [one.sent.message_id for one in publisher._confirms._waiting.values()]
+    # Typed, so that a name of the library that is gone is found without a play.
+    def lost(publisher: "RabbitMQPublisher", why: str) -> None:
+        waiting = [one.publication.message.message_id for one in publisher._confirms._waiting.values()]
         note("unconfirmed", ids=waiting, why=why)
 
     around("milvaion_trio.broker.rabbitmq.publisher:RabbitMQPublisher.after_loss", before=lost)
