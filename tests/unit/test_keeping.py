@@ -110,7 +110,12 @@ def test_a_dead_letter_of_an_unknown_occurrence_is_kept_too() -> None:
         (S.FAILED, "e", {"x-retry-count": 3, "MaxRetries": 3}, FailureType.MAX_RETRIES_EXCEEDED),
         (S.TIMED_OUT, "e", {"x-retry-count": 4, "MaxRetries": 3}, FailureType.MAX_RETRIES_EXCEEDED),
         (S.FAILED, "e", {"x-retry-count": 3}, FailureType.MAX_RETRIES_EXCEEDED),
-        (S.FAILED, error_text(InvalidJobData("ReportJob", ["$: x"])), {}, FailureType.INVALID_JOB_DATA),
+        (
+            S.FAILED,
+            f"[PERMANENT FAILURE] {error_text(InvalidJobData('ReportJob', ['$: x']))}",
+            {},
+            FailureType.INVALID_JOB_DATA,
+        ),
         (S.FAILED, "Type: E\nMessage: Type: InvalidJobData ", {}, FailureType.UNHANDLED_EXCEPTION),
         (S.FAILED, "e", {"x-retry-count": 2}, FailureType.UNHANDLED_EXCEPTION),
         (S.FAILED, "e", {"x-retry-count": 0, "MaxRetries": 0}, FailureType.UNHANDLED_EXCEPTION),

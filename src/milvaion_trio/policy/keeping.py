@@ -30,7 +30,7 @@ _TYPES: Final[Mapping[int, FailureType]] = {
     _S.CANCELLED: FailureType.CANCELLED,
     _S.UNKNOWN: FailureType.WORKER_CRASH,
 }
-_INVALID_DATA: Final = re.compile(r"Type: (?:\w+\.)*InvalidJobData\s")
+_INVALID_DATA: Final = re.compile(r"\[PERMANENT FAILURE\] Type: (?:\w+\.)*InvalidJobData\s")
 
 
 def lines_of(batch: LogBatch, body: bytes) -> list[LogLine]:
