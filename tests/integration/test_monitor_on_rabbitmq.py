@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from attrs import define, field
 from tests.support import servers
 from tests.support.cluster import serving
 from tests.support.commands import command, environment, forked_command
+from tests.support.folders import new_folder
 from tests.support.servers import HOST, RabbitMQServer
 from tests.support.settings_files import write_settings
 
@@ -95,7 +95,7 @@ async def monitoring(config: Path, *, is_to_be_killed: bool = False) -> AsyncIte
 
 def worker_on(rabbitmq: RabbitMQSettings) -> Worker:
     """One that tells of the jobs of our own clients, with a job for each ending."""
-    outbox = OfflineResilienceSettings(local_storage_path=tempfile.mkdtemp(prefix="mtrio-outbox-"))
+    outbox = OfflineResilienceSettings(local_storage_path=str(new_folder()))
     settings = WorkerSettings(
         worker_id="tests",
         max_parallel_jobs=20,

@@ -6,7 +6,6 @@ only, so that most are read from the file.
 
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from attrs import define, field
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.support.disks import disk_outbox, in_place
+from tests.support.folders import new_folder
 from tests.support.reports import FINAL, HEARTBEAT, LOG, RUNNING, A, B, attempt, report
 from tests.support.stored import left_by_a_kill
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -252,7 +252,7 @@ class History:
             if is_healthy:
                 self.never_again |= self.confirmed
         else:
-            self.folder = Path(tempfile.mkdtemp(prefix="mtrio-outbox-"))
+            self.folder = new_folder()
             self.safe.clear()
             self.never_again.clear()
             self.deaths_are_known = False
@@ -342,7 +342,7 @@ def small_memory(history: History) -> Iterator[None]:
 def test_histories(happenings: list[Happening]) -> None:
     """Nothing is lost but with a disk; what is concluded is told and not run again; confirmed rows stay confirmed."""
     clock = MockClock()
-    history = History(Path(tempfile.mkdtemp(prefix="mtrio-outbox-")), clock)
+    history = History(new_folder(), clock)
     begun_in = history.folder
     try:
         with small_memory(history):

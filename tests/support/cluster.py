@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,6 +17,7 @@ from tests.support import servers
 from tests.support.api_model import ApiSettings
 from tests.support.api_model.server import ApiServer, api_server
 from tests.support.commands import environment, forked_command
+from tests.support.folders import new_folder
 from tests.support.readmes import SDK_README
 from tests.support.resp import redis_publish
 from tests.support.servers import HOST, RabbitMQServer, RedisServer
@@ -54,7 +54,7 @@ class Cluster:
 
     def worker(self, worker_id: str = "tests", **settings: Any) -> Worker:
         """A worker of this cluster, without jobs yet."""
-        outbox = OfflineResilienceSettings(local_storage_path=tempfile.mkdtemp(prefix="mtrio-outbox-"))
+        outbox = OfflineResilienceSettings(local_storage_path=str(new_folder()))
         told = WorkerSettings(
             worker_id=worker_id,
             rabbitmq=self.rabbitmq_settings,

@@ -1,6 +1,5 @@
 """Outboxes on disk for tests: with a thread as in life, or without one, so that a virtual clock never overtakes it."""
 
-import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import trio
 from attrs import define, field
+from tests.support.folders import new_folder
 
 from milvaion_trio.disk.writer import Done, OpenWriter, Work, Writer, open_writer
 from milvaion_trio.outbox.disk import DiskOutbox
@@ -85,7 +85,7 @@ class HeldWriter:
 
 def outbox_file(path: Path | None = None, *, durability: str = "NORMAL") -> OutboxFile:
     """A file as a new process would open it; in a folder of its own unless said."""
-    path = path or Path(tempfile.mkdtemp(prefix="mtrio-outbox-")) / "tests.outbox.db"
+    path = path or new_folder() / "tests.outbox.db"
     return OutboxFile(path, durability, f"boot {next(_boots)}")
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import trio
 from attrs import define, field
 from tests.support.disks import disk_outbox
+from tests.support.folders import new_folder
 from tests.support.reports import FINAL, A, Reception, attempt, report
 
 from milvaion_trio.disk.writer import OpenWriter, open_writer
@@ -134,7 +134,7 @@ async def all_sent(outbox: DiskOutbox, reception: Reception | None = None) -> li
 
 def left_by_a_kill(path: Path) -> Path:
     """What a process that is killed now would leave: a copy, so that the one that lives does not matter any more."""
-    folder = Path(tempfile.mkdtemp(prefix="mtrio-outbox-"))
+    folder = new_folder()
     for part in (path, path.with_name(path.name + "-wal")):
         if part.exists():
             shutil.copy(part, folder / part.name)
