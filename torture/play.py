@@ -30,6 +30,11 @@ __all__ = ["JOB", "GaveUp", "Play"]
 JOB: Final = "TortureJob"
 LOOK: Final = 0.05
 """Seconds between two looks at what processes wrote: no event can tell of it."""
+NEW_QUEUES: Final = 3.0
+"""Seconds for which a broker is not killed after the first worker came.
+
+RabbitMQ 3.10 killed within a second of a quorum queue's first declaration forgets the queue, with what it confirmed.
+"""
 PUBLISHERS: Final = 10
 """Dispatches on their way at the same time; one after the other, each waits for the broker's disk."""
 
@@ -64,6 +69,7 @@ class Play:
     """What the scenario itself found."""
     _heard: tuple[int, ...] = field(default=(), init=False)
     _heard_at: float = field(factory=trio.current_time, init=False)
+    _first_registered: float | None = field(default=None, init=False)
 
     # --- what is allowed --------------------------------------------------------------------------------------------
 
@@ -95,6 +101,7 @@ class Play:
         """Return when the API knows these groups, or the one of this run. If cancelled, nothing changes."""
         wanted = worker_ids or (self.workers.told.worker_id,)
         await self.here.api.until(lambda: all(one in self.here.api.model.workers for one in wanted))
+        self._first_registered = self._first_registered or trio.current_time()
 
     async def dispatch(self, act: Act, wanted: Expected | None = None, *, job: Job | None = None) -> str:
         """Dispatch once, return the occurrence, and expect what the data asks for, or `wanted`.
@@ -257,7 +264,12 @@ class Play:
         await worker.ready()
 
     async def kill_broker(self) -> None:
-        """SIGKILL the broker and start it again; returns when it answers. If cancelled, it may be dead."""
+        """SIGKILL the broker and start it again; returns when it answers. If cancelled, it may be dead.
+
+        Not before its queues are `NEW_QUEUES` old, so after `registered`.
+        """
+        assert self._first_registered is not None, "queues are declared by workers: wait for the first one"
+        await trio.sleep_until(self._first_registered + NEW_QUEUES)
         async with self.fault("broker-kill", "broker"):
             await trio.to_thread.run_sync(self.here.rabbitmq.kill)
             await trio.to_thread.run_sync(self.here.rabbitmq.start)
