@@ -5,8 +5,8 @@ workers and to the Milvaion server; no answer comes back here.
 """
 
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -85,58 +85,54 @@ class Cluster:
         except MilvaionError as error:
             raise respelled(error, self.resolved) from error.__cause__
 
+    @asynccontextmanager
+    async def client(self, group: str | None = None) -> AsyncIterator[Client]:
+        """A client of it, for the jobs of a group, the one of the settings unless given.
+
+        Raises `CommandFailed` where the broker cannot be used. If cancelled, what goes on in it is.
+        """
+        try:
+            # Which has a limit of its own for connecting.
+            async with Client.from_settings(self.settings, worker_id=group, connect_timeout=CONNECT_TIMEOUT) as client:
+                yield client
+        except BrokerUnreachable as error:
+            reason = error.last_error.rstrip(".?")
+            raise CommandFailed(
+                f"{self.name} cannot be {'used' if error.is_refusal else 'reached'}: {reason}. Nothing was enqueued."
+            ) from error
+        except BaseExceptionGroup as group_of_errors:
+            raise sole(group_of_errors) from None
+
+    async def confirmed(self, publishing: Callable[[], Awaitable[T]], what: str = "it") -> T:
+        """What it returns; raises `CommandFailed` where no confirm comes in time, or ever. If cancelled, so is it."""
+        try:
+            with trio.move_on_after(PATIENCE):
+                return await publishing()
+        except LinkLost as lost:
+            raise CommandFailed(f"{lost}; nobody knows whether {what} was enqueued.") from lost
+        raise CommandFailed(
+            f"{self.name} did not confirm the message within {PATIENCE:g} s; is there a memory or disk alarm? Nobody "
+            f"knows whether {what} was enqueued."
+        )
+
     async def enqueue(self, request: Enqueue | Publish, group: str | None) -> Done:
         """Publish a job for a group of workers, the one of the settings unless given, and return when it is confirmed.
 
         Raises `CommandFailed` or `NotPublished`. If cancelled, it may have been published.
         """
-        return await self._confirmed(partial(self._enqueue, request, group))
+        job = None
+        if isinstance(request, Publish) and request.exchange is None:
+            job = message_file.job_message(request)
+        async with self.client(group or (job.worker_id if job is not None else None)) as client:
+            return await self.confirmed(partial(self._published, client, request, job, group))
 
     async def publish(self, publication: Publication) -> OccurrenceId:
         """Publish a dispatch message that was made elsewhere, and return its occurrence id when it is confirmed.
 
         Raises and is cancelled as `enqueue`.
         """
-
-        async def publish() -> OccurrenceId | None:
-            async with Client.from_settings(self.settings, connect_timeout=CONNECT_TIMEOUT) as client:
-                with trio.move_on_after(PATIENCE):
-                    return await client.publish(publication)
-            return None
-
-        return await self._confirmed(publish)
-
-    async def _confirmed(self, act: Callable[[], Awaitable[T | None]]) -> T:
-        """What it returns, or why it was not done: `None` means that no confirm came in time."""
-        try:
-            done = await act()
-        except BrokerUnreachable as error:
-            reason = error.last_error.rstrip(".?")
-            raise CommandFailed(
-                f"{self.name} cannot be {'used' if error.is_refusal else 'reached'}: {reason}. Nothing was enqueued."
-            ) from error
-        except LinkLost as lost:
-            raise CommandFailed(f"{lost}; nobody knows whether it was enqueued.") from lost
-        except BaseExceptionGroup as group_of_errors:
-            raise sole(group_of_errors) from None
-        if done is not None:
-            return done
-        raise CommandFailed(
-            f"{self.name} did not confirm the message within {PATIENCE:g} s; is there a memory or disk alarm? Nobody "
-            "knows whether it was enqueued."
-        )
-
-    async def _enqueue(self, request: Enqueue | Publish, group: str | None) -> Done | None:
-        """Nothing where no confirm came in time. If cancelled, it may have been published."""
-        job = None
-        if isinstance(request, Publish) and request.exchange is None:
-            job = message_file.job_message(request)
-        group_of_job = group or (job.worker_id if job is not None else None)
-        client = Client.from_settings(self.settings, worker_id=group_of_job, connect_timeout=CONNECT_TIMEOUT)
-        async with client:  # which has a limit of its own for connecting
-            with trio.move_on_after(PATIENCE):
-                return await self._published(client, request, job, group)
-        return None
+        async with self.client() as client:
+            return await self.confirmed(partial(client.publish, publication))
 
     async def _published(
         self, client: Client, request: Enqueue | Publish, job: JobMessage | None, group: str | None

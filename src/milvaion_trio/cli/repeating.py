@@ -6,10 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-import trio
 from attrs import evolve, frozen
 
-from milvaion_trio.cli.cluster import CONNECT_TIMEOUT, PATIENCE, Cluster, the_cluster
+from milvaion_trio.cli.cluster import Cluster, the_cluster
 from milvaion_trio.cli.control import Publish
 from milvaion_trio.cli.dev_client import ask_dev_worker
 from milvaion_trio.cli.dev_data import is_of_dev
@@ -17,12 +16,10 @@ from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.cli.history_store import settings_here
 from milvaion_trio.cli.interruptible import run_interruptible
 from milvaion_trio.cli.sockets import socket_place
-from milvaion_trio.client import Client
 from milvaion_trio.configuration import Override
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Publication
-from milvaion_trio.model.errors import BrokerUnreachable, LinkLost, StoreUnavailable
-from milvaion_trio.model.exception_groups import sole
+from milvaion_trio.model.errors import StoreUnavailable
 from milvaion_trio.model.history import FailedOccurrence, OccurrenceRecord
 from milvaion_trio.model.ids import JobId, OccurrenceId
 from milvaion_trio.model.messages import EMPTY_GUID
@@ -144,20 +141,7 @@ async def dispatch_again(cluster: Cluster, repeats: Iterable[Again], done: Done)
     be.
     """
     with cluster.own_words():
-        try:
-            async with Client.from_settings(cluster.settings, connect_timeout=CONNECT_TIMEOUT) as client:
-                for again in repeats:
-                    with trio.move_on_after(PATIENCE) as limit:
-                        done(again, await client.publish(again.publication(), topology.queue_name(again.to.pattern)))
-                    if limit.cancelled_caught:
-                        raise CommandFailed(
-                            f"{cluster.name} did not confirm the message within {PATIENCE:g} s; is there a memory or "
-                            f"disk alarm? Nobody knows whether {again.of} was dispatched once more."
-                        )
-        except BrokerUnreachable as error:
-            reason = error.last_error.rstrip(".?")
-            raise CommandFailed(f"{cluster.name} cannot be used: {reason}. Nothing was dispatched.") from error
-        except LinkLost as lost:
-            raise CommandFailed(f"{lost}; nobody knows whether the last one was dispatched.") from lost
-        except BaseExceptionGroup as group:
-            raise sole(group) from None
+        async with cluster.client() as client:
+            for again in repeats:
+                publish = partial(client.publish, again.publication(), topology.queue_name(again.to.pattern))
+                done(again, await cluster.confirmed(publish, str(again.of)))
