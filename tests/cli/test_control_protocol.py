@@ -1,6 +1,7 @@
 """The lines between a dev worker and another terminal: strict, bounded, and they say what is wrong."""
 
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 import trio.testing
@@ -22,6 +23,9 @@ from milvaion_trio.cli.control import (
 )
 from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.cli.message_file import publication
+from milvaion_trio.model.json_text import JsonValue, read, write
+
+MANY_DIGITS = "[12345678901234567.891,1.10,123456789012345678901]"
 
 REQUESTS = [
     Enqueue(job="SendEmail", data={"to": ["ä", None]}, delay=1.5, wait=True),
@@ -45,6 +49,21 @@ def test_a_request_is_read_as_it_was_sent(request_: Request) -> None:
     assert read_request(encode_request(request_).encode()) == request_
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Enqueue(job="SendEmail", data=read(MANY_DIGITS, keep_digits=True)),
+        Scheduling(act="add", job="Poll", keywords={"data": read(MANY_DIGITS, keep_digits=True)}),
+    ],
+)
+def test_numbers_keep_their_digits(request_: Enqueue | Scheduling) -> None:
+    came = read_request(encode_request(request_).encode())
+
+    assert isinstance(came, Enqueue | Scheduling)
+    data = came.data if isinstance(came, Enqueue) else came.keywords["data"]
+    assert write(cast("JsonValue", data)) == MANY_DIGITS
+
+
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_an_answer_is_read_as_it_was_sent(answer: Reported | Done | Problem) -> None:
     assert read_answer(encode_answer(answer).encode()) == answer
@@ -63,7 +82,7 @@ def test_an_answer_is_read_as_it_was_sent(answer: Reported | Done | Problem) -> 
         (b'{"do":"enqueue"}', "The member 'job' of the request is None; it must be a text."),
         (b'{"do":"enqueue","job":"A","wait":1}', "The member 'wait' of the request is 1; it must be true or false."),
         (b'{"do":"enqueue","job":"A","delay":-1}', "The member 'delay' of the request is -1; it must be a number of"),
-        (b'{"do":"enqueue","job":"A","data":1,"x":2}', "The request has a member 'x' that nobody reads."),
+        (b'{"do":"enqueue","job":"A","data":"1","x":2}', "The request has a member 'x' that nobody reads."),
         (b"[" * 100_000, "A line must be one JSON object; this one is no JSON: "),
     ],
 )

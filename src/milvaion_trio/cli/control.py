@@ -7,13 +7,15 @@ Values and lines only: `dev_server` answers, `remote` asks, `sockets` knows wher
 
 import json
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import trio
 from attrs import asdict, field, frozen
 
 from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.cli.members import Members
+from milvaion_trio.model.errors import InvalidMessage
+from milvaion_trio.model.json_text import JsonValue, read, write
 
 __all__ = [
     "LONGEST_LINE",
@@ -109,8 +111,13 @@ _WORDS: Final[Mapping[type[Request], str]] = {
 
 
 def encode_request(request: Request) -> str:
-    """The request's line."""
-    return json.dumps({"do": _WORDS[type(request)], **asdict(request, recurse=False)})
+    """The request's line; raises `ValueError` for data that no message can carry."""
+    facts = asdict(request, recurse=False)
+    if isinstance(request, Enqueue):
+        facts["data"] = _written(request.data)
+    elif isinstance(request, Scheduling) and "data" in request.keywords:
+        facts["keywords"] = {**request.keywords, "data": _written(request.keywords["data"])}
+    return json.dumps({"do": _WORDS[type(request)], **facts})
 
 
 def read_request(line: bytes) -> Request:
@@ -121,7 +128,7 @@ def read_request(line: bytes) -> Request:
         case "enqueue":
             request = Enqueue(
                 job=members.text("job"),
-                data=members.anything("data"),
+                data=_data(members.text_or_null("data")),
                 delay=members.seconds("delay"),
                 wait=members.flag("wait"),
             )
@@ -141,7 +148,7 @@ def read_request(line: bytes) -> Request:
                 act=members.text("act"),
                 schedule_id=members.text_or_null("schedule_id"),
                 job=members.text_or_null("job"),
-                keywords=members.mapping("keywords"),
+                keywords=_with_data(members.mapping("keywords")),
                 count=members.whole_number("count") or 1,
             )
         case "where":
@@ -150,6 +157,23 @@ def read_request(line: bytes) -> Request:
             raise CommandFailed(f"A request cannot ask to {word!r}; it can ask to {', '.join(_WORDS.values())}.")
     members.check_empty()
     return request
+
+
+def _written(data: object) -> str | None:
+    """The data as text: the digits of a number are the user's, and `json.dumps` would give those of a float."""
+    return None if data is None else write(cast("JsonValue", data))
+
+
+def _data(text: str | None) -> JsonValue:
+    try:
+        return None if text is None else read(text, case_matters=True, keep_digits=True)
+    except InvalidMessage as error:
+        raise CommandFailed(f"The data of the request cannot be read. {error.problem}") from error
+
+
+def _with_data(keywords: Mapping[str, object]) -> Mapping[str, object]:
+    members = Members("request", keywords)
+    return {**keywords, "data": _data(members.text_or_null("data"))} if "data" in keywords else keywords
 
 
 # --- answers --------------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ class DevServer:
             while (line := await lines.receive()) is not None:
                 try:
                     await self._answer(line, lines, publisher)
-                except (MilvaionError, TypeError) as error:  # TypeError: data without a JSON form
+                except MilvaionError as error:
                     await lines.send(encode_answer(Problem(str(error))))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     raise

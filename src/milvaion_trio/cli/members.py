@@ -60,10 +60,6 @@ class Members:
         value = self._left.pop(name, {})
         return value if isinstance(value, dict) else self._refuse(name, value, "an object")
 
-    def anything(self, name: str) -> object:
-        """Whatever it is, or `None`."""
-        return self._left.pop(name, None)
-
     def check_empty(self) -> None:
         """Refuse what nobody has taken."""
         if self._left:

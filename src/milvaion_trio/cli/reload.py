@@ -52,8 +52,8 @@ COMMAND_LINE: ContextVar[Sequence[str]] = ContextVar("COMMAND_LINE")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LONG = 30.0
 """Seconds of draining after which a person wants to know why: the default budgets are 28."""
-LAST_PATIENCE = 1.0
-"""Seconds for the third signal to be heard, by a worker that is stuck outside of Python."""
+LAST_PATIENCE = 3.0
+"""Seconds for the third signal to be heard on a busy machine; whoever is stuck outside of Python never hears it."""
 
 
 def reloading(reload: bool, folders: Sequence[Path] | None, settings: Path | None, lifeline: int | None) -> int | None:
