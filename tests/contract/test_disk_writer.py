@@ -77,9 +77,9 @@ async def test_what_takes_no_time_is_done_before_the_loop_goes_on(monkeypatch: p
 
 
 async def test_what_is_not_large_is_never_waited_for(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TURN", 1.0)
+    monkeypatch.setattr(module, "TURN", 20.0)
     async with open_writer() as writer:
-        assert seconds(lambda: writer.submit(gate.wait, ignored)) < 1.0
+        assert seconds(lambda: writer.submit(gate.wait, ignored)) < 10.0
         gate.set()
 
 

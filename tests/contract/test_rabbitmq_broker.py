@@ -204,7 +204,7 @@ async def test_connecting_is_cancelled_at_once(proxy: Proxy) -> None:
             async with connection:
                 pass
         assert scope.cancelled_caught
-        assert trio.current_time() - began < 1.3
+        assert trio.current_time() - began < 5  # an answer is waited for 10
 
 
 def hold_both(passage: Passage) -> None:

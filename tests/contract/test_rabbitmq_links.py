@@ -387,8 +387,8 @@ async def test_leaving_takes_bounded_time_where_nothing_answers(broker: RabbitMQ
             hold_both(proxy.passages[0])
             nursery.start_soon(ask, consumer)
 
-    assert 2.9 < given_up[0] < 4
-    assert trio.current_time() - began < 7
+    assert 2.9 < given_up[0] < 5
+    assert trio.current_time() - began < 9
 
 
 async def test_leaving_with_much_unsent_takes_bounded_time(proxy: Proxy, vhost: str, driver: str) -> None:
@@ -400,7 +400,7 @@ async def test_leaving_with_much_unsent_takes_bounded_time(proxy: Proxy, vhost: 
         with trio.move_on_after(0.1):
             await publisher.publish([Publication(Message(body=bytes(20_000_000)), JOBS)])
 
-    assert trio.current_time() - began < 4.5
+    assert trio.current_time() - began < 10
 
 
 async def test_questions_are_cancelled_at_once_where_nothing_answers(broker: RabbitMQBroker, proxy: Proxy) -> None:
@@ -409,7 +409,7 @@ async def test_questions_are_cancelled_at_once_where_nothing_answers(broker: Rab
         with trio.move_on_after(0.1) as scope:
             await question  # type: ignore[misc]
         assert scope.cancelled_caught
-        assert trio.current_time() - began < 0.6
+        assert trio.current_time() - began < 2.5
 
     async with broker.consuming() as consumer, broker.publishing() as publisher:
         for passage in proxy.passages:

@@ -159,15 +159,18 @@ async def test_latency_delays_and_jitter_spreads_but_nothing_is_overtaken() -> N
                 await ends.send("up", bytes([number]))
                 found += await ends.arrives("up", 1)
                 delays.append(ends.times[-1] - sent)
-        await ends.send("up", b"x")
-        sent = time.monotonic()
-        await ends.arrives("up", 1)
+        undelayed = []
+        for _ in range(20):
+            sent = time.monotonic()
+            await ends.send("up", b"x")
+            await ends.arrives("up", 1)
+            undelayed.append(ends.times[-1] - sent)
 
     assert found == bytes(range(10))
     assert min(delays) >= 0.02
     assert max(delays) - min(delays) > 0.05
     assert max(delays) < 1.0  # a machine that has other things to do as well
-    assert ends.times[-1] - sent < 0.1
+    assert min(undelayed) < 0.02
 
 
 async def test_what_is_underway_when_a_black_hole_begins_is_held_as_well() -> None:
