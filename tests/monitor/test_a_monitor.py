@@ -72,7 +72,8 @@ async def test_runs_are_counted_and_not_attempts(
             await kit.run_until_idle()
             await history.settled()
 
-    row = store.load([occurrence])[occurrence]
+    with store:
+        row = store.load([occurrence])[occurrence]
     assert (attempts, row.runs, row.run_started) == ([1, 1], 2, at(5))
 
 
