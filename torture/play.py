@@ -33,7 +33,7 @@ LOOK: Final = 0.05
 NEW_QUEUES: Final = 3.0
 """Seconds for which a broker is not killed after the first worker came.
 
-RabbitMQ 3.10 killed within a second of a quorum queue's first declaration forgets the queue, with what it confirmed.
+RabbitMQ 3.10 killed within a second of a quorum queue's first declaration forgets what it confirmed in it.
 """
 PUBLISHERS: Final = 10
 """Dispatches on their way at the same time; one after the other, each waits for the broker's disk."""

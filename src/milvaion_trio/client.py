@@ -251,10 +251,15 @@ class Client:
         return await self._publish(await self._open_link().get(), publication, queue)
 
     async def _publish(self, link: Publisher, publication: Publication, queue: str | None) -> OccurrenceId:
-        self._on_delay(publication.delay)  # whatever becomes of this call, it may have been published
-        occurrence_id = await publish_dispatch(link, publication, queue)
-        self._on_delay(publication.delay)  # a confirm may take its time
-        return occurrence_id
+        may_wait = True  # whatever else becomes of this call, it may have been published
+        try:
+            return await publish_dispatch(link, publication, queue)
+        except NotPublished:
+            may_wait = False
+            raise
+        finally:
+            if may_wait:
+                self._on_delay(publication.delay)
 
     def _open_link(self) -> SupervisedLink[Publisher]:
         if self._link is None:

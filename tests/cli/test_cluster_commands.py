@@ -23,8 +23,11 @@ from milvaion_trio.cli import cluster
 from milvaion_trio.cli.cluster import Cluster, find_cluster
 from milvaion_trio.cli.control import Cancel, Enqueue
 from milvaion_trio.cli.failures import CommandFailed
+from milvaion_trio.cli.repeating import Again, dispatch_again
 from milvaion_trio.model import topology
-from milvaion_trio.model.errors import SettingsError
+from milvaion_trio.model.errors import LinkLost, SettingsError
+from milvaion_trio.model.ids import JobId, OccurrenceId
+from milvaion_trio.runtime.dispatching import Destination
 from milvaion_trio.transports import signals_for
 
 VECTORS = Path(__file__).parents[1] / "wire" / "vectors"
@@ -249,7 +252,7 @@ async def enqueued(found: Cluster) -> None:
     [
         ({"Password": "hunter2"}, "refused the login of user 'guest' (Worker:RabbitMQ:Username, "),
         ({"VirtualHost": "nowhere"}, "into virtual host 'nowhere' (Worker:RabbitMQ:VirtualHost)"),
-        ({"Port": free_port()}, "does RabbitMQ run there (Worker:RabbitMQ:Host, Worker:RabbitMQ:Port). "),
+        ({"Port": free_port()}, "does RabbitMQ run there (Worker:RabbitMQ:Host, Worker:RabbitMQ:Port)? "),
     ],
     ids=["password", "vhost", "port"],
 )
@@ -264,6 +267,7 @@ async def test_a_broker_that_cannot_be_reached_is_named_with_the_setting_to_look
         await enqueued(found)
 
     assert text in str(caught.value)
+    assert f" cannot be {'reached' if 'Port' in changes else 'used'}: " in str(caught.value)
     assert str(caught.value).endswith(" Nothing was enqueued.")
     assert "hunter2" not in str(caught.value)
 
@@ -284,6 +288,42 @@ async def test_a_broker_that_takes_nothing_more_is_not_waited_for_for_ever(
 
     with pytest.raises(CommandFailed, match=r"did not confirm the message within 0\.1 s; .* Nobody knows whether"):
         await enqueued(found)
+
+
+@pytest.mark.parametrize("what", ["it was enqueued", f"{OCCURRENCE} was dispatched once more"])
+async def test_a_connection_lost_before_the_confirm_leaves_it_open_what_became_of_the_message(
+    what: str, config: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose(*_: object, **options: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise LinkLost("RabbitMQ closed the connection")
+
+    monkeypatch.setattr(milvaion_trio.Client, "publish", lose)
+    monkeypatch.setattr(milvaion_trio.Client, "enqueue", lose)
+    found = find_cluster(config)
+    assert found is not None
+    again = Again(
+        of=OccurrenceId(OCCURRENCE),
+        to=Destination(worker_id="report-worker", job_name="CleanupJob", pattern="report-worker.cleanup.*"),
+        job_id=JobId(OCCURRENCE),
+        display_name="CleanupJob",
+        data=None,
+    )
+
+    with pytest.raises(CommandFailed) as caught:
+        await (enqueued(found) if what.startswith("it ") else dispatch_again(found, [again], lambda *_: None))
+
+    assert str(caught.value) == f"RabbitMQ closed the connection; nobody knows whether {what}."
+
+
+async def test_a_message_file_for_a_queue_that_is_not_there_names_it(config: Path, tmp_path: Path) -> None:
+    body = {"id": OCCURRENCE, "jobNameInWorker": "NoSuchJob", "executeAt": "2026-11-23T12:00:00Z"}
+    (tmp_path / "message.json").write_text(json.dumps(body))
+
+    ended = await call_command("enqueue", "--message", tmp_path / "message.json", "--config", config)
+
+    assert ended.code == 1
+    assert "There is no queue 'scheduled_jobs_queue.report-worker.nosuch.wildcard'" in ended.err
 
 
 async def test_a_connection_that_never_was_is_not_told_as_a_message_nobody_confirmed(
@@ -330,6 +370,15 @@ async def test_the_reason_travels_with_the_signal(given: tuple[str, ...], heard:
 
     assert ended.code == 0
     assert (cancellation.occurrence_id, cancellation.reason) == (OCCURRENCE, heard)
+
+
+async def test_a_signal_that_nobody_hears_is_a_failure(vhost: str, tmp_path: Path) -> None:
+    config = write_settings(tmp_path, vhost, redis={"CancellationChannel": f"nobody-{vhost}"})
+
+    ended = await call_command("cancel", OCCURRENCE, "--config", config)
+
+    assert (ended.code, ended.out) == (1, "")
+    assert f"error: Nobody listens on 'nobody-{vhost}' of that Redis, so nobody was told: " in ended.err
 
 
 async def test_without_redis_nothing_can_be_cancelled(vhost: str, tmp_path: Path) -> None:

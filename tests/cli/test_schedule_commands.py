@@ -180,6 +180,10 @@ async def test_a_scheduler_dispatches_what_settings_and_commands_say(vhost: str,
                 message = await (await client.consume(CLEANUP, no_ack=True)).receive()
             listed = await call_command("schedule", "list", "--json", "--config", config)
             removed = await call_command("schedule", "remove", "often", "--config", config)
+            digits = '{"n": [12345678901234567.891, 123456789012345678901]}'
+            at = ("--at", "2090-01-01T00:00:00Z", "--data", digits, "--config", config)
+            added = await call_command("schedule", "add", "CleanupJob", *at, "--json")
+            await call_command("schedule", "remove", "CleanupJob", "--config", config)
             triggered = await call_command("schedule", "trigger", "often", "--config", config)
             scheduler.send_signal(signal.SIGTERM)
             ended = await trio.to_thread.run_sync(finish, scheduler)
@@ -196,6 +200,8 @@ async def test_a_scheduler_dispatches_what_settings_and_commands_say(vhost: str,
         0.2,
     )
     assert removed.lines == ["often is removed; a worker that declares it brings it back when it starts"]
+    assert added.code == 0
+    assert f'"data":{"".join(digits.split())},' in "".join(added.out.split())
     assert triggered.code == 1
     assert triggered.err == "error: There is no schedule called 'often'. There are none.\n"
     assert ended.code == 0, ended.err

@@ -198,13 +198,15 @@ async def test_connecting_is_cancelled_at_once(proxy: Proxy) -> None:
     """By a silent server too."""
     proxy.on_passage = hold_both
     broker = RabbitMQBroker(settings(port=proxy.port))
-    for connection in (broker.publishing(), broker.consuming()):
-        began = trio.current_time()
-        with trio.move_on_after(0.3) as scope:
-            async with connection:
-                pass
-        assert scope.cancelled_caught
-        assert trio.current_time() - began < 5  # an answer is waited for 10
+    for opening in (broker.publishing, broker.consuming):
+        took = []
+        for _ in range(3):
+            with trio.move_on_after(0.3) as scope:
+                async with opening():
+                    pass
+            assert scope.cancelled_caught
+            took.append(trio.current_time() - scope.deadline)
+        assert min(took) < 0.5
 
 
 def hold_both(passage: Passage) -> None:

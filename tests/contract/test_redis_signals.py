@@ -500,20 +500,26 @@ async def test_a_subscription_that_is_cancelled_ends_soon() -> None:
 
     async with scripted_redis() as silent:
         for port in (shared_redis().port, silent):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(listen, signals_of(port, channel="cancelled"))
-                await trio.sleep(0.5)
-                nursery.cancel_scope.cancel()
-                cancelled = trio.current_time()
-            assert trio.current_time() - cancelled < 3  # connecting alone may take 5
+            took = []
+            for _ in range(3):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(listen, signals_of(port, channel="cancelled"))
+                    await trio.sleep(0.5)
+                    nursery.cancel_scope.cancel()
+                    cancelled = trio.current_time()
+                took.append(trio.current_time() - cancelled)
+            assert min(took) < 0.5
 
 
 async def test_sending_that_is_cancelled_ends_at_once() -> None:
     async with scripted_redis() as silent:
-        with trio.move_on_after(0.3) as scope:
-            await signals_of(silent).send(A)
-        assert scope.cancelled_caught
-        assert trio.current_time() - scope.deadline < 3
+        took = []
+        for _ in range(3):
+            with trio.move_on_after(0.3) as scope:
+                await signals_of(silent).send(A)
+            assert scope.cancelled_caught
+            took.append(trio.current_time() - scope.deadline)
+    assert min(took) < 0.3
 
 
 async def test_what_is_raised_in_the_context_comes_out_as_it_is() -> None:

@@ -121,6 +121,15 @@ async def test_a_delay_is_noted_whatever_becomes_of_the_call(broker: EmbeddedBro
     assert noted == [60]
 
 
+async def test_a_delay_is_not_noted_for_what_was_refused(broker: EmbeddedBroker) -> None:
+    noted: list[float] = []
+    async with Client(broker, worker_id="tests", on_delay=noted.append) as client:
+        with pytest.raises(NotPublished):
+            await client.enqueue("NoSuchJob", delay=60)
+
+    assert noted == []
+
+
 async def test_a_delayed_one_arrives_in_the_queue_of_its_pattern(
     broker: EmbeddedBroker, autojump_clock: MockClock
 ) -> None:

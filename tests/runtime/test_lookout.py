@@ -93,6 +93,21 @@ async def test_of_several_jobs_with_one_function_those_are_named_that_run(worker
     assert told.startswith("job First (")
 
 
+async def test_a_job_that_another_one_calls_is_not_taken_for_one_that_runs(worker: Worker, log: Log) -> None:
+    @worker.job("Inner")
+    async def inner() -> None:
+        log.told.wait(SOON)
+
+    @worker.job("Outer")
+    async def outer() -> None:
+        await inner()
+
+    told = await all_that_was_told(worker, log, "Outer")
+
+    assert told.startswith(f"job Outer ({__file__}, line ")
+    assert ", in " in told
+
+
 async def test_a_wrapper_that_blocks_is_a_job_s_function_too(worker: Worker, log: Log) -> None:
     def slowly(function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         @wraps(function)

@@ -119,6 +119,15 @@ class Table(enum.Enum):
     ONE = {"a": 1, "A": 2}  # noqa: RUF012  # that of an enum's member
 
 
+class Parts(enum.Flag):
+    FIRST = 1
+    OTHERS = 6
+
+
+class Price(enum.Enum):
+    LOW = Decimal("1.10")
+
+
 UserId = NewType("UserId", int)
 
 
@@ -148,6 +157,8 @@ UserId = NewType("UserId", int)
         (int | float, "7.0", 7.0),
         (Literal["a", 1], "1", 1),
         (Literal[Color.RED], '"RED"', Color.RED),
+        (Literal[Ratio.HALF], "0.50", Ratio.HALF),
+        (Literal[Price.LOW], "1.10", Price.LOW),
         (Color, '"r"', Color.RED),
         (Color, '"DARK_RED"', Color.DARK_RED),
         (Color, '"DarkRed"', Color.DARK_RED),
@@ -179,6 +190,7 @@ UserId = NewType("UserId", int)
         (float, "12345678901234567890123", 12345678901234567890123.0),
         (Rights, "3", Rights.READ | Rights.WRITE),
         (Rights, "0", Rights(0)),
+        (Parts, "7", Parts.FIRST | Parts.OTHERS),
         (Rights, '"Write"', Rights.WRITE),
     ],
 )
@@ -230,6 +242,9 @@ def test_json_becomes_what_the_annotation_says(annotation: object, text: str, va
         ),
         (Decimal, "true", "found true, expected a decimal number"),
         (Decimal, "1e-99999", "expected a decimal number"),
+        (Parts, "3", "found the number 3, expected one of FIRST, OTHERS"),
+        (Access, "5", "found the number 5, expected one of READ, WRITE, ALL"),
+        (Literal[Ratio.HALF], "123456789012345678901", "found the number 123456789012345678901, expected one of"),
         (Rights, "8", "found the number 8, expected one of READ, WRITE"),
         (Rights, "-1", "found the number -1, expected one of READ, WRITE"),
         (Rights, "true", "found true, expected one of READ, WRITE"),

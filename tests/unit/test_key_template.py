@@ -1,12 +1,14 @@
 """Keys made from data: what is found under which spelling, and what is said where nothing is."""
 
 import dataclasses
+from decimal import Decimal
 from typing import TypedDict
 
 import pytest
 from attrs import define
 
 from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.json_text import JsonValue, write
 from milvaion_trio.policy.key_template import LONGEST_KEY, KeyTemplate, KeyUnknown, as_key
 
 OCCURRENCE = OccurrenceId("o-1")
@@ -21,10 +23,21 @@ OCCURRENCE = OccurrenceId("o-1")
         ("{AccountNo}/{flag}", '{"account_no": 1.5, "Flag": true}', "1.5/true"),
         ("{{{a}}}", '{"A": "b"}', "{b}"),
         ("{occurrence_id}", "broken", "o-1"),
+        ("a-{account}", '{"account": "x", "other": 123456789012345678901}', "a-x"),
+        ("{n}", '{"n": 12345678901234567.891}', "12345678901234567.891"),
     ],
 )
 def test_fields_are_found_in_any_spelling(template: str, data: str | None, key: str) -> None:
     assert KeyTemplate.parse(template).fill_from_text("job", data, OCCURRENCE) == key
+
+
+@pytest.mark.parametrize("value", [Decimal("1.10"), 5.0, 1e300, 7, True, "1.10", Decimal("123456789012345678901")])
+def test_a_client_makes_the_key_that_a_worker_makes_of_its_message(value: JsonValue) -> None:
+    template = KeyTemplate.parse("a-{n}")
+
+    assert template.fill("job", {"n": value}, OCCURRENCE) == template.fill_from_text(
+        "job", write({"n": value}), OCCURRENCE
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,18 @@ def test_opening_a_file_again_gives_back_no_lock_that_is_held_on_it(tmp_path: Pa
     assert "database is locked" in other.stderr
 
 
+def test_a_link_to_nothing_is_made_where_it_leads_and_for_nobody_else(tmp_path: Path) -> None:
+    path, target = tmp_path / "link.db", tmp_path / "data.db"
+    path.symlink_to(target)
+
+    db, place = opened(path, busy_seconds=0.1)
+
+    db.execute("CREATE TABLE one (value)")
+    db.close()
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert place == (target.stat().st_dev, target.stat().st_ino)
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_of_what_is_interrupted_nothing_stays_and_the_next_one_begins(error: type[BaseException]) -> None:
     db = sqlite3.connect(":memory:", isolation_level=None)

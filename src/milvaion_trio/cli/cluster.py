@@ -96,23 +96,24 @@ class Cluster:
             async with Client.from_settings(self.settings, worker_id=group, connect_timeout=CONNECT_TIMEOUT) as client:
                 yield client
         except BrokerUnreachable as error:
-            reason = error.last_error.rstrip(".?")
+            reason = error.last_error.removesuffix(".")
+            reason += "" if reason.endswith("?") else "."
             raise CommandFailed(
-                f"{self.name} cannot be {'used' if error.is_refusal else 'reached'}: {reason}. Nothing was enqueued."
+                f"{self.name} cannot be {'used' if error.is_refusal else 'reached'}: {reason} Nothing was enqueued."
             ) from error
         except BaseExceptionGroup as group_of_errors:
             raise sole(group_of_errors) from None
 
-    async def confirmed(self, publishing: Callable[[], Awaitable[T]], what: str = "it") -> T:
+    async def confirmed(self, publishing: Callable[[], Awaitable[T]], what: str = "it was enqueued") -> T:
         """What it returns; raises `CommandFailed` where no confirm comes in time, or ever. If cancelled, so is it."""
         try:
             with trio.move_on_after(PATIENCE):
                 return await publishing()
         except LinkLost as lost:
-            raise CommandFailed(f"{lost}; nobody knows whether {what} was enqueued.") from lost
+            raise CommandFailed(f"{lost}; nobody knows whether {what}.") from lost
         raise CommandFailed(
             f"{self.name} did not confirm the message within {PATIENCE:g} s; is there a memory or disk alarm? Nobody "
-            f"knows whether {what} was enqueued."
+            f"knows whether {what}."
         )
 
     async def enqueue(self, request: Enqueue | Publish, group: str | None) -> Done:

@@ -35,7 +35,7 @@ def opened_history(settings: WorkerSettings) -> Iterator[HistoryStore]:
     """The history of these settings, open. Raises `CommandFailed` where there is none, and makes none."""
     if not settings.monitor.mongodb and not (place := Path(settings.monitor.store).absolute()).exists():
         raise CommandFailed(
-            f"There is no history {place} (Worker:Monitor:Store). A monitor keeps one: start `milvaion-trio monitor` "
+            f"There is no history {place}. A monitor keeps one: start `milvaion-trio monitor` "
             "with the same settings, and leave it running. A dev worker keeps its own in the folder where it was "
             f"started: go there, or name it: --set monitor.store={DATA_FOLDER / HISTORY_FILE}"
         )

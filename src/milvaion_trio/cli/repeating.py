@@ -144,4 +144,4 @@ async def dispatch_again(cluster: Cluster, repeats: Iterable[Again], done: Done)
         async with cluster.client() as client:
             for again in repeats:
                 publish = partial(client.publish, again.publication(), topology.queue_name(again.to.pattern))
-                done(again, await cluster.confirmed(publish, str(again.of)))
+                done(again, await cluster.confirmed(publish, f"{again.of} was dispatched once more"))

@@ -1,10 +1,9 @@
 """`milvaion-trio schedule`: the schedules of a cluster, or of a dev worker in another terminal."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, cast
 
 from cyclopts import Parameter
 
@@ -17,6 +16,7 @@ from milvaion_trio.cli.scheduling import carry_out_in_cluster
 from milvaion_trio.cli.terminal import error_console, output_console, write_json, write_line
 from milvaion_trio.cli.whereto import done_there
 from milvaion_trio.model.errors import SettingsError
+from milvaion_trio.model.json_text import read
 from milvaion_trio.runtime.dispatching import Destination
 from milvaion_trio.scheduler.desk import planned
 
@@ -247,7 +247,7 @@ def scheduled_there(
     given = overrides(list(settings or ()))
     over_redis = request.act != "trigger"  # which publishes
     done = done_there(socket, config, given, group, in_dev, in_cluster, over_redis=over_redis)
-    return done, [json.loads(row) for row in rows]
+    return done, [cast("Facts", read(row, case_matters=True, keep_digits=True)) for row in rows]
 
 
 def _done(act: str, schedule_id: str, config: Path | None, settings: Sequence[str] | None, socket: Path | None) -> int:

@@ -3,7 +3,6 @@
 The facts travel between terminals, so they are values of JSON; times are written on the clocks of the schedule.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from milvaion_trio.cli.terminal import BAD, GOOD, QUIET, WAITING, table
 from milvaion_trio.model.errors import SettingsError
+from milvaion_trio.model.json_text import read
 from milvaion_trio.model.occurrence import OccurrenceStatus, status_name
 from milvaion_trio.model.schedule import Cron, Entry, Every, Millis, Once, Recurrence
 from milvaion_trio.policy.scheduling import is_disabled, is_over, next_ticks
@@ -49,7 +49,7 @@ def facts_of(entry: Entry, now: Millis, count: int) -> Facts:
         "job": schedule.job,
         "worker_id": schedule.worker_id,
         **when_of(schedule.when, zone),
-        "data": None if schedule.data is None else json.loads(schedule.data),
+        "data": None if schedule.data is None else read(schedule.data, case_matters=True, keep_digits=True),
         "overlap": schedule.overlap.value,
         "misfire": schedule.misfire.value,
         "misfire_limit": schedule.misfire_limit,

@@ -7,7 +7,9 @@ another program may read, and a reader that goes away (`| head`) ends nothing.
 import io
 import json
 import os
+import re
 import sys
+import uuid
 from collections.abc import Iterable
 from typing import IO, Literal, TextIO
 
@@ -18,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from milvaion_trio.cli.narration import Mood
+from milvaion_trio.model.json_text import WrittenFloat
 
 __all__ = [
     "BAD",
@@ -144,8 +147,24 @@ def forget_output() -> None:
 
 
 def write_json(value: object) -> None:
-    """Print a JSON document on stdout, indented; in plain ASCII where the encoding is no Unicode."""
-    write_line(json.dumps(value, indent=2, ensure_ascii=not _is_unicode(sys.stdout)))
+    """Print a JSON document on stdout, indented; in plain ASCII where the encoding is no Unicode.
+
+    A `WrittenFloat` with its digits.
+    """
+    mark = uuid.uuid4().hex  # `json` knows no number but its own
+    text = json.dumps(_marked(value, mark), indent=2, ensure_ascii=not _is_unicode(sys.stdout))
+    write_line(re.sub(f'"{mark}([^"]*)"', r"\1", text))
+
+
+def _marked(value: object, mark: str) -> object:
+    match value:
+        case WrittenFloat():
+            return mark + value.digits
+        case dict():
+            return {name: _marked(member, mark) for name, member in value.items()}
+        case list() | tuple():
+            return [_marked(item, mark) for item in value]
+    return value
 
 
 def fail(text: str) -> None:

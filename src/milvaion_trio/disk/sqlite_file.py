@@ -25,6 +25,7 @@ def opened(path: Path, *, busy_seconds: float) -> tuple[sqlite3.Connection, Plac
 
     For nobody else to read, as data, results and logs are nothing for other users. Raises `OSError` or `sqlite3.Error`.
     """
+    path = Path(os.path.realpath(path))  # a link to nothing is made where it leads, as SQLite would, but for others too
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:

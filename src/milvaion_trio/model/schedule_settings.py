@@ -33,7 +33,7 @@ def _is_aware(value: object) -> bool:
 
 def _is_json(value: object) -> bool:
     try:
-        read(str(value), case_matters=True)
+        read(str(value), case_matters=True, keep_digits=True)
     except InvalidMessage:
         return False
     return True

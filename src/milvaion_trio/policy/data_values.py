@@ -4,6 +4,7 @@ Reading is strict, since data that almost fits is a mistake somebody wants to he
 """
 
 import functools
+import operator
 import re
 import typing
 from collections.abc import Callable
@@ -136,17 +137,17 @@ PLAIN_READINGS: Final[dict[object, Reading]] = {
 
 def literal_reading(values: tuple[object, ...]) -> Reading:
     """One of these values; an enum's member by its name, too."""
-    allowed = {(type(value), value): value for value in values if not isinstance(value, Enum)}
+    allowed = {_json(value): value for value in values if not isinstance(value, Enum)}
     for value in values:
         if isinstance(value, Enum):
-            allowed[str, value.name] = allowed[type(value.value), value.value] = value
+            allowed[_json(value.name)] = allowed[_json(value)] = value
     words = "one of " + ", ".join(map(repr, values))
 
     def reading(value: object, _: object) -> object:
-        try:
-            return allowed[type(value), value]
-        except (KeyError, TypeError):
-            raise Misfit(value, words) from None
+        text = _written(value)
+        if text is None or text not in allowed:
+            raise Misfit(value, words)
+        return allowed[text]
 
     return reading
 
@@ -154,19 +155,21 @@ def literal_reading(values: tuple[object, ...]) -> Reading:
 def enum_reading(kind: type[Enum]) -> Reading:
     """A member, by its value or by its name in any spelling; of a `Flag`, several by the sum of their values."""
     members = kind.__members__.values()  # which also has those of a `Flag` that stand for several bits
-    by_value = {text: member for member in members if (text := _value_text(member)) is not None}
-    flags = sum(member.value for member in kind) if issubclass(kind, Flag) else 0
+    by_value = {_json(member): member for member in members}
+    bits = [member.value for member in members] if issubclass(kind, Flag) else []
     # .NET writes member names in its own spelling: InProgress is IN_PROGRESS.
     by_name = {folded(name): member for name, member in kind.__members__.items()}
     by_name |= dict(kind.__members__)
     words = words_for(kind)
 
     def reading(value: object, _: object) -> object:
-        member = by_value.get(write(as_it_is(value)))
+        text = _written(value)
+        member = None if text is None else by_value.get(text)
         if member is None and isinstance(value, str):
             member = by_name.get(value) or by_name.get(folded(value))
-        if member is None and issubclass(kind, Flag) and type(value) is int and value & flags == value:
-            member = kind(value)
+        if member is None and bits and type(value) is int:
+            sum_of_members = functools.reduce(operator.or_, [each for each in bits if each & value == each], 0)
+            member = kind(value) if value == sum_of_members else None
         if member is None:
             raise Misfit(value, words)
         return member
@@ -174,10 +177,18 @@ def enum_reading(kind: type[Enum]) -> Reading:
     return reading
 
 
-def _value_text(member: Enum) -> str | None:
-    """The member's value as JSON gives it, `None` for one that JSON cannot give."""
+def _written(value: object) -> str | None:
+    """The decoded JSON as text, which tells 1 from true and "1"; `None` for a number that no value can be."""
     try:
-        return write(read(write(jsonable(member)), case_matters=True))
+        return write(as_it_is(value))
+    except Misfit:
+        return None
+
+
+def _json(value: object) -> str | None:
+    """The same of a value of Python, `None` for one that JSON cannot give."""
+    try:
+        return write(read(write(jsonable(value)), case_matters=True))
     except (TypeError, ValueError, InvalidMessage):
         return None
 

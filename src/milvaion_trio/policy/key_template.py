@@ -12,7 +12,7 @@ from attrs import frozen
 
 from milvaion_trio.model.errors import InvalidMessage, MilvaionError
 from milvaion_trio.model.ids import OccurrenceId
-from milvaion_trio.model.json_text import JsonValue, read
+from milvaion_trio.model.json_text import JsonValue, read, write
 from milvaion_trio.policy.annotations import alternatives, is_record, without_metadata
 from milvaion_trio.policy.data_values import folded
 from milvaion_trio.policy.record_fields import record_fields
@@ -79,13 +79,16 @@ class KeyTemplate:
     def fill_from_text(self, job_name: str, data: str | None, occurrence_id: OccurrenceId) -> str:
         """The key, for data as it stands in a message. Raises `KeyUnknown`."""
         try:
-            value = read(data, case_matters=True) if data and self.names else None
+            value = read(data, case_matters=True, keep_digits=True) if data and self.names else None
         except InvalidMessage as error:
             raise KeyUnknown(f"The key {self.text!r} of {job_name} cannot be made: {error.problem}") from None
         return self.fill(job_name, value, occurrence_id)
 
     def fill(self, job_name: str, data: JsonValue, occurrence_id: OccurrenceId) -> str:
-        """The key. Raises `KeyUnknown` where the data has not all fields, as plain values."""
+        """The key, numbers as the message has them. Raises `KeyUnknown` where not all fields are there as plain values.
+
+        `ValueError` for a number that no message can carry.
+        """
         values = {OCCURRENCE: str(occurrence_id)}
         members = data if isinstance(data, dict) else {}
         for name in self.names:
@@ -93,7 +96,7 @@ class KeyTemplate:
             value = next((member for spelled, member in members.items() if folded(spelled) == wanted), None)
             if value is None or isinstance(value, dict | list):
                 raise KeyUnknown(self._why(job_name, name, value, tuple(members)))
-            values[name] = str(value).lower() if isinstance(value, bool) else str(value)
+            values[name] = value if isinstance(value, str) else write(value)
         key = "".join(plain + ("" if name is None else values[name]) for plain, name in self._parts)
         if not key.strip():
             raise KeyUnknown(f"The key {self.text!r} of {job_name} is empty with this data.")

@@ -119,7 +119,7 @@ def check_schedule(schedule: Schedule) -> None:
         problems += error.problems
     try:
         if schedule.data is not None:
-            read(schedule.data, case_matters=True)
+            read(schedule.data, case_matters=True, keep_digits=True)
     except InvalidMessage as error:
         problems.append(f"its data cannot be read. {error.problem} Make the text with json.dumps.")
     if problems:

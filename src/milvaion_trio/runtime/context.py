@@ -17,7 +17,7 @@ from milvaion_trio.model.json_text import JsonValue, read
 from milvaion_trio.model.messages import JobMessage, LogLevel
 from milvaion_trio.model.outcome import StopReason
 from milvaion_trio.policy.binding import DataReader
-from milvaion_trio.policy.data_values import folded
+from milvaion_trio.policy.data_values import Misfit, as_it_is, folded
 from milvaion_trio.runtime.run import Run
 
 __all__ = ["JobContext", "JobLog", "LogSink", "current_job", "enter"]
@@ -140,7 +140,7 @@ class JobContext:
     def data(self) -> object:
         """The job's data: as bound to its parameter, else the decoded JSON."""
         if self._data is _UNBOUND:
-            self._data = self._decoded()
+            self._data = self._plain(self._decoded(), "$")
         return self._data
 
     @overload
@@ -157,7 +157,8 @@ class JobContext:
             if not isinstance(value, dict):
                 return default
             wanted = folded(key_or_type)
-            return next((member for name, member in value.items() if folded(name) == wanted), default)
+            found = ((name, member) for name, member in value.items() if folded(name) == wanted)
+            return next((self._plain(member, f"$.{name}") for name, member in found), default)
         return DataReader.for_type(self._run.registered.name, key_or_type).read(self._run.job.job_data)
 
     @property
@@ -202,9 +203,15 @@ class JobContext:
         if not text:
             return None
         try:
-            return read(text)
+            return read(text, keep_digits=True)
         except InvalidMessage as error:
             raise InvalidJobData(self._run.registered.name, [error.problem]) from error
+
+    def _plain(self, value: JsonValue, path: str) -> object:
+        try:
+            return as_it_is(value)
+        except Misfit as misfit:
+            raise InvalidJobData(self._run.registered.name, [f"{path}: {misfit}"]) from None
 
 
 def current_job() -> JobContext:

@@ -82,10 +82,10 @@ class Lookout:
         running = self._on_the_loop()
         codes, frame = self._codes(), innermost
         while frame is not None:
-            if names := codes.get(frame.f_code):
+            # One that does not run was called by another, as a function.
+            if names := [each for each in codes.get(frame.f_code, ()) if each in running]:
                 inside = "" if frame is innermost else f", in {_place(innermost)}"
-                name = " or ".join([each for each in names if each in running] or names)
-                return f"job {name} ({_place(frame)}{inside})"
+                return f"job {' or '.join(names)} ({_place(frame)}{inside})"
             frame = frame.f_back
         others = ", ".join(running) or "none"
         return f"{_place(innermost)}, which is in no job's own function (jobs that run on it: {others})"

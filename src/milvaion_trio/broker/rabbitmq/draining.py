@@ -108,13 +108,17 @@ class _Draining:
 
     async def move(self, queue: str, count: int) -> None:
         """Move as many of its messages, from the front, or as many as come. If cancelled, see `drain`."""
-        async with self.administration.consume(queue, prefetch=min(count, PREFETCH)) as deliveries:
-            while count > 0:
-                batch = await _some(deliveries, count)
-                if not batch:
-                    break
-                count -= len(batch)
-                await self._send_on(batch)
+        while count > 0:
+            prefetch = min(count, PREFETCH)
+            full = len(self._held) + prefetch
+            async with self.administration.consume(queue, prefetch=prefetch) as deliveries:
+                # A consumer that holds as much as it may gets no more; the next one does.
+                while count > 0 and len(self._held) < full:
+                    batch = await _some(deliveries, count)
+                    if not batch:
+                        return
+                    count -= len(batch)
+                    await self._send_on(batch)
 
     async def _send_on(self, batch: Sequence[RabbitMQDelivery]) -> None:
         """Publish them, ack what was confirmed and hold the rest. If cancelled, see `drain`."""
