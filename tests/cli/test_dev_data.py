@@ -1,6 +1,7 @@
 """What `dev` keeps is found by other terminals in the same folder, while it runs and afterwards."""
 
 import json
+import re
 import signal
 import subprocess
 import tempfile
@@ -34,14 +35,16 @@ class Terminal:
         assert ended.code == 0, ended
         return json.loads(ended.out)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a dev worker, and return when it is ready."""
-        process = start(["dev", "sample_worker:worker", *arguments], cwd=self.folder, env=self.env)
+    def start(
+        self, *arguments: str, target: str = "sample_worker:worker", until: str = " ready, "
+    ) -> subprocess.Popen[str]:
+        """Start a dev worker, and return when it says that it is ready, or something else."""
+        process = start(["dev", target, *arguments], cwd=self.folder, env=self.env)
         assert process.stdout is not None
         too_late = threading.Timer(PATIENCE, process.kill)
         too_late.start()
         for line in process.stdout:
-            if " ready, " in line:
+            if until in line:
                 break
         too_late.cancel()
         return process
@@ -155,3 +158,62 @@ def until(happened: Callable[[], bool]) -> None:
         if happened():
             return
     raise AssertionError("it did not happen")
+
+
+WITH_A_LAST_WORD = """
+import time
+import trio
+from milvaion_trio import JobContext, Worker
+
+worker = Worker(worker_id="shop")
+
+@worker.job("{name}")
+async def rename_me() -> None: ...
+
+@worker.job("Slow")
+async def slow(ctx: JobContext) -> None:
+    try:
+        ctx.log.info(f"begun at {{time.strftime('%H:%M:%S')}}")
+        await trio.sleep_forever()
+    finally:
+        ctx.log.info("the last word")
+"""
+
+
+def test_a_message_for_a_job_that_is_gone_is_told_and_kept(terminal: Terminal) -> None:
+    program = terminal.folder / "shop.py"
+    program.write_text(WITH_A_LAST_WORD.format(name="Before"))
+    with terminal.start(target="shop:worker") as dev:
+        assert terminal.run("enqueue", "Before", "--delay", "0.5").code == 0
+        assert terminal.run("enqueue", "Slow", "--delay", "1").code == 0
+        dev.kill()
+    program.write_text(WITH_A_LAST_WORD.format(name="After"))
+    with terminal.start(target="shop:worker") as dev:  # it comes due here
+        assert dev.stdout is not None
+        assert next(line for line in dev.stdout if "begun" in line)
+        dev.send_signal(signal.SIGINT)
+        dev.send_signal(signal.SIGTERM)
+        first = finish(dev)
+    with terminal.start(target="shop:worker", until="does not have") as dev:
+        assert dev.stdout is not None
+        next(line for line in dev.stdout if " ready, " in line)
+        dev.send_signal(signal.SIGTERM)
+        second = finish(dev)
+
+    for told in (first.out, second.out):
+        assert re.search(r"  \d messages? waits? in \S+/\.milvaion-dev for the next start$", told, re.MULTILINE)
+
+
+def test_lines_of_a_job_stand_with_its_name_and_their_own_time(terminal: Terminal) -> None:
+    (terminal.folder / "shop.py").write_text(WITH_A_LAST_WORD.format(name="Other"))
+    with terminal.start(target="shop:worker") as dev:
+        assert terminal.run("enqueue", "Slow").code == 0
+        assert dev.stdout is not None
+        begun = next(line for line in dev.stdout if "begun" in line)
+        dev.send_signal(signal.SIGINT)
+        next(line for line in dev.stdout if "may end" in line)
+        dev.send_signal(signal.SIGINT)
+        ended = finish(dev)
+
+    assert re.fullmatch(r"(\d\d:\d\d:\d\d)  Slow +[0-9a-f]{8}  begun at \1\n", begun)
+    assert re.search(r"  Slow +[0-9a-f]{8}  the last word$", ended.out, re.MULTILINE)

@@ -142,10 +142,15 @@ class _Journal:
 
     def found(self) -> None:
         """Say what an earlier process has left."""
-        queues = [name for name in self.broker.queues if name.startswith(topology.JOB_QUEUE_PREFIX)]
-        if waiting := self.broker.delayed + sum(self.broker.queue(name).depth for name in queues):
+        if waiting := self.broker.delayed + sum(self._depths().values()):
             messages = "1 message that waits" if waiting == 1 else f"{waiting} messages that wait"
             self._print(Remark(f"goes on with {messages} in {self.broker.folder}", Mood.WAITING))
+        own = {job.queue for job in self.worker.registry.jobs}
+        for queue, depth in self._depths().items():
+            if queue not in own:
+                messages = "1 message waits" if depth == 1 else f"{depth} messages wait"
+                words = f"{messages} in {queue}, for a job that this worker does not have: was it renamed?"
+                self._print(Remark(words, Mood.BAD))
 
     def introduce(self, socket: Path | None) -> None:
         """Say what serves here and what to do with it."""
@@ -168,7 +173,7 @@ class _Journal:
 
     def happened(self, event: events.Event) -> None:
         """Tell an event."""
-        if isinstance(event, events.WorkerStopped) and (waiting := self._waiting()):
+        if isinstance(event, events.WorkerStopped) and (waiting := self.broker.delayed + sum(self._depths().values())):
             messages, s = ("1 message", "s") if waiting == 1 else (f"{waiting} messages", "")
             folder = self.broker.folder
             kept = (
@@ -179,7 +184,7 @@ class _Journal:
         if remark is None:
             return
         if remark.occurrence_id is not None and remark.job_name is not None:
-            if isinstance(event, events.JobConcluded | events.JobReturned):
+            if isinstance(event, events.JobConcluded):  # what was returned may still have lines to come, and runs again
                 self._names.pop(remark.occurrence_id, None)
             else:
                 self._names[remark.occurrence_id] = remark.job_name
@@ -187,9 +192,10 @@ class _Journal:
             remark = evolve(remark, text=f"{remark.text}  {event.occurrence_id}")
         self._print(remark)
 
-    def _waiting(self) -> int:
-        """The messages of jobs that are queued or wait for their time."""
-        return self.broker.delayed + sum(self.broker.queue(job.queue).depth for job in self.worker.registry.jobs)
+    def _depths(self) -> dict[str, int]:
+        """The queues of jobs in which messages wait, also of jobs that are gone."""
+        queues = [name for name in self.broker.queues if name.startswith(topology.JOB_QUEUE_PREFIX)]
+        return {name: depth for name in queues if (depth := self.broker.queue(name).depth)}
 
     def published(self, publication: Publication) -> None:
         """Tell what jobs log."""
@@ -198,7 +204,7 @@ class _Journal:
             self._print(evolve(remark, job_name=name))
 
     def _print(self, remark: Remark) -> None:
-        clock = time.strftime("%H:%M:%S")
+        clock = time.strftime("%H:%M:%S", time.localtime(None if remark.at is None else remark.at.unix_ms / 1000))
         head = remark.occurrence_id[:8] if remark.occurrence_id is not None else ""
         name = remark.job_name or ("" if head else self.worker.settings.worker_id)
         self.console.print(

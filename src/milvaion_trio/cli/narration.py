@@ -14,6 +14,7 @@ from milvaion_trio.model import events, topology
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import InvalidMessage
 from milvaion_trio.model.ids import OccurrenceId
+from milvaion_trio.model.instant import Instant
 from milvaion_trio.model.json_text import write
 from milvaion_trio.model.messages import LogEntry, LogLevel
 from milvaion_trio.model.occurrence import OccurrenceEvent, OccurrenceStatus
@@ -52,6 +53,8 @@ class Remark:
     job_name: str | None = None
     """`None`: it is about the worker."""
     occurrence_id: OccurrenceId | None = None
+    at: Instant | None = None
+    """When, unless it is now."""
 
 
 def remark(event: events.Event, drain_timeout: float | None = None) -> Remark | None:
@@ -119,7 +122,13 @@ def logged(publication: Publication) -> list[Remark]:
     except InvalidMessage:
         return []
     return [
-        Remark(_entry(record.log), _MOODS.get(record.log.level, Mood.QUIET), None, record.occurrence_id)
+        Remark(
+            _entry(record.log),
+            _MOODS.get(record.log.level, Mood.QUIET),
+            None,
+            record.occurrence_id,
+            record.log.timestamp,
+        )
         for record in records
         if record.log.category in SHOWN
     ]
