@@ -136,7 +136,7 @@ async def test_a_dev_worker_takes_what_is_enqueued_in_its_folder_and_nothing_tha
     config: Path, vhost: str, runtime: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing names a cluster it takes everything; wherever there is a choice it is told, also of what fails."""
-    place, redis = f"{runtime}/milvaion-trio/dev.sock", f"Redis at {HOST}:{servers.redis().port}"
+    redis = f"Redis at {HOST}:{servers.redis().port}"
     (home := tmp_path / "home").mkdir()
     (nowhere := tmp_path / "nowhere").mkdir()
     shutil.copy(config, home)
@@ -156,18 +156,49 @@ async def test_a_dev_worker_takes_what_is_enqueued_in_its_folder_and_nothing_tha
         monkeypatch.delenv("MILVAION_TRIO__RABBITMQ__PORT")
         its_own = await call_command("enqueue", "CleanupJob")
 
-    other = f"; with --socket {place} it goes to the dev worker of {home}.\n"
-    goes = f"This goes to {amqp(vhost)} (appsettings.json){other}"
+    goes = f"This goes to {amqp(vhost)} (appsettings.json).\n"
     assert (ended.code, ended.err) == (0, goes + UNKNOWN)
     assert (await the_only_message(client, CLEANUP)).headers["OccurrenceId"] == ("S", ended.out.strip())
     assert refused.code == 1
     assert refused.err.startswith(f"{goes}error: There is no queue ")
-    assert cancelled.err.startswith(f"This goes to {redis} (appsettings.json){other}")
+    assert cancelled.err.startswith(f"This goes to {redis} (appsettings.json).\n")
     assert (taken.code, taken.err) == (0, f"This goes to the dev worker of {home}.\n")
     assert unreadable.code == 2
     assert (its_own_despite_that.code, its_own_despite_that.err) == (0, "")
     here = f"This goes to the dev worker of this folder; with --config it goes to {amqp(vhost)} (appsettings.json).\n"
     assert (its_own.code, its_own.err) == (0, here)
+
+
+async def test_dev_workers_of_two_folders_do_not_meet(
+    runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes what is enqueued in its folder, or below it; elsewhere one has to be named."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    (below := one / "src" / "jobs").mkdir(parents=True)
+    other.mkdir()
+    env = environment(XDG_RUNTIME_DIR=str(runtime), PYTHONPATH=str(HERE))
+    with (
+        serving_dev("sample_worker:worker", one, env=env, cwd=one) as first,
+        serving_dev("sample_worker:worker", other, env=env, cwd=other) as second,
+    ):
+        for dev in (first, second):
+            await trio.to_thread.run_sync(dev.read_until, "ready")
+        ended = {}
+        for folder in (one, other, below, tmp_path):
+            monkeypatch.chdir(folder)
+            ended[folder] = await call_command("enqueue", "CleanupJob")
+        for folder, dev in ((one, first), (other, second), (below, first)):
+            line = await trio.to_thread.run_sync(dev.read_until, " started ")
+            assert ended[folder].out.strip() in line
+
+    assert (ended[one].err, ended[other].err) == ("", "")
+    assert ended[below].err == f"This goes to the dev worker of {one}.\n"
+    refusal = ended[tmp_path]
+    assert (refusal.code, refusal.out) == (1, "")
+    assert refusal.err.startswith(
+        "error: No dev worker was started in this folder, and several elsewhere; say which:\n  --socket "
+    )
+    assert all(f"  of {folder}\n" in refusal.err for folder in (one, other))
 
 
 async def test_a_message_file_is_published_byte_for_byte(config: Path, client: Client) -> None:

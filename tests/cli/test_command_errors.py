@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from tests.support.commands import HERE, Ended, environment, run_command
 
+from milvaion_trio.cli.sockets import socket_place
+
 QUEUE = "scheduled_jobs_queue.twin-worker.sendemail.wildcard"
 
 MISTAKES: dict[str, tuple[list[str], int, str]] = {
@@ -164,7 +166,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "neither dev worker nor cluster": (
         ["cancel", "0f8fad5b-d9cb-469f-a165-70867728950e"],
         1,
-        "error: No dev worker listens on {folder}/milvaion-trio/dev.sock. Start one in another terminal: "
+        "error: No dev worker listens on {socket}. Start one in another terminal: "
         "milvaion-trio dev MODULE:WORKER\nOr say where a cluster is: --config appsettings.json",
     ),
     "group without cluster": (
@@ -212,10 +214,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_message_and_an_exit_code(name: str, folder: Path) -> None:
+def test_a_mistake_is_one_message_and_an_exit_code(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, code, text = MISTAKES[name]
 
     arguments = [argument.replace("{folder}", str(folder)) for argument in arguments]
     ended = run_command(*arguments, env=environment(PYTHONPATH=str(folder), XDG_RUNTIME_DIR=str(folder)))
 
-    assert ended == Ended(code, "", text.replace("{folder}", str(folder)) + "\n")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    monkeypatch.chdir(HERE)
+    text = text.replace("{folder}", str(folder)).replace("{socket}", str(socket_place(None)))
+    assert ended == Ended(code, "", text + "\n")

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.commands import DevWorker, environment, run_command, serving_dev
+from tests.support.commands import HERE, DevWorker, environment, run_command, serving_dev
 
 from milvaion_trio.cli.control import Cancel, Done, Enqueue, Lines, encode_request, read_answer
-from milvaion_trio.cli.sockets import connected
+from milvaion_trio.cli.sockets import connected, socket_place
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_second_dev_worker_leaves_the_socket_to_the_first(dev: DevWorker) -> N
     assert ended.code == 1
     assert ended.err == (
         f"error: Another dev worker listens on {dev.socket}. Stop it with Ctrl-C there, or give this one a place of "
-        "its own with --socket PATH, and enqueue and cancel the same.\n"
+        "its own with --socket PATH, and the commands for it the same.\n"
     )
 
 
@@ -150,10 +150,15 @@ def test_a_body_that_is_no_job_message_is_explained(dev: DevWorker, tmp_path: Pa
     )
 
 
-def test_sigterm_drains_with_0_and_takes_the_socket_away(short_folder: Path, tmp_path: Path) -> None:
+def test_sigterm_drains_with_0_and_takes_the_socket_away(
+    short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The default place is a directory of the user's own; what a dead worker left there is replaced."""
     (short_folder / "milvaion-trio").mkdir(mode=0o700)
-    place = short_folder / "milvaion-trio" / "dev.sock"
+    with monkeypatch.context() as patched:
+        patched.chdir(HERE)
+        patched.setenv("XDG_RUNTIME_DIR", str(short_folder))
+        place = socket_place(None)
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(place))
     env = environment(XDG_RUNTIME_DIR=str(short_folder))
@@ -194,9 +199,13 @@ def test_what_still_waits_is_counted_when_leaving(short_folder: Path, tmp_path: 
         ("long path", "error: The path of a socket may have 100 bytes; this one is longer: "),
     ],
 )
-def test_a_place_that_cannot_be_used_is_explained(kind: str, text: str, short_folder: Path) -> None:
+def test_a_place_that_cannot_be_used_is_explained(
+    kind: str, text: str, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = short_folder / "milvaion-trio"
-    place = folder / "dev.sock"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_folder))
+    monkeypatch.chdir(HERE)
+    place = socket_place(None)
     arguments = ["dev", "sample_worker:worker", "--no-data"]
     match kind:
         case "file":

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from tests.support.commands import Ended, command, environment, finish, run_comm
 from tests.support.servers import HOST, RedisServer, free_port
 
 from milvaion_trio import BrokerUnreachable, SettingsError, Worker, WorkerSettings
+from milvaion_trio.cli.sockets import socket_place
 from milvaion_trio.model.settings import RabbitMQSettings
 
 MAIL = """
@@ -648,6 +650,15 @@ def plain_job() -> object:
 async def send_email(to: str) -> object:
     return object()
 """
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A place for sockets, with a path that is short enough for them."""
+    with tempfile.TemporaryDirectory(prefix="mt") as folder:
+        yield Path(folder)
+
+
 TOLD = {
     "enqueue AsyncioJob --wait": "ended Failed: RuntimeError: no running event loop; This is asyncio code in a job "
     'that runs on Trio: declare the job with run="asyncio". (mail.py, line 12, in asyncio_job)',
@@ -662,15 +673,18 @@ TOLD = {
     "enqueue SendEmailJob --data {{to:1}}": "error: --data cannot be read. This is not JSON as Milvaion reads it: "
     "Expecting property name enclosed in double quotes: line 1 column 2 (char 1). Quote it for the shell, e.g. --data "
     "'{\"to\": 1}'.",
-    "dev mail:worker": "error: Another dev worker listens on {folder}/milvaion-trio/dev.sock. Stop it with Ctrl-C "
-    "there, or give this one a place of its own with --socket PATH, and enqueue and cancel the same.",
+    "dev mail:worker": "error: Another dev worker listens on {socket}. Stop it with Ctrl-C "
+    "there, or give this one a place of its own with --socket PATH, and the commands for it the same.",
 }
 
 
-def test_mistakes_beside_a_dev_worker(tmp_path: Path) -> None:
+def test_mistakes_beside_a_dev_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: Path) -> None:
     """What jobs do wrong, and a second `dev` where one holds the socket."""
     (tmp_path / "mail.py").write_text(DEV)
-    changes = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    changes = {"XDG_RUNTIME_DIR": str(runtime)}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    place = socket_place(None)
     process = start(["dev", "mail:worker"], cwd=tmp_path, env=environment(**changes))
     try:
         assert process.stdout is not None
@@ -682,6 +696,6 @@ def test_mistakes_beside_a_dev_worker(tmp_path: Path) -> None:
         told = finish(process)
 
     said = [re.sub(r"^[0-9a-f-]{36} ", "", one.err) for one in ended]
-    assert said == [f"{filled(text, {'folder': tmp_path})}\n" for text in TOLD.values()]
+    assert said == [f"{filled(text, {'socket': place})}\n" for text in TOLD.values()]
     assert {one.code for one in ended} == {1, 2}
     assert told.code == 0

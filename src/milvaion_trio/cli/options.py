@@ -44,7 +44,7 @@ SocketOption: TypeAlias = Annotated[
     Parameter(
         name="--socket",
         metavar="PATH",
-        help="The Unix socket where dev, enqueue and cancel meet; one in your runtime directory unless given.",
+        help="The Unix socket where dev and the commands for it meet; if not given, one of this folder.",
     ),
 ]
 

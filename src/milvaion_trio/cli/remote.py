@@ -65,7 +65,8 @@ def enqueue(
 
     With --config, --set or --worker-id it goes to RabbitMQ, with --socket to a dev worker. Without them it goes to a
     dev worker that was started in this folder; else to the RabbitMQ that a settings file here or the environment
-    names; else to any dev worker of yours. Where there is a choice, stderr says what was chosen.
+    names; else to the one of a folder above, or to the only one of yours. Where there is a choice, stderr says what was
+    chosen.
 
     Prints the occurrence's id, or with --wait all that the dev worker reports about it.
 

@@ -4,6 +4,7 @@ Separate from the protocol because this is about files, permissions and who was 
 """
 
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -15,9 +16,7 @@ import trio
 
 from milvaion_trio.cli.failures import CommandFailed
 
-__all__ = ["NobodyListens", "connected", "listening", "socket_place"]
-
-SOCKET_NAME = "dev.sock"
+__all__ = ["NobodyListens", "connected", "listening", "socket_place", "socket_places"]
 
 LONGEST_PATH = 100
 """Bytes: the system's structure for socket addresses has room for 104 (BSD) or 108 (Linux) with the closing NUL."""
@@ -28,11 +27,25 @@ class NobodyListens(CommandFailed):
 
 
 def socket_place(given: Path | None) -> Path:
-    """The socket's path: as given, else in the directory of this user's runtime files."""
-    path = _runtime_directory() / SOCKET_NAME if given is None else given.absolute()
+    """The socket's path: as given, else that of this folder, in the directory of this user's runtime files."""
+    path = _runtime_directory() / _name_of(os.path.realpath(os.curdir)) if given is None else given.absolute()
     if len(os.fsencode(path)) > LONGEST_PATH:
         raise CommandFailed(f"The path of a socket may have {LONGEST_PATH} bytes; this one is longer: {path}")
     return path
+
+
+def socket_places() -> list[Path]:
+    """Those of this user's dev workers of any folder, dead ones too; but for those that were given a path."""
+    return sorted(_runtime_directory().glob(_name("*")))
+
+
+def _name_of(folder: str) -> str:
+    # In the folder itself the path could be too long, or on a file system without sockets.
+    return _name(hashlib.blake2s(os.fsencode(folder), digest_size=4).hexdigest())
+
+
+def _name(part: str) -> str:
+    return f"dev-{part}.sock"
 
 
 def _runtime_directory() -> Path:
@@ -106,7 +119,7 @@ async def _clear(path: Path) -> None:
     await trio.aclose_forcefully(stream)
     raise CommandFailed(
         f"Another dev worker listens on {path}. Stop it with Ctrl-C there, or give this one a place of its own with "
-        "--socket PATH, and enqueue and cancel the same."
+        "--socket PATH, and the commands for it the same."
     )
 
 
