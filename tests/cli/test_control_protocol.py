@@ -25,7 +25,8 @@ from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.cli.message_file import publication
 from milvaion_trio.model.json_text import JsonValue, read, write
 
-MANY_DIGITS = "[12345678901234567.891,1.10,123456789012345678901]"
+MANY_DIGITS = '[12345678901234567.891,1.10,123456789012345678901,{"a":1,"A":2}]'
+"""And names that differ in case only, which a cluster takes too."""
 
 REQUESTS = [
     Enqueue(job="SendEmail", data={"to": ["ä", None]}, delay=1.5, wait=True),
@@ -52,8 +53,8 @@ def test_a_request_is_read_as_it_was_sent(request_: Request) -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        Enqueue(job="SendEmail", data=read(MANY_DIGITS, keep_digits=True)),
-        Scheduling(act="add", job="Poll", keywords={"data": read(MANY_DIGITS, keep_digits=True)}),
+        Enqueue(job="SendEmail", data=read(MANY_DIGITS, case_matters=True, keep_digits=True)),
+        Scheduling(act="add", job="Poll", keywords={"data": read(MANY_DIGITS, case_matters=True, keep_digits=True)}),
     ],
 )
 def test_numbers_keep_their_digits(request_: Enqueue | Scheduling) -> None:
@@ -83,6 +84,9 @@ def test_an_answer_is_read_as_it_was_sent(answer: Reported | Done | Problem) -> 
         (b'{"do":"enqueue","job":"A","wait":1}', "The member 'wait' of the request is 1; it must be true or false."),
         (b'{"do":"enqueue","job":"A","delay":-1}', "The member 'delay' of the request is -1; it must be a number of"),
         (b'{"do":"enqueue","job":"A","data":"1","x":2}', "The request has a member 'x' that nobody reads."),
+        (b'{"do":"enqueue","job":"A","data":"{"}', "The data of the request cannot be read. "),
+        (b'{"do":"schedule","act":"add","keywords":{"data":"{"}}', "The data of the request cannot be read. "),
+        (b'{"do":"schedule","act":"add","keywords":{"data":7}}', "The member 'data' of the request is 7; it must be"),
         (b"[" * 100_000, "A line must be one JSON object; this one is no JSON: "),
     ],
 )

@@ -6,13 +6,17 @@ import pytest
 import trio
 from attrs import evolve
 from tests.support.monitored import FailingHistory, Wire, publish, watched
+from tests.support.workers import JOB_ID, at
 from trio.testing import MockClock
 
 from milvaion_trio.broker.embedded import EmbeddedBroker
 from milvaion_trio.broker.embedded.queues import EmbeddedDelivery
 from milvaion_trio.model import topology
 from milvaion_trio.model.errors import StoreUnavailable
+from milvaion_trio.model.ids import InstanceId, OccurrenceId, WorkerId
+from milvaion_trio.model.messages import EMPTY_GUID, StatusUpdate
 from milvaion_trio.model.occurrence import OccurrenceStatus as S
+from milvaion_trio.model.wire import encode_status
 from milvaion_trio.monitor.batches import PREFETCH
 from milvaion_trio.monitor.queues import QUEUES
 from milvaion_trio.ports.history import Rows
@@ -217,12 +221,23 @@ async def test_a_store_that_cannot_be_opened_stops_the_start(
 
 # --- messages that nobody can use -----------------------------------------------------------------------------------
 
+OF_NOBODY = encode_status(
+    StatusUpdate(
+        occurrence_id=OccurrenceId(EMPTY_GUID),
+        job_id=JOB_ID,
+        worker_id=WorkerId("w"),
+        instance_id=InstanceId("w-1"),
+        status=S.RUNNING,
+        message_timestamp=at(0),
+    )
+)
 NONSENSE = [
     pytest.param(topology.STATUS_QUEUE, b"no json", id="status-no-json"),
     pytest.param(topology.STATUS_QUEUE, b'{"OccurrenceId":"00000000-0000-0000-0000-000000000000"}', id="status-no-id"),
     pytest.param(topology.LOGS_QUEUE, b'{"Logs":[{"OccurrenceId":"x","Log":{}}]}', id="logs"),
     pytest.param(topology.FAILED_QUEUE, b'{"Id":"no guid"}', id="dead-letter"),
     pytest.param(topology.REGISTRATION_QUEUE, b"{}", id="registration"),
+    pytest.param(topology.STATUS_QUEUE, OF_NOBODY, id="empty id"),
     pytest.param(topology.HEARTBEAT_QUEUE, b"[]", id="heartbeat"),
     pytest.param(topology.EXTERNAL_OCCURRENCE_QUEUE, b"null", id="external-run"),
     pytest.param(topology.EXTERNAL_REGISTRATION_QUEUE, b"\xff", id="external-job"),
@@ -246,6 +261,21 @@ async def test_an_unreadable_message_is_set_aside_and_stops_nothing(
     assert (kept.body, kept.message_id, kept.headers["x-mtrio-queue"]) == (body, "odd", queue)
     assert kept.headers["x-mtrio-problem"]
     assert all(not broker.queue(each).depth for each in QUEUES)
+
+
+async def test_much_nonsense_is_told_in_few_lines(
+    broker: EmbeddedBroker, store: FailingHistory, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with watched(broker, store) as history:
+        for count, wait in ((3, 1), (3, 60), (1, 1)):
+            for _ in range(count):
+                publish(broker, topology.STATUS_QUEUE, b"{")
+            await trio.sleep(wait)
+        await history.settled()
+
+    first, second = (line for line in caplog.messages if "cannot be used" in line)
+    assert "more before it" not in first
+    assert ", and 5 more before it: " in second
 
 
 async def test_an_unreadable_copy_of_a_dispatch_is_dropped(

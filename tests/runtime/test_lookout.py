@@ -81,6 +81,21 @@ async def test_a_job_that_blocks_the_loop_is_named_and_where_it_stands(worker: W
     assert "Waits" not in told
 
 
+async def test_that_the_loop_goes_on_is_not_said_before_it_does(worker: Worker, log: Log) -> None:
+    """A long block is one warning, and one end."""
+    early: list[bool] = []
+
+    @worker.job("Long")
+    async def long() -> None:
+        log.told.wait(SOON)
+        time.sleep(1.0)  # noqa: ASYNC251  # the mistake itself; five looks long
+        early.append(log.went_on.is_set())
+
+    await all_that_was_told(worker, log, "Long")
+
+    assert early == [False]
+
+
 async def test_of_several_jobs_with_one_function_those_are_named_that_run(worker: Worker, log: Log) -> None:
     async def both() -> None:
         log.told.wait(SOON)

@@ -280,6 +280,8 @@ async def test_who_loses_a_schedule_to_others_says_so_once(
     async with under_test(worker, broker=ground.broker, coordination=reach):
         await trio.sleep(400)
         assert caplog.messages == []
+        await ground.put("Tidy", Every(10), worker_id="thirds", job="TidyUp", pattern="thirds.tidyup.*")
+        await trio.sleep(400)
         for _ in range(2):
             await ground.put("Tidy", Every(10), worker_id="others", job="TidyUp", pattern="others.tidyup.*")
             await trio.sleep(400)
@@ -295,10 +297,10 @@ async def test_who_loses_a_schedule_to_others_says_so_once(
     said = [message for message in caplog.messages if "taken it over" in message]
     warning = (
         "schedule Tidy does not run Tidy of the workers tests any more, as this worker declares it, but TidyUp of the "
-        "workers others: another worker or a client has taken it over; give one of the two another id, or each start "
+        "workers {}: another worker or a client has taken it over; give one of the two another id, or each start "
         "takes it from the other"
     )
-    assert said == [warning, warning]
+    assert said == [warning.format(whose) for whose in ("thirds", "others", "others")]
 
 
 async def test_another_job_of_the_same_workers_is_another_schedule_too(

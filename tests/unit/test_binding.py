@@ -268,12 +268,17 @@ def test_what_a_converter_gets_is_plain() -> None:
         at: Path = field(converter=_kinds)
 
     assert reader(Points).read('{"at": [1.5, 2]}') == Points([1.5, 2])
-    [problem] = problems_of(dict[str, Any], '{"at": 9223372036854775808}')
-    assert "expected a whole number of at most 64 bits" in problem
+    assert reader(Points).read('{"at": [{"x": [1.5]}]}') == Points([{"x": [1.5]}])
+    for beyond in ("9223372036854775808", "-9223372036854775809"):
+        [problem] = problems_of(dict[str, Any], f'{{"at": {beyond}}}')
+        assert f"found the number {beyond}, expected a whole number of at most 64 bits" in problem
 
 
 def _kinds(value: list[object]) -> Any:
-    return [type(each) for each in value]
+    return [
+        {name: _kinds(member) for name, member in each.items()} if isinstance(each, dict) else type(each)
+        for each in value
+    ]
 
 
 def test_a_long_text_is_cut_in_the_problem() -> None:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from attrs import evolve, frozen
 
-from milvaion_trio.cli.cluster import Cluster, the_cluster
+from milvaion_trio.cli.cluster import Cluster, find_cluster
 from milvaion_trio.cli.control import Publish
 from milvaion_trio.cli.dev_client import ask_dev_worker
 from milvaion_trio.cli.dev_data import is_of_dev
@@ -19,7 +19,7 @@ from milvaion_trio.cli.sockets import socket_place
 from milvaion_trio.configuration import Override
 from milvaion_trio.model import topology
 from milvaion_trio.model.envelope import Publication
-from milvaion_trio.model.errors import StoreUnavailable
+from milvaion_trio.model.errors import SettingsError, StoreUnavailable
 from milvaion_trio.model.history import FailedOccurrence, OccurrenceRecord
 from milvaion_trio.model.ids import JobId, OccurrenceId
 from milvaion_trio.model.messages import EMPTY_GUID
@@ -121,7 +121,13 @@ def whereto(config: Path | None, given: Sequence[Override], socket: Path | None)
     if is_of_dev(told):
         history = str(Path(told.monitor.store).resolve())
         return Whereto(told, partial(_in_dev, socket_place(socket), history))
-    cluster = the_cluster(config, given)
+    if (cluster := find_cluster(config, given)) is None:
+        raise SettingsError(
+            [
+                "No dev worker keeps its history in this folder, and no settings here name RabbitMQ: go to the folder "
+                "in which the dev worker was started, or say where a cluster is with --config FILE."
+            ]
+        )
     return Whereto(cluster.settings, partial(dispatch_again, cluster))
 
 

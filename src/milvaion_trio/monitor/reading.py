@@ -13,7 +13,6 @@ from milvaion_trio.model.envelope import Message
 from milvaion_trio.model.errors import InvalidMessage
 from milvaion_trio.model.ids import OccurrenceId, parse_guid
 from milvaion_trio.model.messages import (
-    EMPTY_GUID,
     DeadLetter,
     ExternalJobRegistration,
     ExternalOccurrence,
@@ -112,7 +111,7 @@ def _id_of(message: Message) -> OccurrenceId:
 
 
 def _checked(occurrence_id: OccurrenceId) -> OccurrenceId:
-    if occurrence_id == EMPTY_GUID or parse_guid(occurrence_id) is None:
+    if parse_guid(occurrence_id) is None:  # the empty one is none either
         raise InvalidMessage(f"OccurrenceId is {occurrence_id!r}, which names no occurrence.")
     return occurrence_id
 

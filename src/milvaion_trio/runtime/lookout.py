@@ -75,7 +75,7 @@ class Lookout:
             while not answered.wait(LOOK):
                 if left.is_set():
                     return
-            _log.info("the event loop goes on, after %.0f s", time.monotonic() - called)
+            _log.info("the event loop goes on, after %.0f s at least", time.monotonic() - called)
 
     def _who(self, innermost: FrameType | None) -> str:
         """The job whose function is on this stack, and where it stands; or where it stands, and the jobs that run."""
