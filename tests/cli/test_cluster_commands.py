@@ -19,11 +19,12 @@ from tests.support.settings_files import write_settings
 
 import milvaion_trio
 from milvaion_trio.broker.rabbitmq.publisher import RabbitMQPublisher
-from milvaion_trio.cli import cluster
+from milvaion_trio.cli import cluster, dev_client
 from milvaion_trio.cli.cluster import Cluster, find_cluster
 from milvaion_trio.cli.control import Cancel, Enqueue
 from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.cli.repeating import Again, dispatch_again
+from milvaion_trio.cli.sockets import socket_place
 from milvaion_trio.model import topology
 from milvaion_trio.model.errors import LinkLost, SettingsError
 from milvaion_trio.model.ids import JobId, OccurrenceId
@@ -167,6 +168,24 @@ async def test_a_dev_worker_takes_what_is_enqueued_in_its_folder_and_nothing_tha
     assert (its_own_despite_that.code, its_own_despite_that.err) == (0, "")
     here = f"This goes to the dev worker of this folder; with --config it goes to {amqp(vhost)} (appsettings.json).\n"
     assert (its_own.code, its_own.err) == (0, here)
+
+
+async def test_nothing_goes_past_a_dev_worker_of_this_folder_that_does_not_answer(
+    config: Path, runtime: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of it may block the event loop; the message is for it all the same."""
+    monkeypatch.chdir(config.parent)
+    monkeypatch.setattr(dev_client, "PATIENCE", 0.1)
+    place = socket_place(None)
+    place.parent.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(place))
+        mute.listen()
+        ended = await call_command("enqueue", "CleanupJob")
+
+    assert (ended.code, ended.out) == (1, "")
+    assert f"It listens on {place}; to go to a cluster all the same, use --config." in ended.err
+    assert await client.get(CLEANUP) is None
 
 
 async def test_dev_workers_of_two_folders_do_not_meet(

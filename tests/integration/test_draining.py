@@ -9,7 +9,7 @@ from tests.support import servers
 from tests.support.amqp import Client, connect
 from tests.support.servers import HOST
 
-from milvaion_trio.broker.ladder import LADDER
+from milvaion_trio.broker.ladder import LADDER, rung_name
 from milvaion_trio.broker.rabbitmq import RabbitMQBroker
 from milvaion_trio.broker.rabbitmq import draining as draining_module
 from milvaion_trio.broker.rabbitmq.administration import Administration
@@ -100,6 +100,24 @@ async def test_a_message_is_moved_to_its_queue_and_to_no_other(broker: RabbitMQB
     assert result.moved == {TARGET: 1}
     assert await bodies(client, TARGET) == [0]
     assert await bodies(client, "copies") == []
+
+
+async def test_what_a_quorum_queue_counted_is_not_passed_on(broker: RabbitMQBroker, client: Client) -> None:
+    """In the queue it goes to nobody has had it."""
+    await wait_in(broker, 500)
+    message = await client.get(rung_name(120))
+    assert message is not None
+    await client.nack(message.delivery_tag, requeue=True)
+    with trio.fail_after(20):
+        while await waiting(client) < 1:  # noqa: ASYNC110 # as above
+            await trio.sleep(0.05)
+
+    result = await drained(broker)
+
+    moved = await client.get(TARGET)
+    assert result.moved == {TARGET: 1}
+    assert moved is not None
+    assert "x-delivery-count" not in moved.headers
 
 
 async def test_what_cannot_go_anywhere_stays_and_is_counted(broker: RabbitMQBroker, client: Client) -> None:
