@@ -103,7 +103,8 @@ def test_what_is_to_be_repeated_needs_the_dev_worker_that_keeps_it(terminal: Ter
         dev.send_signal(signal.SIGTERM)
         finish(dev)
 
-    refused = terminal.run("retry", json.loads(ended.out)["occurrence_id"])
+    retry = ("retry", json.loads(ended.out)["occurrence_id"])
+    refused = terminal.run(*retry)
 
     assert refused.code == 1
     assert "No dev worker listens on" in refused.err
@@ -112,11 +113,13 @@ def test_what_is_to_be_repeated_needs_the_dev_worker_that_keeps_it(terminal: Ter
     elsewhere.folder.mkdir()
     with elsewhere.start() as other:
         [place] = (terminal.folder / "milvaion-trio").glob("dev-*.sock")
-        stranger = terminal.run("retry", json.loads(ended.out)["occurrence_id"], "--socket", str(place))
+        stranger = terminal.run(*retry, "--socket", str(place), "--set", "monitor.store=.milvaion-dev/history.db")
+        its_own = terminal.run(*retry, "--socket", str(place))
         other.send_signal(signal.SIGTERM)
         finish(other)
 
-    assert stranger.code == 1
+    assert (stranger.code, its_own.code) == (1, 1)
+    assert f"{elsewhere.folder / '.milvaion-dev' / 'history.db'} knows no occurrence" in its_own.err
     assert f"keeps {elsewhere.folder / '.milvaion-dev' / 'history.db'}, and this occurrence is in" in stranger.err
 
 

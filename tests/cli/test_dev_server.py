@@ -44,7 +44,7 @@ async def with_a_defect() -> AsyncIterator[object]:
 def server() -> DevServer:
     worker = Worker(worker_id="tests")
     worker.signals = LocalSignals()
-    broker: Any = SimpleNamespace(publishing=with_a_defect)
+    broker: Any = SimpleNamespace(publishing=with_a_defect, folder=None)
     return DevServer(worker, broker)
 
 

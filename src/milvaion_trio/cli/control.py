@@ -96,7 +96,7 @@ class Scheduling:
 
 @frozen
 class Where:
-    """Tell in which folder the worker was started: the `note` of the answer."""
+    """Tell in which folder the worker was started, the answer's `note`, and the file of its history, the `text`."""
 
 
 Request: TypeAlias = Enqueue | Publish | Cancel | Scheduling | Where

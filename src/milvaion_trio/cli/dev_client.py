@@ -11,7 +11,7 @@ from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.cli.sockets import NobodyListens, connected
 from milvaion_trio.cli.terminal import write_line
 
-__all__ = ["ask_dev_worker", "folder_of_dev_worker"]
+__all__ = ["ask_dev_worker", "folder_of_dev_worker", "history_of_dev_worker"]
 
 PATIENCE = 10.0
 """Seconds for an answer that needs no waiting: a dev worker that takes longer has a job that blocks its event loop."""
@@ -44,6 +44,17 @@ async def folder_of_dev_worker(place: Path) -> str | None:
         return (await ask_dev_worker(place, Where(), wait=False)).note
     except NobodyListens:
         return None
+
+
+async def history_of_dev_worker(place: Path) -> str:
+    """The file in which the dev worker that listens keeps its history. If cancelled, nothing changes.
+
+    Raises `NobodyListens`, or `CommandFailed` where it keeps none or does not answer.
+    """
+    history = (await ask_dev_worker(place, Where(), wait=False)).text
+    if history is None:
+        raise CommandFailed(f"The dev worker that listens on {place} keeps no history: it was started with --no-data.")
+    return history
 
 
 async def _answered(lines: Lines, request: Request, show: Callable[[str], None]) -> Done:

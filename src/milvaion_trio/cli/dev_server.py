@@ -169,7 +169,8 @@ class DevServer:
     async def _answer(self, line: bytes, lines: Lines, publisher: Publisher) -> None:
         request = read_request(line)
         if isinstance(request, Where):
-            await lines.send(encode_answer(Done(note=self.folder)))
+            history = None if self.broker.folder is None else self._history
+            await lines.send(encode_answer(Done(note=self.folder, text=history)))
             return
         if self._is_leaving:
             raise CommandFailed("The dev worker is leaving and takes no more jobs. Start it again.")

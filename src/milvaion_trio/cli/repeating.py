@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from milvaion_trio.cli.cluster import Cluster, find_cluster
 from milvaion_trio.cli.control import Publish
-from milvaion_trio.cli.dev_client import ask_dev_worker
+from milvaion_trio.cli.dev_client import ask_dev_worker, history_of_dev_worker
 from milvaion_trio.cli.dev_data import is_of_dev
 from milvaion_trio.cli.failures import CommandFailed
 from milvaion_trio.cli.history_store import settings_here
@@ -116,8 +116,16 @@ class Whereto:
 
 
 def whereto(config: Path | None, given: Sequence[Override], socket: Path | None) -> Whereto:
-    """A dev worker where its history is the one that holds here, else the cluster; raises `SettingsError`."""
+    """The dev worker that is named, or whose history is the one that holds here, else the cluster.
+
+    Raises `SettingsError`, or `CommandFailed` where nothing is known of the dev worker that is named.
+    """
     told = settings_here(config, given)
+    if socket is not None and config is None and not given:
+        place = socket_place(socket)
+        history = run_interruptible(partial(history_of_dev_worker, place))
+        told = evolve(told, monitor=evolve(told.monitor, mongodb="", store=history))
+        return Whereto(told, partial(_in_dev, place, history))
     if is_of_dev(told):
         history = str(Path(told.monitor.store).resolve())
         return Whereto(told, partial(_in_dev, socket_place(socket), history))
