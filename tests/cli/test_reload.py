@@ -164,6 +164,25 @@ def test_a_change_lets_running_jobs_end_and_starts_the_new_code(tmp_path: Path) 
     assert gone(child)
 
 
+def test_a_change_of_the_settings_file_that_was_named_starts_again(tmp_path: Path) -> None:
+    """Although it is in none of the folders that are watched."""
+    watched, elsewhere = tmp_path / "app", tmp_path / "elsewhere"
+    watched.mkdir()
+    elsewhere.mkdir()
+    settings = elsewhere / "own.toml"
+    settings.write_text("max_parallel_jobs = 2\n")
+    with supervised(watched, "--reload-dir", str(watched), "--config", str(settings)) as worker:
+        worker.lets_end.touch()
+        worker.until("working")
+
+        settings.write_text("max_parallel_jobs = 3\n")
+
+        worker.until("own.toml changed: the worker drains and starts again.")
+        worker.until("working")
+        worker.process.send_signal(signal.SIGINT)
+        assert worker.end().code == 0
+
+
 def test_ctrl_c_in_a_terminal_is_one_signal_for_the_worker(tmp_path: Path) -> None:
     """Although the terminal tells every process of its foreground group: the first drains, the second cancels."""
     terminal, stdin = pty.openpty()
