@@ -180,7 +180,7 @@ async def test_a_scheduler_dispatches_what_settings_and_commands_say(vhost: str,
                 message = await (await client.consume(CLEANUP, no_ack=True)).receive()
             listed = await call_command("schedule", "list", "--json", "--config", config)
             removed = await call_command("schedule", "remove", "often", "--config", config)
-            digits = '{"n": [12345678901234567.891, 123456789012345678901]}'
+            digits = '{"n": [12345678901234567.891, 123456789012345678901], "deep": ' + "[" * 62 + "]" * 62 + "}"
             at = ("--at", "2090-01-01T00:00:00Z", "--data", digits, "--config", config)
             added = await call_command("schedule", "add", "CleanupJob", *at, "--json")
             await call_command("schedule", "remove", "CleanupJob", "--config", config)

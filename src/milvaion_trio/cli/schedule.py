@@ -1,9 +1,10 @@
 """`milvaion-trio schedule`: the schedules of a cluster, or of a dev worker in another terminal."""
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, cast
+from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -247,7 +248,13 @@ def scheduled_there(
     given = overrides(list(settings or ()))
     over_redis = request.act != "trigger"  # which publishes
     done = done_there(socket, config, given, group, in_dev, in_cluster, over_redis=over_redis)
-    return done, [cast("Facts", read(row, case_matters=True, keep_digits=True)) for row in rows]
+    return done, [_with_data(json.loads(row)) for row in rows]
+
+
+def _with_data(facts: Facts) -> Facts:
+    """The data as a value; on its way it is the text that is kept, for the digits of its numbers."""
+    text = facts["data"]
+    return facts if text is None else {**facts, "data": read(text, case_matters=True, keep_digits=True)}
 
 
 def _done(act: str, schedule_id: str, config: Path | None, settings: Sequence[str] | None, socket: Path | None) -> int:

@@ -14,7 +14,6 @@ from rich.text import Text
 
 from milvaion_trio.cli.terminal import BAD, GOOD, QUIET, WAITING, table
 from milvaion_trio.model.errors import SettingsError
-from milvaion_trio.model.json_text import read
 from milvaion_trio.model.occurrence import OccurrenceStatus, status_name
 from milvaion_trio.model.schedule import Cron, Entry, Every, Millis, Once, Recurrence
 from milvaion_trio.policy.scheduling import is_disabled, is_over, next_ticks
@@ -49,7 +48,7 @@ def facts_of(entry: Entry, now: Millis, count: int) -> Facts:
         "job": schedule.job,
         "worker_id": schedule.worker_id,
         **when_of(schedule.when, zone),
-        "data": None if schedule.data is None else read(schedule.data, case_matters=True, keep_digits=True),
+        "data": schedule.data,
         "overlap": schedule.overlap.value,
         "misfire": schedule.misfire.value,
         "misfire_limit": schedule.misfire_limit,

@@ -1,5 +1,6 @@
 """What the `schedule` commands ask for, done with a book: by a dev worker for other terminals, or in a cluster."""
 
+import json
 import time
 from collections.abc import Awaitable, Callable
 
@@ -11,7 +12,6 @@ from milvaion_trio.client import Client
 from milvaion_trio.model import headers
 from milvaion_trio.model.envelope import Publication
 from milvaion_trio.model.errors import LinkLost, SettingsError
-from milvaion_trio.model.json_text import write
 from milvaion_trio.policy.scheduling import is_over
 from milvaion_trio.runtime.dispatching import Destination
 from milvaion_trio.scheduler.desk import ScheduleDesk, planned
@@ -38,7 +38,7 @@ async def carry_out(
         case "list" | "next":
             entries = await desk.entries() if request.act == "list" else [await desk.entry(name)]
             for entry in entries:
-                show(write({**facts_of(entry, desk.now(), request.count)}))
+                show(json.dumps(facts_of(entry, desk.now(), request.count)))
             return Done()
         case "add":
             try:
@@ -46,7 +46,7 @@ async def carry_out(
                 is_news = await desk.put(schedule)
             except SettingsError as error:  # whose own text is about a worker that does not start
                 raise CommandFailed("\n".join(error.problems)) from error
-            show(write({**facts_of(await desk.entry(schedule.id), desk.now(), request.count)}))
+            show(json.dumps(facts_of(await desk.entry(schedule.id), desk.now(), request.count)))
             return Done(text=schedule.id, note=None if is_news else f"{schedule.id} was there already, just so")
         case "pause":
             await desk.pause(name)
