@@ -20,10 +20,12 @@ async def until_idle(serving: Callable[[], House | None]) -> None:
     """Return when nothing is left to do, seen twice, or the worker serves no more. If cancelled, nothing changes."""
     seen = -1
     while (house := serving()) is not None:
+        # Before the broker is asked: what a run puts off is noted before it is settled, and so known in `_waiting`.
+        is_settled = house.runs.is_settled
         waiting = await _waiting(house)
         received = house.dispatcher.received
         # A delivery may be on its way between the two looks, so the same must be seen twice.
-        if waiting == 0 and house.runs.is_settled and received == seen:
+        if waiting == 0 and is_settled and received == seen:
             with trio.move_on_after(IDLE_POLL):
                 await house.outbox.drained()
                 return
