@@ -142,7 +142,7 @@ class _Journal:
 
     def found(self) -> None:
         """Say what an earlier process has left."""
-        if waiting := self.broker.delayed + sum(self._depths().values()):
+        if waiting := self._waiting():
             messages = "1 message that waits" if waiting == 1 else f"{waiting} messages that wait"
             self._print(Remark(f"goes on with {messages} in {self.broker.folder}", Mood.WAITING))
         own = {job.queue for job in self.worker.registry.jobs}
@@ -173,7 +173,7 @@ class _Journal:
 
     def happened(self, event: events.Event) -> None:
         """Tell an event."""
-        if isinstance(event, events.WorkerStopped) and (waiting := self.broker.delayed + sum(self._depths().values())):
+        if isinstance(event, events.WorkerStopped) and (waiting := self._waiting()):
             messages, s = ("1 message", "s") if waiting == 1 else (f"{waiting} messages", "")
             folder = self.broker.folder
             kept = (
@@ -191,6 +191,10 @@ class _Journal:
         if isinstance(event, events.JobStarted):  # the whole id once, to cancel it with
             remark = evolve(remark, text=f"{remark.text}  {event.occurrence_id}")
         self._print(remark)
+
+    def _waiting(self) -> int:
+        """The messages of jobs that are queued or wait for their time."""
+        return self.broker.delayed + sum(self._depths().values())
 
     def _depths(self) -> dict[str, int]:
         """The queues of jobs in which messages wait, also of jobs that are gone."""
